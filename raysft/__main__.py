@@ -1,0 +1,5 @@
+"""`python -m raysft` is `raysft`."""
+
+from raysft.cli.main import main
+
+main()

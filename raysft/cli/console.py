@@ -1,0 +1,88 @@
+"""What people see: colour, a progress bar with the time left on a terminal, plain lines in a pipe. All on stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+LINE_EVERY_S = 10.0  # between progress lines in a pipe
+
+
+def stderr() -> Console:
+    """Where everything but the answer goes."""
+    return Console(stderr=True)
+
+
+def stdout() -> Console:
+    """Where answers for people go; never wrapped into a narrow pipe."""
+    return Console(width=None if sys.stdout.isatty() else 120)
+
+
+def print_json(value: Any) -> None:
+    """The one JSON document of `--json`."""
+    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+class Watch:
+    """Shows a job as it happens (raysft.events.Listener)."""
+
+    def __init__(self) -> None:
+        self._console = stderr()
+        self._started = time.monotonic()
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+        self._said = 0.0
+
+    def __enter__(self) -> Watch:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end_bar()
+
+    def stage(self, name: str) -> None:
+        self._end_bar()
+        self._console.print(f"[bold cyan]{name}[/] [dim]{self._clock()}[/]", highlight=False)
+
+    def note(self, text: str) -> None:
+        self._console.print(f"  {text}", markup=False, highlight=False, soft_wrap=True)
+
+    def warn(self, text: str) -> None:
+        self._console.print("  [yellow]warning:[/]", end=" ")
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def progress(self, done: int, total: int, text: str) -> None:
+        if self._console.is_terminal:
+            self._advance(done, total, text)
+        elif time.monotonic() - self._said > LINE_EVERY_S or done == total:
+            self._said = time.monotonic()
+            self.note(f"step {done}/{total}  {text}")
+
+    def _advance(self, done: int, total: int, text: str) -> None:
+        if self._bar is None:
+            columns = (
+                TextColumn("  steps"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("left"),
+                TimeRemainingColumn(),
+                TextColumn("{task.description}"),
+            )
+            self._bar = Progress(*columns, console=self._console, transient=False)
+            self._task = self._bar.add_task(text, total=total, completed=done)
+            self._bar.start()
+        assert self._task is not None
+        self._bar.update(self._task, completed=done, description=text)
+
+    def _end_bar(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def _clock(self) -> str:
+        seconds = int(time.monotonic() - self._started)
+        return f"{seconds // 60}:{seconds % 60:02d}"

@@ -1,0 +1,103 @@
+"""The `raysft` command: finds the verb, and turns every ending into one message and the right exit code.
+
+Verbs are imported only when they are used, so that `raysft --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+from types import FrameType
+from typing import NoReturn
+
+import click
+
+from raysft.errors import Interrupted, RaysftError
+
+VERBS = {
+    "init": "Look at a data file and write a job file that runs.",
+    "check": "Validate a job file and predict the run, in seconds.",
+    "data": "Read, audit, split and tokenize the data of a job.",
+    "train": "Run the whole job: data, training, evaluation, report.",
+    "evaluate": "Score a finished run again, or on other labelled files.",
+    "predict": "Label texts or files with a finished run.",
+    "schema": "Print the JSON schema of the job file.",
+}
+
+
+class Verbs(click.Group):
+    """The verbs in the order of a journey, each loaded from its own file when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in VERBS:
+            return None
+        command = importlib.import_module(f"raysft.cli.{cmd_name}_command").command
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Verbs"):
+            formatter.write_dl(list(VERBS.items()))
+
+
+@click.command(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="raysft")
+def cli() -> None:
+    """Fine-tune a language model on labelled text, and know how good it is.
+
+    \b
+    raysft init tickets.csv       write tickets.yaml
+    raysft check tickets.yaml     what will it take?
+    raysft train tickets.yaml     train, evaluate, report; the same command resumes
+    """
+
+
+def main() -> NoReturn:
+    """Entry point of the console script."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command; returns its exit code."""
+    try:
+        cli.main(args=arguments, prog_name="raysft", standalone_mode=False)
+    except click.exceptions.Exit as end:
+        return end.exit_code
+    except click.ClickException as error:
+        error.show()
+        return 2
+    except (KeyboardInterrupt, click.Abort):
+        return _say(Interrupted("interrupted", "Nothing is lost: the same command goes on from the newest checkpoint."))
+    except RaysftError as error:
+        return _say(error)
+    except BrokenPipeError:
+        # The reader of our output has left, as `| head` does.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        if os.environ.get("RAYSFT_DEBUG"):
+            raise
+        text = f"{type(error).__name__}: {str(error).strip().splitlines()[-1] if str(error).strip() else ''}"
+        return _say(RaysftError(f"unexpected: {text}", "This is a fault of raysft; RAYSFT_DEBUG=1 shows where."))
+    return 0
+
+
+def _say(error: RaysftError) -> int:
+    from raysft.cli.console import stderr
+
+    console = stderr()
+    console.print("[bold red]error:[/]", end=" ")
+    console.print(error.message, markup=False, highlight=False, soft_wrap=True)
+    if error.next_step:
+        console.print(f"  → {error.next_step}", markup=False, highlight=False, soft_wrap=True)
+    return error.exit_code
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

@@ -1,0 +1,47 @@
+"""raysft predict"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from raysft.cli.options import json_option, set_option
+
+
+@click.command("predict")
+@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("files", nargs=-1)
+@click.option("--text", "texts", multiple=True, help="A text to label. Repeatable.")
+@click.option("--column", help="Column with the text; default: as in the job file, else `text`.")
+@click.option("--output", type=click.Path(path_type=Path), help="Write the predictions as .csv or .jsonl.")
+@set_option
+@json_option
+def command(
+    model: Path,
+    files: tuple[str, ...],
+    texts: tuple[str, ...],
+    column: str | None,
+    output: Path | None,
+    overrides: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Label texts or FILES with MODEL: the job file of a finished run, its folder, or any classifier folder.
+
+    \b
+    Examples:
+      raysft predict jobs/quickstart.yaml --text "where is my parcel?"
+      raysft predict runs/runs/quickstart/model new.csv --column message --output labelled.csv
+    """
+    from raysft.cli.console import print_json, stdout
+    from raysft.cli.tables import prediction_table
+    from raysft.pipeline import predict
+    from raysft.prediction.files import to_json
+
+    found = predict(model, files, texts, output, column, overrides)
+    if as_json:
+        print_json(to_json(found))
+    elif output:
+        stdout().print(f"wrote {len(found)} predictions to {output}", soft_wrap=True, highlight=False)
+    else:
+        stdout().print(prediction_table(found))

@@ -1,0 +1,181 @@
+"""Job file -> JobConfig, with the line of every value and all problems reported at once."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+from raysft.config.sections import JobConfig
+from raysft.errors import JobFileError, NotFound, Problem
+
+Lines = dict[tuple[str, ...], str]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A validated job: what was written, where it stands, and the folder its data paths start from."""
+
+    config: JobConfig
+    path: Path
+    lines: Lines = field(default_factory=dict, compare=False)
+
+    @property
+    def folder(self) -> Path:
+        return self.path.parent
+
+    def where(self, *key: str) -> str:
+        """`jobs/x.yaml:12` of a key, or of the nearest section that was written."""
+        while key and key not in self.lines:
+            key = key[:-1]
+        return self.lines.get(key, str(self.path))
+
+    def problem(self, key: str, text: str) -> JobFileError:
+        """An error that points at `key` of this file."""
+        return JobFileError([Problem(self.where(*key.split(".")), key, text)])
+
+
+def load_job(path: str | Path, overrides: Sequence[str] = ()) -> Job:
+    """Read and validate a job file; `overrides` are `a.b=value` strings, applied on top.
+
+    Raises NotFound (no such file) or JobFileError (every problem in it).
+    """
+    path = Path(path)
+    values, lines = _read_yaml(path)
+    for override in overrides:
+        _apply_override(values, lines, override)
+    try:
+        config = JobConfig.model_validate(values)
+    except ValidationError as error:
+        raise JobFileError(list(_problems(error, values, lines, path))) from None
+    return Job(config, path.absolute(), lines)
+
+
+def _read_yaml(path: Path) -> tuple[dict[str, Any], Lines]:
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        raise NotFound(f"no such job file: {path}", _similar_files(path)) from None
+    except IsADirectoryError:
+        raise NotFound(f"{path} is a folder, not a job file", "Name the .yaml file in it.") from None
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise JobFileError([Problem(f"{path}:{line}", "", "not UTF-8 text; save the file as UTF-8")]) from None
+    try:
+        tree = YAML(typ="rt").load(text)
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = mark.line + 1 if mark else 1
+        text = str(error.problem or error.context or error).splitlines()[0]
+        raise JobFileError([Problem(f"{path}:{line}", "", f"not valid YAML: {text}")]) from None
+    except YAMLError as error:
+        raise JobFileError([Problem(str(path), "", f"not valid YAML: {str(error).splitlines()[0]}")]) from None
+    if not isinstance(tree, dict):
+        raise JobFileError([Problem(f"{path}:1", "", "a job file holds `key: value` lines; `raysft init` writes one")])
+    lines: Lines = {}
+    _collect_lines(tree, (), str(path), lines)
+    return _plain(tree), lines
+
+
+def _collect_lines(node: Any, key: tuple[str, ...], path: str, lines: Lines) -> None:
+    if isinstance(node, dict):
+        for name, value in node.items():
+            lines[(*key, str(name))] = f"{path}:{node.lc.key(name)[0] + 1}"
+            _collect_lines(value, (*key, str(name)), path, lines)
+
+
+def _plain(node: Any) -> Any:
+    """ruamel's annotated containers and scalars as plain Python values."""
+    if isinstance(node, Mapping):
+        return {str(key): _plain(value) for key, value in node.items()}
+    if isinstance(node, str):
+        return str(node)
+    if isinstance(node, Iterable):
+        return [_plain(value) for value in node]
+    if isinstance(node, bool) or node is None:
+        return node
+    if isinstance(node, int):
+        return int(node)
+    return float(node) if isinstance(node, float) else node
+
+
+def _apply_override(values: dict[str, Any], lines: Lines, override: str) -> None:
+    dotted, equals, text = override.partition("=")
+    keys = tuple(dotted.strip().split("."))
+    where = f"--set {override}"
+    if not equals or not all(keys):
+        raise JobFileError([Problem(where, "", "write --set section.key=value, for example --set train.epochs=3")])
+    try:
+        value = _plain(YAML(typ="rt").load(text)) if text.strip() else None
+    except YAMLError:
+        value = text
+    section = values
+    for key in keys[:-1]:
+        if not isinstance(section.get(key), dict):
+            section[key] = {}
+        section = section[key]
+    section[keys[-1]] = value
+    for index in range(len(keys)):
+        lines.setdefault(keys[: index + 1], where)
+    lines[keys] = where
+
+
+def _problems(error: ValidationError, values: Any, lines: Lines, path: Path) -> Iterable[Problem]:
+    for item in error.errors():
+        key = tuple(str(part) for part in item["loc"])
+        known = key
+        while known and known not in lines:
+            known = known[:-1]
+        text = _explain(item, key)
+        yield Problem(lines.get(known, f"{path}:1"), ".".join(key), text)
+
+
+def _explain(item: Any, key: tuple[str, ...]) -> str:
+    kind, found = item["type"], item.get("input")
+    if kind == "extra_forbidden":
+        return f"no such key{_nearest(key)}"
+    if kind == "missing":
+        return "must be given"
+    if kind == "literal_error":
+        return f"must be {item['ctx']['expected']}, found {_shown(found)}"
+    if kind == "value_error":
+        return str(item["ctx"]["error"])
+    if kind == "string_pattern_mismatch":
+        return f"letters, digits, dot, dash and underscore, at most 100, found {_shown(found)}"
+    if kind in {"model_type", "dict_type"}:
+        return f"holds `key: value` lines, found {_shown(found)}"
+    text = item["msg"].split(",")[0].removeprefix("Input ").replace("should be", "must be")
+    return f"{text[0].lower()}{text[1:]}, found {_shown(found)}"
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _nearest(key: tuple[str, ...]) -> str:
+    section: type[BaseModel] = JobConfig
+    for part in key[:-1]:
+        inner = section.model_fields[part].annotation if part in section.model_fields else None
+        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+            return ""
+        section = inner
+    known = list(section.model_fields)
+    close = difflib.get_close_matches(key[-1], known, n=1, cutoff=0.6)
+    return f"; did you mean `{close[0]}`?" if close else f"; allowed: {', '.join(known)}"
+
+
+def _similar_files(path: Path) -> str:
+    folder = path.parent if path.parent.is_dir() else Path()
+    names = sorted(str(found) for found in folder.glob("*.y*ml"))
+    close = difflib.get_close_matches(str(path), names, n=1, cutoff=0.4)
+    if close:
+        return f"Did you mean {close[0]}?"
+    return f"Job files here: {', '.join(names[:5])}" if names else "`raysft init DATA.csv` writes one."

@@ -1,0 +1,69 @@
+"""The job file that `raysft init` writes: complete, commented, and ready to run."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+TEMPLATE = """\
+# A raysft job. Run it:      raysft train {file}
+# Look before you run:       raysft check {file}
+# Every key and its meaning: docs/reference.md (or `raysft schema` for your editor)
+name: {name}
+task: classification
+model:
+  base: {base}   # a hub id or a local folder
+  max_length: 128                  # tokens kept of each text
+data:
+  train: {train}
+  # test: held_out.csv             # your own test rows; else a sealed share of train, see folds
+  text: {text}
+  label: {label}
+{group}
+  audit: {{duplicates: drop, conflicts: quarantine, leakage: drop, max_rejected: 10%}}
+folds: {{k: 5, test: 15%, seed: 7}}  # one fold validates, the test part stays sealed until the end
+train:
+  epochs: 10
+  batch_size: 32                   # whatever the number of workers
+  learning_rate: 2e-4
+  head_learning_rate: 1e-2
+  precision: auto                  # bf16 where the processor has it, else fp32
+  workers: 1
+  seed: 7
+output: runs
+"""
+
+DEFAULT_BASE = "sentence-transformers/all-MiniLM-L6-v2"
+
+
+def job_text(file: Path, train: str, text: str, label: str, group: str | None, base: str = DEFAULT_BASE) -> str:
+    """The commented job file for one training file; `group` may be unknown."""
+    known = f"  group: {_scalar(group)}" if group else ""
+    hint = "  # group: customer_id           # rows of one customer never stand in two parts"
+    return TEMPLATE.format(
+        file=file,
+        name=run_name(file.stem),
+        base=_scalar(base),
+        train=_scalar(train),
+        text=_scalar(text),
+        label=_scalar(label),
+        group=known or hint,
+    )
+
+
+def run_name(stem: str) -> str:
+    """A valid run name from a file name."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._")[:100] or "job"
+
+
+def _scalar(value: str) -> str:
+    """A YAML scalar: plain where that is safe, else double-quoted (JSON strings are YAML)."""
+    return (
+        value
+        if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_./-]*", value) and value.lower() not in _WORDS
+        else json.dumps(value, ensure_ascii=False)
+    )
+
+
+_WORDS = {"null", "true", "false", "yes", "no", "on", "off"}

@@ -1,0 +1,60 @@
+"""Value types of the job file that people write in more than one way."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, WithJsonSchema
+
+
+def parse_share(value: Any) -> Any:
+    """`15%`, `"15%"` and `0.15` are the same share of a whole; result in [0, 1)."""
+    if isinstance(value, str) and value.strip().endswith("%"):
+        try:
+            value = float(value.strip()[:-1]) / 100
+        except ValueError:
+            raise ValueError(f"a share such as 15% or 0.15, found {value!r}") from None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"a share such as 15% or 0.15, found {value!r}")
+    if not 0 <= value < 1:
+        raise ValueError(f"a share from 0% to below 100%, found {value!r}")
+    return Share(value)
+
+
+def parse_paths(value: Any) -> Any:
+    """One path or a list of them; always a list of non-empty strings afterwards."""
+    paths = [value] if isinstance(value, str) else value
+    if not isinstance(paths, list | tuple) or not paths or not all(isinstance(p, str) and p for p in paths):
+        raise ValueError(f"a path, a glob, or a list of them, found {value!r}")
+    return tuple(paths)
+
+
+class Share(float):
+    """A part of a whole, 0 to 1, printed as a percentage."""
+
+    def __str__(self) -> str:
+        return f"{self * 100:g}%"
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
+        from pydantic_core import core_schema
+
+        return core_schema.no_info_plain_validator_function(
+            parse_share, serialization=core_schema.plain_serializer_function_ser_schema(str)
+        )
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: Any, handler: Any) -> dict[str, Any]:
+        return {
+            "anyOf": [
+                {"type": "number", "minimum": 0, "exclusiveMaximum": 1},
+                {"type": "string", "pattern": r"^\d+(\.\d+)?%$"},
+            ]
+        }
+
+
+PathList = Annotated[
+    tuple[str, ...],
+    BeforeValidator(parse_paths),
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}),
+]

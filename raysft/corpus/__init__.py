@@ -1,0 +1,1 @@
+"""From files as people have them to audited rows, honest folds and tokenized shards."""

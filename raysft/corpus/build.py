@@ -1,0 +1,359 @@
+"""Job file -> audited rows, folds and tokenized shards, in parallel on Ray Data, once for every run that shares them.
+
+Rows are read, checked and tokenized by Ray Data; what needs the whole corpus at once (repeats, folds) is done in one
+place on the driver, where a corpus that fits in memory costs less than a shuffle. The result is committed under a digest
+of everything it depends on, so the same data is never prepared twice.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from raysft.config import Job
+from raysft.corpus import audit, folds
+from raysft.corpus.records import Columns, expand, header
+from raysft.corpus.rows import ROW, TEST, TRAIN, VALIDATION, concat, same_text, tables_of, where
+from raysft.corpus.tokens import TOKENS, TokenizedRows, encode, read_shards, write_shards
+from raysft.errors import DataError
+from raysft.events import Listener
+from raysft.storage.commit import (
+    TornFolder,
+    committed_folder,
+    digest_of,
+    read_json,
+    sha256_file,
+    verified_folder,
+    write_json,
+    writing,
+)
+from raysft.storage.layout import DataFolder, Output
+from raysft.storage.pretrained import Base
+
+FORMAT = 1  # of the prepared folder; a change makes old preparations unused, never misread
+
+
+@dataclass(frozen=True)
+class Sources:
+    """The files of each part and the columns that count, checked against their headers."""
+
+    files: tuple[tuple[str, Path], ...]  # (origin, file)
+    columns: Columns
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Audited rows, folds and shards of one job."""
+
+    digest: str
+    folder: DataFolder
+    labels: tuple[str, ...]
+    validation: int  # the fold that validates
+    k: int
+    reused: bool = False
+
+    @cached_property
+    def audit(self) -> dict[str, Any]:
+        return dict(read_json(self.folder.audit))
+
+    @cached_property
+    def corpus(self) -> pa.Table:
+        """Kept rows: row_id, origin, source, line, text, label, group, fold, unit."""
+        return pq.read_table(self.folder.corpus).append_column("fold", pq.read_table(self.folder.folds).column("fold"))
+
+    def part(self, name: str) -> pa.Table:
+        """The corpus rows of train, validation or test."""
+        parts = [folds.part_of(fold, self.validation, self.k) for fold in self.corpus.column("fold").to_pylist()]
+        return self.corpus.filter(pa.array([part == name for part in parts], pa.bool_()))
+
+    def tokens(self, part: str) -> TokenizedRows:
+        """The tokenized rows of train, validation or test; only asking for test opens the sealed shards."""
+        rows = read_shards(self.folder.tokens(sealed=part == "test"))
+        wanted = self.part(part).column("row_id").to_numpy()
+        return rows.select(np.flatnonzero(np.isin(rows.row_id, wanted)))
+
+
+def find_sources(job: Job) -> Sources:
+    """Expand the paths of a job and check that each file has the columns. Raises NotFound, DataError, JobFileError."""
+    data = job.config.data
+    columns = Columns(data.text, data.label, data.group)
+    files = []
+    for origin, patterns in ((TRAIN, data.train), (VALIDATION, data.validation), (TEST, data.test)):
+        for file in expand(patterns, job.folder) if patterns else []:
+            _check_columns(job, file, columns)
+            files.append((origin, file))
+    return Sources(tuple(files), columns)
+
+
+def _check_columns(job: Job, file: Path, columns: Columns) -> None:
+    names = header(file)
+    if not names:
+        raise DataError(f"{file}: the file is empty", "It needs a header line and rows.")
+    for key, name in (("text", columns.text), ("label", columns.label), ("group", columns.group)):
+        if name and name not in names:
+            raise job.problem(f"data.{key}", f"no column {name!r} in {file.name}; it has: {', '.join(names)}")
+
+
+def prepare(job: Job, base: Base, output: Output, listener: Listener) -> Prepared:
+    """Read, audit, split and tokenize; or find that it was done before. Needs a running Ray.
+
+    Raises NotFound, JobFileError, DataError (see its messages), OutputError (no space).
+    """
+    sources = find_sources(job)
+    digest = data_digest(job, base, sources)
+    prepared = load_prepared(job, output, digest)
+    if prepared is None:
+        folder = output.data(digest)
+        rows = audit.mark_rejected(_read(sources), job.config.data.audit)
+        labels = check_rows(job, rows)
+        with (
+            writing(folder.path),
+            committed_folder(folder.path, {"format": FORMAT, "labels": labels}) as aside,
+        ):
+            _write(job, base, rows, labels, DataFolder(aside))
+        prepared = Prepared(digest, folder, labels, job.config.folds.validation, _folds(job))
+    else:
+        listener.note(f"data: prepared before ({prepared.folder.path})")
+    _announce(prepared, listener)
+    return prepared
+
+
+def load_prepared(job: Job, output: Output, digest: str) -> Prepared | None:
+    """What was prepared before under this digest, every file checked; None when there is nothing whole."""
+    folder = output.data(digest)
+    try:
+        labels = tuple(verified_folder(folder.path)["labels"])
+    except TornFolder:
+        return None
+    return Prepared(digest, folder, labels, job.config.folds.validation, _folds(job), reused=True)
+
+
+def data_digest(job: Job, base: Base, sources: Sources) -> str:
+    config = job.config
+    return digest_of(
+        {
+            "format": FORMAT,
+            "files": [(origin, file.name, sha256_file(file)) for origin, file in sources.files],
+            "data": config.data.model_dump(mode="json", exclude={"train", "validation", "test"}),
+            "folds": config.folds.model_dump(mode="json", exclude={"validation"}),
+            "tokenizer": base.tokenizer_sha256,
+            "max_length": config.model.max_length,
+        }
+    )
+
+
+def _read(sources: Sources) -> pa.Table:
+    """Every row of every file, checked, in the order of the files and their lines."""
+    import ray.data
+
+    items = [{"origin": origin, "file": str(file)} for origin, file in sources.files]
+    dataset = ray.data.from_items(items, override_num_blocks=len(items))
+    dataset = dataset.map_batches(_read_files, batch_format="pyarrow", fn_kwargs={"columns": sources.columns})
+    return concat(table.select(ROW.names).cast(ROW) for table in dataset.iter_batches(batch_format="pyarrow"))
+
+
+def _read_files(batch: pa.Table, columns: Columns) -> Iterator[pa.Table]:
+    for item in batch.to_pylist():
+        yield from tables_of(Path(item["file"]), item["origin"], columns)
+
+
+def _tokenize(corpus: pa.Table, base: Base, max_length: int) -> tuple[pa.Table, int]:
+    """Rows in schema TOKENS in the order of `corpus`, and how many texts were cut."""
+    import ray.data
+
+    dataset = ray.data.from_arrow(corpus.select(["row_id", "label_id", "text"]))
+    dataset = dataset.map_batches(
+        _tokenize_batch, batch_format="pyarrow", fn_kwargs={"base": base, "max_length": max_length}
+    )
+    tables = list(dataset.iter_batches(batch_format="pyarrow", batch_size=None))
+    rows = pa.concat_tables(tables)
+    return rows.select(TOKENS.names).cast(TOKENS), pc.sum(rows.column("cut")).as_py() or 0
+
+
+def _tokenize_batch(batch: pa.Table, base: Base, max_length: int) -> pa.Table:
+    ids, cut = encode(batch.column("text").to_pylist(), base, max_length)
+    columns = [
+        batch.column("row_id"),
+        batch.column("label_id"),
+        pa.array(ids, TOKENS.field("input_ids").type),
+    ]
+    return pa.table([*columns, pa.array(cut, pa.bool_())], names=[*TOKENS.names, "cut"])
+
+
+def check_rows(job: Job, rows: pa.Table) -> tuple[str, ...]:
+    """The label set; or the reason why nothing can be learnt from these rows."""
+    kept = rows.filter(pc.is_null(rows.column("reason")))
+    reasons = audit.rejected_by_reason(rows)
+    rejected, total = rows.num_rows - kept.num_rows, rows.num_rows
+    shown = ", ".join(f"{reason} {count}" for reason, count in reasons.items())
+    train = kept.filter(pc.equal(kept.column("origin"), TRAIN))
+    if not train.num_rows:
+        raise DataError(
+            f"no usable row: {total} read, all rejected ({shown or 'the files hold no rows'})", _first(rows)
+        )
+    ceiling = job.config.data.audit.max_rejected
+    if rejected > ceiling * total:
+        raise DataError(
+            f"{rejected} of {total} rows rejected ({rejected / total:.1%}), more than data.audit.max_rejected "
+            f"({ceiling}): {shown}",
+            f"{_first(rows)} Mend them, or raise data.audit.max_rejected.",
+        )
+    labels = tuple(sorted(set(train.column("label").to_pylist())))
+    if len(labels) < 2:
+        raise DataError(
+            f"only one class: every row of data.train is labelled {labels[0]!r}",
+            f"A classifier needs two or more; is {job.config.data.label!r} the label column?",
+        )
+    _check_unseen(kept, set(labels))
+    return labels
+
+
+def _check_unseen(kept: pa.Table, known: set[str]) -> None:
+    held = kept.filter(pc.not_equal(kept.column("origin"), TRAIN))
+    unseen = [row for row in held.to_pylist() if row["label"] not in known]
+    if unseen:
+        names = Counter(row["label"] for row in unseen)
+        first = unseen[0]
+        shown = ", ".join(f"{name!r} ({count} rows)" for name, count in names.most_common(5))
+        raise DataError(
+            f"{first['source']}:{first['line']}: label never seen in training: {shown}",
+            "Add training rows with it, correct its spelling, or remove those rows.",
+        )
+
+
+def _first(rows: pa.Table) -> str:
+    bad = rows.filter(pc.is_valid(rows.column("reason"))).slice(0, 1).to_pylist()
+    return f"The first: {bad[0]['source']}:{bad[0]['line']}: {bad[0]['reason']}." if bad else ""
+
+
+def _write(job: Job, base: Base, rows: pa.Table, labels: tuple[str, ...], folder: DataFolder) -> None:
+    config = job.config
+    rows = rows.add_column(0, "row_id", pa.array(np.arange(rows.num_rows), pa.int64()))
+    kept = rows.filter(pc.is_null(rows.column("reason"))).drop_columns(["reason", "detail"])
+    number = {label: index for index, label in enumerate(labels)}
+    label_ids = np.array([number[label] for label in kept.column("label").to_pylist()], dtype=np.int32)
+    pairs = audit.near_duplicates(kept.column("text").to_pylist(), config.data.audit.near_duplicates)
+    fold, units = _assign(job, kept, label_ids, pairs)
+    kept = kept.append_column("label_id", pa.array(label_ids)).append_column("unit", pa.array(units, pa.int64()))
+
+    pq.write_table(kept, folder.corpus)
+    pq.write_table(rows.filter(pc.is_valid(rows.column("reason"))), folder.rejected)
+    pq.write_table(pa.table({"row_id": kept.column("row_id"), "fold": pa.array(fold, pa.int8())}), folder.folds)
+    tokens, cut = _tokenize(kept, base, config.model.max_length)
+    sealed = pa.array(fold == folds.SEALED)
+    write_shards(folder.tokens(sealed=True), tokens.filter(sealed))
+    write_shards(folder.tokens(sealed=False), tokens.filter(pc.invert(sealed)))
+    lengths = pc.list_value_length(tokens.column("input_ids")).to_numpy()
+    write_json(folder.audit, _summary(_folds(job), config, rows, kept, fold, pairs, lengths, cut))
+
+
+def _assign(
+    job: Job, kept: pa.Table, labels: np.ndarray[Any, Any], pairs: list[tuple[int, int]]
+) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """(fold, unit) per kept row. Rows of the person's own test and validation files keep the part they were given."""
+    settings = job.config.folds
+    origin = np.array(kept.column("origin").to_pylist())
+    units = folds.units_of(kept.column("group").to_pylist(), [*pairs, *_same_text(kept)])
+    fold = np.where(origin == TEST, folds.SEALED, folds.GIVEN)
+    free = np.flatnonzero(origin == TRAIN)
+    test = 0.0 if TEST in origin else float(settings.test)
+    _, free_units = np.unique(units[free], return_inverse=True)
+    fold[free] = folds.fold_per_row(labels[free], free_units, _folds(job), test, settings.seed)
+    return fold, units
+
+
+def _folds(job: Job) -> int:
+    """Folds to cut; none where the person brought validation rows, so that all of `train` trains."""
+    return 0 if job.config.data.validation else job.config.folds.k
+
+
+def _same_text(kept: pa.Table) -> Iterator[tuple[int, int]]:
+    first: dict[str, int] = {}
+    for row, text in enumerate(kept.column("text").to_pylist()):
+        seen = first.setdefault(same_text(text), row)
+        if seen != row:
+            yield seen, row
+
+
+def _summary(
+    k: int,
+    config: Any,
+    rows: pa.Table,
+    kept: pa.Table,
+    fold: np.ndarray[Any, Any],
+    pairs: list[tuple[int, int]],
+    lengths: np.ndarray[Any, Any],
+    cut: int,
+) -> dict[str, Any]:
+    parts = [folds.part_of(each, config.folds.validation, k) for each in fold.tolist()]
+    labels = kept.column("label").to_pylist()
+    per_label: dict[str, Counter[str]] = {}
+    for label, part in zip(labels, parts, strict=True):
+        per_label.setdefault(label, Counter())[part] += 1
+    own = {index for index, origin in enumerate(kept.column("origin").to_pylist()) if origin == TRAIN}
+    texts = [same_text(text) for text in kept.column("text").to_pylist()]
+    inside = sorted(own)
+    bins = [str(fold[index]) for index in inside]
+    return {
+        "rows": {"read": rows.num_rows, "kept": kept.num_rows, "rejected": audit.rejected_by_reason(rows)},
+        "parts": dict(Counter(parts)),
+        "folds": {str(number): int(count) for number, count in sorted(Counter(fold.tolist()).items())},
+        "labels": {
+            label: dict(per_label[label])
+            for label in sorted(per_label, key=lambda each: (-sum(per_label[each].values()), each))
+        },
+        "small_labels": sorted(label for label, counts in per_label.items() if sum(counts.values()) < k + 1),
+        "label_variants": audit.label_variants(per_label),
+        "still_present": audit.findings(rows),
+        "near_duplicate_pairs": {
+            "kept_together": sum(a in own and b in own for a, b in pairs),
+            "between_train_and_given_files": sum((a in own) != (b in own) for a, b in pairs),
+        },
+        "crossings": {
+            "group": folds.crossings([kept.column("group")[i].as_py() for i in inside], bins),
+            "text": folds.crossings([texts[i] for i in inside], bins),
+            "near_duplicate": int(sum(fold[a] != fold[b] for a, b in pairs if a in own and b in own)),
+        },
+        "tokens": audit.lengths_summary(lengths, cut),
+        "rejected_examples": [
+            {
+                "where": where(row["source"], row["line"]),
+                **{key: row[key] for key in ("reason", "detail", "text", "label")},
+            }
+            for row in rows.filter(pc.is_valid(rows.column("reason"))).slice(0, 200).to_pylist()
+        ],
+    }
+
+
+def _announce(prepared: Prepared, listener: Listener) -> None:
+    report = prepared.audit
+    counts = report["rows"]
+    rejected = sum(counts["rejected"].values())
+    reasons = ", ".join(f"{reason} {count}" for reason, count in counts["rejected"].items())
+    listener.note(
+        f"rows: {counts['read']} read = {counts['kept']} kept + {rejected} rejected"
+        + (f" ({reasons})" if reasons else "")
+    )
+    parts = report["parts"]
+    listener.note(
+        "parts: "
+        + ", ".join(f"{name} {parts.get(name, 0)}" for name in ("train", "validation", "test"))
+        + f"; {len(prepared.labels)} labels"
+    )
+    for label in report["small_labels"]:
+        listener.warn(f"label {label!r} has fewer rows than there are parts; its scores mean little")
+    for names in report["label_variants"]:
+        listener.warn(f"labels that look like one: {json.dumps(names, ensure_ascii=False)}")
+    tokens = report["tokens"]
+    if tokens["cut_share"] > 0.02:
+        listener.warn(f"{tokens['cut']} texts ({tokens['cut_share']:.1%}) are cut at model.max_length")

@@ -1,0 +1,70 @@
+"""Proof that the artifact is what was trained: a fresh Python process loads it and must compute the same logits.
+
+Run as `python -m raysft.evaluation.reload MODEL_FOLDER PROBE_JSON`; it uses transformers alone and prints the largest
+difference between its logits and those of the trained model.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from raysft.errors import TrainingFailed
+from raysft.storage.commit import TornFolder, verified_folder
+
+# Same weights, float32, but another process: threads and batch layout may differ. Logits are of order 1 to 10 and
+# float32 keeps 7 digits; 1e-3 is far below what changes a decision and far above rounding. A bf16 or GPU run is probed
+# in float32 too, on its own device.
+TOLERANCE = 1e-3
+
+
+def largest_difference(model_folder: Path, probe: Path) -> float:
+    """Load the folder as any user of transformers would, and compare with the recorded logits."""
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    recorded = json.loads(probe.read_bytes())
+    tokenizer = AutoTokenizer.from_pretrained(model_folder)
+    model = AutoModelForSequenceClassification.from_pretrained(model_folder, dtype=torch.float32).eval()
+    inputs = tokenizer(recorded["texts"], padding=True, truncation=True, return_tensors="pt")
+    with torch.inference_mode():
+        logits = model(**inputs).logits
+    return float((logits - torch.tensor(recorded["logits"])).abs().max())
+
+
+class ReloadCheck:
+    """The fresh process, running while this one does other work."""
+
+    def __init__(self, model_folder: Path, probe: Path) -> None:
+        try:
+            verified_folder(model_folder)
+        except TornFolder as error:
+            raise TrainingFailed(
+                f"the artifact is damaged: {error}", "Remove the model folder and type the command again."
+            ) from None
+        command = [sys.executable, "-m", "raysft.evaluation.reload", str(model_folder), str(probe)]
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)  # noqa: S603
+
+    def finish(self) -> float:
+        """The largest difference. Raises TrainingFailed when the folder does not load or computes something else."""
+        try:
+            out, err = self._process.communicate()
+        except BaseException:
+            self._process.kill()
+            raise
+        if self._process.returncode:
+            reason = (err.strip().splitlines() or ["no message"])[-1]
+            raise TrainingFailed(f"the artifact does not load in a fresh process: {reason}", "Please report this.")
+        found = float(out.strip().splitlines()[-1])
+        if not found <= TOLERANCE:
+            raise TrainingFailed(
+                f"the reloaded artifact computes other logits (largest difference {found:.2g}, allowed {TOLERANCE:g})",
+                "Please report this, with the run's folder.",
+            )
+        return found
+
+
+if __name__ == "__main__":
+    print(largest_difference(Path(sys.argv[1]), Path(sys.argv[2])))  # noqa: T201

@@ -1,0 +1,33 @@
+"""What a running job tells whoever watches: a terminal, a log, a notebook, or nobody."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Listener(Protocol):
+    """Receives the journey as it happens."""
+
+    def stage(self, name: str) -> None:
+        """A step of the journey begins."""
+
+    def note(self, text: str) -> None:
+        """One line worth keeping."""
+
+    def warn(self, text: str) -> None:
+        """One line that asks for attention."""
+
+    def progress(self, done: int, total: int, text: str) -> None:
+        """`done` of `total` units of the current step; `text` holds the current measures."""
+
+
+class Silent:
+    """Nobody watches."""
+
+    def stage(self, name: str) -> None: ...
+
+    def note(self, text: str) -> None: ...
+
+    def warn(self, text: str) -> None: ...
+
+    def progress(self, done: int, total: int, text: str) -> None: ...

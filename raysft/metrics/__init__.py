@@ -1,0 +1,1 @@
+"""Scores, and how far each can be trusted. Pure arithmetic on arrays."""

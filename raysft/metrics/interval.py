@@ -1,0 +1,149 @@
+"""95% intervals by the bootstrap, over groups where rows belong together.
+
+Rows of one customer are alike, so resampling rows would make intervals too narrow; whole groups are resampled (cluster
+bootstrap, Davison and Hinkley 1997, section 3.8). Limits are bias-corrected percentiles (Efron 1987), which also suit the
+calibration error, whose resamples are biased upwards.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+
+from raysft.metrics.scores import (
+    ECE_BINS,
+    NAMES,
+    Array,
+    calibration_bins,
+    confusion,
+    f1_macro,
+    f1_per_class,
+    f1_weighted,
+    log_softmax,
+    point_metrics,
+)
+
+RESAMPLES = 1000
+LEVEL = 0.95
+BLOCK = 50  # resamples computed together; bounds memory at BLOCK * C * C
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number, its 95% interval, and the rows it rests on."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+def estimates(labels: Array, logits: Array, units: Array, seed: int = 0) -> dict[str, Estimate]:
+    """Every measure of scores.NAMES with its interval. labels (n,), logits (n, C), units (n,) ints that belong together."""
+    values = point_metrics(labels, logits)
+    resampled: dict[str, list[Array]] = {name: [] for name in NAMES}
+    for weights in _weights(units, seed):
+        for name, found in _weighted_metrics(labels, logits, weights).items():
+            resampled[name].append(found)
+    return {name: _estimate(values[name], np.concatenate(resampled[name]), len(labels), units, name) for name in NAMES}
+
+
+def class_estimates(labels: Array, predicted: Array, units: Array, classes: int, seed: int = 0) -> list[Estimate]:
+    """F1 of each class with its interval; n is the class's true rows."""
+    values = f1_per_class(confusion(labels, predicted, classes))
+    draws = np.concatenate(
+        [f1_per_class(_confusions(labels, predicted, weights, classes)) for weights in _weights(units, seed)]
+    )
+    support = np.bincount(labels, minlength=classes)
+    return [_estimate(float(values[c]), draws[:, c], int(support[c]), units[labels == c], "f1") for c in range(classes)]
+
+
+def difference(labels: Array, first: Array, second: Array, units: Array, classes: int, seed: int = 0) -> Estimate:
+    """Macro-F1 of `first` minus that of `second`, predictions on the same rows, resampled together (paired)."""
+    value = float(f1_macro(confusion(labels, first, classes)) - f1_macro(confusion(labels, second, classes)))
+    draws = np.concatenate(
+        [
+            f1_macro(_confusions(labels, first, w, classes)) - f1_macro(_confusions(labels, second, w, classes))
+            for w in _weights(units, seed)
+        ]
+    )
+    return _estimate(value, draws, len(labels), units, "difference")
+
+
+def _weights(units: Array, seed: int) -> Iterator[Array]:
+    """How often each row is drawn, shape (BLOCK, n), until RESAMPLES are drawn; whole units at a time."""
+    _, unit_of_row = np.unique(units, return_inverse=True)
+    count = int(unit_of_row.max()) + 1 if len(unit_of_row) else 0
+    random = np.random.default_rng(seed)
+    for _ in range(RESAMPLES // BLOCK):
+        drawn = random.multinomial(count, np.full(count, 1 / count), size=BLOCK)
+        yield drawn[:, unit_of_row].astype(np.float64)
+
+
+def _weighted_metrics(labels: Array, logits: Array, weights: Array) -> dict[str, Array]:
+    """Each measure per resample, shape (BLOCK,)."""
+    log_p = log_softmax(logits)
+    predicted = log_p.argmax(axis=1)
+    correct = (predicted == labels).astype(np.float64)
+    confidence = np.exp(log_p.max(axis=1))
+    losses = -log_p[np.arange(len(labels)), labels]
+    size = weights.sum(axis=1)
+    counts = _confusions(labels, predicted, weights, logits.shape[1])
+    gaps = np.stack(
+        [
+            (weights[:, bins] @ (correct - confidence)[bins])
+            for bins in (calibration_bins(confidence) == b for b in range(ECE_BINS))
+        ]
+    )
+    return {
+        "accuracy": weights @ correct / size,
+        "f1_macro": f1_macro(counts),
+        "f1_weighted": f1_weighted(counts),
+        "loss": weights @ losses / size,
+        "ece": np.abs(gaps).sum(axis=0) / size,
+    }
+
+
+def _confusions(labels: Array, predicted: Array, weights: Array, classes: int) -> Array:
+    """Weighted confusion counts, shape (BLOCK, C, C)."""
+    cell = labels.astype(np.int64) * classes + predicted
+    cells, place = np.unique(cell, return_inverse=True)
+    one_hot = np.zeros((len(cell), len(cells)))
+    one_hot[np.arange(len(cell)), place] = 1
+    counts = np.zeros((len(weights), classes * classes))
+    counts[:, cells] = weights @ one_hot
+    return counts.reshape(-1, classes, classes)
+
+
+def _estimate(value: float, draws: Array, n: int, units: Array, name: str) -> Estimate:
+    draws = np.sort(draws[np.isfinite(draws)])
+    if n == 0 or len(draws) == 0:
+        return Estimate(value, value, value, n)
+    if draws[0] == draws[-1] and name not in {"loss", "difference"}:
+        return Estimate(value, *_wilson(value, len(np.unique(units))), n)
+    low, high = _bias_corrected(value, draws)
+    return Estimate(value, min(low, value), max(high, value), n)
+
+
+def _bias_corrected(value: float, draws: Array) -> tuple[float, float]:
+    normal, tail = NormalDist(), (1 - LEVEL) / 2
+    # Ties count half; kept off 0 and 1, where the correction has no finite value.
+    below = (np.sum(draws < value) + 0.5 * np.sum(draws == value)) / len(draws)
+    shift = normal.inv_cdf(min(max(below, 1 / len(draws)), 1 - 1 / len(draws)))
+    low, high = (normal.cdf(2 * shift + normal.inv_cdf(q)) for q in (tail, 1 - tail))
+    return float(np.quantile(draws, low)), float(np.quantile(draws, high))
+
+
+def _wilson(share: float, n: int) -> tuple[float, float]:
+    """Limits for a share that never varies in the resamples, as all right or all wrong (Wilson 1927)."""
+    z = NormalDist().inv_cdf((1 + LEVEL) / 2)
+    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    return max(0.0, centre - half), min(1.0, centre + half)

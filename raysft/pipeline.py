@@ -1,0 +1,423 @@
+"""Read this first: the journey from a job file to a model whose quality is known, step after step.
+
+    job file -> audited rows -> folds -> tokens -> plan -> training run -> evaluation -> report -> artifact
+
+Each step leaves its result below the output folder and is not done again when it is already there; that one habit gives
+caching, resuming and sharing.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from raysft.config import Job, load_job
+from raysft.corpus.build import Prepared, data_digest, find_sources, load_prepared, prepare
+from raysft.errors import NotFound, RunConflict
+from raysft.events import Listener, Silent
+from raysft.plan.machine import this_machine
+from raysft.plan.plan import Plan, choose_micro_batch, make_plan, too_many_workers
+from raysft.plan.preflight import Check, check_job
+from raysft.plan.size import model_size
+from raysft.session import Resources, find_resources, ray_session
+from raysft.storage.commit import digest_of, read_json, sweep_aside, write_bytes, write_json, writing
+from raysft.storage.layout import Output, RunFolder, open_output
+from raysft.storage.lease import lease
+from raysft.storage.pretrained import Base, resolve_base
+from raysft.version import VERSION
+
+# Settings that change how fast or where a run goes, never what it computes.
+NEUTRAL = {"train": {"workers", "device", "save_every"}, "output": True}
+
+
+@dataclass(frozen=True)
+class DataResult:
+    """What `raysft data` prepared."""
+
+    name: str
+    folder: str
+    labels: list[str]
+    audit: dict[str, Any]
+    reused: bool
+
+    def to_json(self) -> dict[str, Any]:
+        return {"schema": "raysft.data/1", **asdict(self)}
+
+
+def check(job: str | Path, overrides: Sequence[str] = ()) -> Check:
+    """Validate a job, read a sample of its data and predict the run; takes seconds and does not start Ray."""
+    loaded = load_job(job, overrides)
+    return check_job(loaded, _base(loaded))
+
+
+def data(job: str | Path, overrides: Sequence[str] = (), listener: Listener | None = None) -> DataResult:
+    """Read, audit, split and tokenize the data of a job."""
+    listener = listener or Silent()
+    loaded = load_job(job, overrides)
+    base, output = _base(loaded), open_output(loaded.config.output)
+    find_sources(loaded)
+    listener.stage("data")
+    with ray_session():
+        prepared = prepare(loaded, base, output, listener)
+    return DataResult(
+        loaded.config.name, str(prepared.folder.path), list(prepared.labels), prepared.audit, prepared.reused
+    )
+
+
+def train(job: str | Path, overrides: Sequence[str] = (), listener: Listener | None = None) -> Any:
+    """The whole journey. The same call after an interruption goes on from the newest checkpoint; after the end it
+    returns the finished result. Returns a RunResult.
+
+    Raises the errors of raysft.errors; each says what to do.
+    """
+    listener, clock = listener or Silent(), _Clock()
+    loaded = load_job(job, overrides)
+    base, output = _base(loaded), open_output(loaded.config.output)
+    digest = data_digest(loaded, base, find_sources(loaded))
+    run = output.run(loaded.config.name)
+    with writing(run.path), lease(run.lock, f"run {loaded.config.name}"):
+        _claim(loaded, base, digest, run)
+        if run.result.exists():
+            listener.note(f"run {loaded.config.name} is finished; this is its result (another name starts another run)")
+            return _finished(run)
+        prepared, plan, outcome = _prepare_and_train(loaded, base, output, run, digest, listener, clock)
+        return _evaluate_and_report(loaded, base, prepared, plan, outcome, run, listener, clock)
+
+
+def _prepare_and_train(
+    job: Job, base: Base, output: Output, run: RunFolder, digest: str, listener: Listener, clock: _Clock
+) -> tuple[Prepared, Plan, dict[str, Any]]:
+    """The steps that need Ray; none of them when they were done before."""
+    if run.outcome.exists() and run.plan.exists():
+        prepared = load_prepared(job, output, digest)
+        if prepared is not None:
+            return prepared, Plan(**read_json(run.plan)), dict(read_json(run.outcome))
+    listener.stage("start")
+    with ray_session():
+        resources = find_resources(job.config.train.workers, job.config.train.device)
+        _refuse_unshareable(job, resources)
+        listener.stage("data")
+        with clock.timing("data_s"):
+            prepared = prepare(job, base, output, listener)
+        plan = _plan(job, base, prepared, resources)
+        write_json(run.plan, plan.to_json())
+        listener.stage("train")
+        listener.note(
+            f"plan: {plan.total_steps} steps of {job.config.train.batch_size} rows, {resources.workers} worker(s) x "
+            f"{'1 GPU' if resources.gpu else f'{resources.cpus} CPU'}, about {plan.train_s:.0f} s of training"
+        )
+        with clock.timing("train_s"):
+            outcome = _train(job, base, prepared, run, resources, listener)
+    return prepared, plan, outcome
+
+
+def _train(
+    job: Job, base: Base, prepared: Prepared, run: RunFolder, resources: Resources, listener: Listener
+) -> dict[str, Any]:
+    from raysft.training.launch import launch
+    from raysft.training.worker import Task
+
+    task = Task(
+        config=job.config,
+        job_folder=job.folder,
+        base=base,
+        data=prepared,
+        run=run,
+        micro_batch=choose_micro_batch(job.config, resources.gpu),
+        threads=resources.cpus,
+    )
+    outcome = launch(task, resources, listener)
+    if outcome.resumed_from is not None:
+        listener.note(f"went on from the checkpoint of step {outcome.resumed_from}")
+    return asdict(outcome)
+
+
+def _evaluate_and_report(
+    job: Job,
+    base: Base,
+    prepared: Prepared,
+    plan: Plan,
+    outcome: dict[str, Any],
+    run: RunFolder,
+    listener: Listener,
+    clock: _Clock,
+) -> Any:
+    from raysft.evaluation.reload import ReloadCheck
+    from raysft.report.build import write_report
+    from raysft.report.facts import ReportFacts
+    from raysft.result import RunResult, baselines_json, metrics_json
+
+    listener.stage("evaluate")
+    with clock.timing("evaluate_s"):
+        reload = ReloadCheck(run.model, run.probe)
+        evaluation, predictions = _evaluate(prepared, run)
+        difference = reload.finish()
+    listener.note(f"artifact: reloaded in a fresh process, logits differ by at most {difference:.1g}")
+    timing = {**clock.spent(), **_speed(outcome)}
+    pq.write_table(predictions, run.predictions)
+    write_json(run.evaluation, evaluation.to_json())
+    listener.stage("report")
+    write_report(
+        ReportFacts(
+            name=job.config.name,
+            task=job.config.task,
+            base=base.name,
+            base_revision=base.revision,
+            evaluation=evaluation,
+            audit=prepared.audit,
+            history=_history(run),
+            plan=plan.to_json(),
+            outcome=outcome,
+            timing=timing,
+            job_yaml=run.job.read_text(encoding="utf-8"),
+            created=date.today().isoformat(),
+            version=VERSION,
+            group_column=job.config.data.group,
+        ),
+        run,
+    )
+    audit = prepared.audit
+    result = RunResult(
+        name=job.config.name,
+        task=job.config.task,
+        status="done",
+        rows={**audit["rows"], "parts": audit["parts"]},
+        metrics=metrics_json(evaluation),
+        baselines=baselines_json(evaluation),
+        timing={**timing, **clock.total()},
+        artifact=str(run.model),
+        report=str(run.report),
+        resumed_from=outcome["resumed_from"],
+        model={
+            "base": base.name,
+            "revision": base.revision,
+            "base_sha256": base.weights_sha256,
+            "weights_sha256": outcome["weights_sha256"],
+        },
+        data=str(prepared.folder.path),
+        labels=list(prepared.labels),
+        training=outcome,
+        plan=plan.to_json(),
+    )
+    write_json(run.result, result.to_json())
+    _tidy(run)
+    return result
+
+
+def _evaluate(prepared: Prepared, run: RunFolder) -> tuple[Any, pa.Table]:
+    """Scores on validation and on the sealed test part, which is opened here and nowhere else."""
+    from raysft.evaluation.evaluation import Evaluation, baselines, predictions_table, score
+    from raysft.prediction.artifact import Artifact
+
+    artifact = Artifact.open(run.model)
+    parts, tables, logits = {}, [], {}
+    for name in ("validation", "test"):
+        corpus = prepared.part(name)
+        if corpus.num_rows:
+            logits[name] = artifact.model.logits(prepared.tokens(name))
+            parts[name] = score(corpus, logits[name], prepared.labels)
+            tables.append(predictions_table(corpus, name, logits[name], prepared.labels))
+    headline = "test" if "test" in parts else "validation"
+    beside = {}
+    if headline in parts:
+        corpus = prepared.part(headline)
+        beside = baselines(prepared.part("train"), corpus, logits[headline], len(prepared.labels))
+    evaluation = Evaluation(list(prepared.labels), parts.get("test"), parts.get("validation"), beside, headline)
+    return evaluation, pa.concat_tables(tables) if tables else pa.table({"row_id": pa.array([], pa.int64())})
+
+
+def _plan(job: Job, base: Base, prepared: Prepared, resources: Resources) -> Plan:
+    audit = prepared.audit
+    rows = {name: audit["parts"].get(name, 0) for name in ("train", "validation", "test")}
+    lengths = prepared.tokens("train").lengths
+    return make_plan(job.config, model_size(base), lengths, rows, this_machine(), resources.gpu)
+
+
+def _refuse_unshareable(job: Job, resources: Resources) -> None:
+    reason = too_many_workers(job.config, resources.gpu)
+    if reason:
+        raise job.problem("train.workers", reason)
+
+
+def _base(job: Job) -> Base:
+    return resolve_base(job.config.model.base, job.config.model.revision, job.folder)
+
+
+def identity(job: Job, base: Base, data_digest: str) -> dict[str, Any]:
+    """What makes two runs the same: every setting that can change the result, the base's weights and the data."""
+    settings = json.loads(job.config.model_dump_json(exclude=NEUTRAL))  # type: ignore[arg-type]
+    for part in ("train", "validation", "test"):
+        settings["data"].pop(part)  # the files' contents count, by the data digest, not where they lie
+    settings["model"] = {**settings["model"], "base": base.weights_sha256, "revision": None}
+    return {"settings": settings, "data": data_digest}
+
+
+def _claim(job: Job, base: Base, digest: str, run: RunFolder) -> None:
+    """Make the run folder ours, or refuse one that holds a run with other settings."""
+    mine = identity(job, base, digest)
+    if run.identity.exists():
+        theirs = read_json(run.identity)
+        if digest_of(theirs) != digest_of(mine):
+            raise RunConflict(
+                f"{job.where('name')}: a run named {job.config.name} exists in {run.path} with other settings: "
+                + "; ".join(_differences(theirs, mine)),
+                "Choose another name with --set name=NAME, or remove that folder.",
+            )
+    sweep_aside(run.path)
+    write_bytes(run.job, _yaml(job).encode())
+    write_json(run.identity, mine)
+
+
+def _differences(old: Any, new: Any, key: str = "") -> list[str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        found: list[str] = []
+        for name in sorted({*old, *new}):
+            found += _differences(old.get(name), new.get(name), f"{key}.{name}" if key else name)
+        return found
+    if old == new:
+        return []
+    name = key.removeprefix("settings.")
+    return ["the data files have changed" if name == "data" else f"{name} was {old}, now {new}"]
+
+
+def _yaml(job: Job) -> str:
+    from ruamel.yaml import YAML
+
+    settings = json.loads(job.config.model_dump_json())
+    for part in ("train", "validation", "test"):
+        if settings["data"][part]:
+            # Paths as they are found from anywhere, so that this file can be run again from where it lies.
+            settings["data"][part] = [str(job.folder / Path(p).expanduser()) for p in settings["data"][part]]
+    stream = io.StringIO()
+    yaml = YAML()
+    yaml.width = 4096
+    yaml.dump(settings, stream)
+    return f"# effective settings of run {job.config.name}, defaults included\n{stream.getvalue()}"
+
+
+def _history(run: RunFolder) -> list[dict[str, Any]]:
+    if not run.metrics.exists():
+        return []
+    return [json.loads(line) for line in run.metrics.read_text(encoding="utf-8").splitlines()]
+
+
+def _speed(outcome: dict[str, Any]) -> dict[str, float]:
+    seconds = max(outcome["seconds"], 1e-9)
+    return {
+        "step_s": outcome["seconds"],
+        "examples_per_s": round(outcome["examples"] / seconds, 2),
+        "tokens_per_s": round(outcome["tokens"] / seconds, 1),
+        "padding_share": round(1 - outcome["tokens"] / max(1, outcome["padded"]), 4),
+    }
+
+
+def _tidy(run: RunFolder) -> None:
+    """A finished run needs neither its checkpoints nor Ray's bookkeeping."""
+    import shutil
+
+    shutil.rmtree(run.checkpoints, ignore_errors=True)
+    shutil.rmtree(run.ray, ignore_errors=True)
+
+
+def _finished(run: RunFolder) -> Any:
+    from raysft.result import RunResult
+
+    return RunResult.read(run.result)
+
+
+class _Clock:
+    """Seconds since the command began, and of each step."""
+
+    def __init__(self) -> None:
+        self._started = time.perf_counter()
+        self._spent = {"data_s": 0.0, "train_s": 0.0, "evaluate_s": 0.0}
+
+    @contextmanager
+    def timing(self, name: str) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        self._spent[name] += round(time.perf_counter() - started, 3)
+
+    def spent(self) -> dict[str, float]:
+        return dict(self._spent)
+
+    def total(self) -> dict[str, float]:
+        return {"total_s": round(time.perf_counter() - self._started, 3)}
+
+
+def run_of(job: str | Path, overrides: Sequence[str] = ()) -> tuple[Job, RunFolder]:
+    """The finished run of a job file. Raises NotFound when it has not finished."""
+    loaded = load_job(job, overrides)
+    run = open_output(loaded.config.output).run(loaded.config.name)
+    if not run.result.exists():
+        raise NotFound(
+            f"no finished run named {loaded.config.name} in {run.path.parent}",
+            f"Run `raysft train {job}` first.",
+        )
+    return loaded, run
+
+
+def evaluate(
+    job: str | Path,
+    overrides: Sequence[str] = (),
+    files: Sequence[str] = (),
+    listener: Listener | None = None,
+) -> Any:
+    """Score a finished run again: on its own validation and test parts, or on other labelled files.
+
+    Returns an Evaluation. With `files`, its `test` holds the scores on them.
+    """
+    listener = listener or Silent()
+    loaded, run = run_of(job, overrides)
+    listener.stage("evaluate")
+    if files:
+        from raysft.prediction.files import evaluate_files
+
+        return evaluate_files(run.model, files, loaded)
+    base, output = _base(loaded), open_output(loaded.config.output)
+    prepared = load_prepared(loaded, output, data_digest(loaded, base, find_sources(loaded)))
+    if prepared is None:
+        with ray_session():
+            prepared = prepare(loaded, base, output, listener)
+    return _evaluate(prepared, run)[0]
+
+
+def predict(
+    model: str | Path,
+    files: Sequence[str] = (),
+    texts: Sequence[str] = (),
+    output: str | Path | None = None,
+    column: str | None = None,
+    overrides: Sequence[str] = (),
+) -> Any:
+    """Label texts, or every row of files, with a finished run (a job file) or a model folder.
+
+    Returns a list of Prediction; with `output`, also writes them as CSV or JSON Lines, beside the input's rows.
+    """
+    from raysft.prediction.files import predict_files, write_predictions
+
+    folder, column = _model_folder(model, overrides, column)
+    rows, predictions = predict_files(folder, files, texts, column)
+    if output is not None:
+        write_predictions(Path(output), rows, predictions)
+    return predictions
+
+
+def _model_folder(model: str | Path, overrides: Sequence[str], column: str | None) -> tuple[Path, str]:
+    path = Path(model)
+    if path.suffix in {".yaml", ".yml"}:
+        loaded, run = run_of(path, overrides)
+        return run.model, column or loaded.config.data.text
+    if (path / "model" / "config.json").is_file():
+        path = path / "model"
+    return path, column or "text"

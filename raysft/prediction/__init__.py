@@ -1,0 +1,1 @@
+"""Using a finished model: plain folders in, labelled rows out."""

@@ -1,0 +1,108 @@
+"""One Ray for one job: joined where RAY_ADDRESS names a cluster, else started here and ended with the job."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from raysft.errors import NoCapacity
+
+# Ray reads these when it is imported or when a worker starts, so they are set before either.
+ENVIRONMENT = {
+    "RAY_TRAIN_V2_ENABLED": "1",
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # the controller's poll; 2 s by default
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "TOKENIZERS_PARALLELISM": "true",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+}
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What each Ray Train worker gets."""
+
+    workers: int
+    cpus: int
+    gpu: bool
+
+    def bundle(self) -> dict[str, float]:
+        """Ray's resources per worker."""
+        return {"CPU": self.cpus, **({"GPU": 1} if self.gpu else {})}
+
+
+@contextmanager
+def ray_session() -> Iterator[None]:
+    """Ray is running inside. Joins an initialised Ray or RAY_ADDRESS; else starts one on loopback and ends it."""
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    warnings.filterwarnings("ignore", category=FutureWarning, module="ray")
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    address = os.environ.get("RAY_ADDRESS")
+    quiet: dict[str, Any] = {
+        "logging_level": logging.ERROR,
+        "log_to_driver": False,
+        "configure_logging": True,
+    }
+    if address:
+        ray.init(address=address, **quiet)
+    else:
+        ray.init(address="local", include_dashboard=False, **quiet)
+    _quiet_data()
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _quiet_data() -> None:
+    from ray.data import DataContext
+
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    # Rows keep the order of their files and lines, whatever task ends first.
+    context.execution_options.preserve_order = True
+    for name in ("ray.data", "ray.train", "ray.tune"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def find_resources(workers: int, device: str) -> Resources:
+    """What the workers get on the Ray that is running. Raises NoCapacity, with the arithmetic, when it cannot be."""
+    import ray
+
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return share_out(workers, device, [(node.get("CPU", 0.0), node.get("GPU", 0.0)) for node in nodes])
+
+
+def share_out(workers: int, device: str, nodes: list[tuple[float, float]]) -> Resources:
+    """Divide nodes of (CPUs, GPUs) among workers: a GPU each if asked or enough, and as many CPUs as fit."""
+    gpus = sum(int(gpu) for _, gpu in nodes)
+    found = f"{len(nodes)} node(s) with " + ", ".join(
+        f"{cpu:g} CPU" + (f" + {gpu:g} GPU" if gpu else "") for cpu, gpu in nodes
+    )
+    if device == "gpu" and gpus < workers:
+        raise NoCapacity(
+            f"train.workers {workers} x 1 GPU = {workers} GPUs; the cluster has {gpus} ({found})",
+            "Use fewer workers, --set train.device=cpu, or a cluster with more GPUs (RAY_ADDRESS).",
+        )
+    gpu = device == "gpu" or (device == "auto" and gpus >= workers)
+    most = int(max((cpu for cpu, _ in nodes), default=0))
+    for cpus in range(most, 0, -1):
+        if sum(min(int(cpu // cpus), int(gpu_) if gpu else 10**9) for cpu, gpu_ in nodes) >= workers:
+            return Resources(workers, cpus, gpu)
+    total = sum(int(cpu) for cpu, _ in nodes)
+    raise NoCapacity(
+        f"train.workers {workers} x 1 CPU = {workers} CPUs; the cluster has {total} ({found})",
+        f"Use --set train.workers={max(1, total)} or fewer; the result is the same.",
+    )

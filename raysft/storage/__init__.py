@@ -1,0 +1,1 @@
+"""Where results live: path names, atomic commits, one writer at a time."""

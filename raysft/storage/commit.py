@@ -1,0 +1,139 @@
+"""Files and folders that are either complete or not there at all.
+
+A file is written aside, flushed to disk and renamed. A folder is written aside, gets a manifest with size and sha256 of
+every file in it as its last act, and is renamed; whoever reads it can tell a torn copy from a whole one.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from raysft.errors import OutputError
+from raysft.storage.layout import MANIFEST
+
+ASIDE = ".tmp-"
+
+
+class TornFolder(Exception):
+    """A folder whose manifest is missing or does not match its files."""
+
+
+@contextmanager
+def writing(where: Path) -> Iterator[None]:
+    """Turn a full disk or a missing permission into a message for people."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in {
+            errno.ENOSPC,
+            errno.EDQUOT,
+            errno.EACCES,
+            errno.EPERM,
+            errno.EROFS,
+            errno.EFBIG,
+        }:
+            raise
+        raise OutputError(
+            f"cannot write {where}: {error.strerror}",
+            "Free some space or choose another folder with --set output=FOLDER; then type the same command again.",
+        ) from None
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Replace `path` in one step; after a crash either the old or the whole new content is there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f"{path.name}{ASIDE}{uuid.uuid4().hex[:8]}")
+    try:
+        with aside.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """`value` as indented JSON, written by `write_bytes`."""
+    write_bytes(path, (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
+
+
+def read_json(path: Path) -> Any:
+    """The JSON document in `path`."""
+    return json.loads(path.read_bytes())
+
+
+@contextmanager
+def committed_folder(path: Path, facts: dict[str, Any] | None = None) -> Iterator[Path]:
+    """Yield a folder to fill; on success it becomes `path`, complete with manifest. Replaces an older `path`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f"{path.name}{ASIDE}{uuid.uuid4().hex[:8]}")
+    aside.mkdir()
+    try:
+        yield aside
+        files = {str(file.relative_to(aside)): _describe(file) for file in sorted(aside.rglob("*")) if file.is_file()}
+        write_json(aside / MANIFEST, {**(facts or {}), "files": files})
+        if path.exists():
+            old = path.with_name(f"{path.name}{ASIDE}{uuid.uuid4().hex[:8]}")
+            path.rename(old)
+            shutil.rmtree(old)
+        aside.rename(path)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def verified_folder(path: Path) -> dict[str, Any]:
+    """The manifest of a committed folder, after checking every file against it. Raises TornFolder."""
+    try:
+        manifest: dict[str, Any] = read_json(path / MANIFEST)
+        files = manifest["files"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise TornFolder(f"{path}: no valid {MANIFEST}") from None
+    for name, expected in files.items():
+        try:
+            found = _describe(path / name, flush=False)
+        except OSError:
+            raise TornFolder(f"{path / name}: missing") from None
+        if found != expected:
+            raise TornFolder(f"{path / name}: content differs from the manifest")
+    return manifest
+
+
+def sha256_file(path: Path) -> str:
+    """sha256 of a file's content, as hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest_of(value: Any) -> str:
+    """A short content address (16 hex digits of sha256) of any JSON value."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def sweep_aside(folder: Path) -> None:
+    """Remove what an interrupted writer left aside in `folder`. Call only while holding the run's lock."""
+    for left in folder.glob(f"*{ASIDE}*"):
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
+
+
+def _describe(file: Path, flush: bool = True) -> dict[str, Any]:
+    if flush:
+        descriptor = os.open(file, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    return {"bytes": file.stat().st_size, "sha256": sha256_file(file)}

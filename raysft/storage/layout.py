@@ -1,0 +1,148 @@
+"""The one place that knows path names below the output folder.
+
+<output>/data/<digest>/   corpus.parquet rejected.parquet folds.parquet audit.json tokenized/ manifest.json
+<output>/runs/<name>/     job.yaml plan.json events.jsonl metrics.jsonl checkpoints/ model/ ... result.json
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from raysft.errors import OutputError
+
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class DataFolder:
+    """Everything that preparation leaves behind, addressed by content."""
+
+    path: Path
+
+    @property
+    def corpus(self) -> Path:
+        return self.path / "corpus.parquet"
+
+    @property
+    def rejected(self) -> Path:
+        return self.path / "rejected.parquet"
+
+    @property
+    def folds(self) -> Path:
+        return self.path / "folds.parquet"
+
+    @property
+    def audit(self) -> Path:
+        return self.path / "audit.json"
+
+    def tokens(self, sealed: bool) -> Path:
+        """Shards of the open rows, or of the sealed test rows that only `evaluate` opens."""
+        return self.path / "tokenized" / ("test" if sealed else "open")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Everything that one run leaves behind."""
+
+    path: Path
+
+    @property
+    def job(self) -> Path:
+        return self.path / "job.yaml"
+
+    @property
+    def identity(self) -> Path:
+        return self.path / "identity.json"
+
+    @property
+    def plan(self) -> Path:
+        return self.path / "plan.json"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def outcome(self) -> Path:
+        """What training ended with; its presence means that training is complete."""
+        return self.path / "training.json"
+
+    @property
+    def model(self) -> Path:
+        return self.path / "model"
+
+    @property
+    def probe(self) -> Path:
+        """Inputs and logits that the reloaded model must reproduce."""
+        return self.path / "probe.json"
+
+    @property
+    def evaluation(self) -> Path:
+        return self.path / "evaluation.json"
+
+    @property
+    def predictions(self) -> Path:
+        return self.path / "predictions.parquet"
+
+    @property
+    def report(self) -> Path:
+        return self.path / "report.html"
+
+    @property
+    def card(self) -> Path:
+        return self.path / "model_card.md"
+
+    @property
+    def result(self) -> Path:
+        return self.path / "result.json"
+
+    @property
+    def lock(self) -> Path:
+        return self.path / ".lock"
+
+    @property
+    def ray(self) -> Path:
+        """Ray Train's own bookkeeping; nothing of ours is read from it."""
+        return self.path / ".ray"
+
+
+@dataclass(frozen=True)
+class Output:
+    """The root that a job file names with `output`."""
+
+    root: Path
+
+    def data(self, digest: str) -> DataFolder:
+        return DataFolder(self.root / "data" / digest)
+
+    def run(self, name: str) -> RunFolder:
+        return RunFolder(self.root / "runs" / name)
+
+
+def open_output(output: str) -> Output:
+    """The output root as an absolute path; created and proven writable.
+
+    Raises OutputError when it is a URI (not supported yet), a file, or not writable.
+    """
+    if "://" in output:
+        raise OutputError(
+            f"output: {output} is a remote URI; this version writes to local or mounted folders",
+            "Use a folder, for example output: runs, or a mounted bucket.",
+        )
+    root = Path(output).expanduser().absolute()
+    probe = root / f".writable-{id(root)}"
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise OutputError(
+            f"output: cannot write to {root}: {error.strerror}",
+            "Choose another folder with --set output=FOLDER, or mend its permissions.",
+        ) from None
+    return Output(root)

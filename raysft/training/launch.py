@@ -1,0 +1,128 @@
+"""Start the workers on Ray Train, show how far they are, and turn every end into a result or one clear error."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+import uuid
+from pathlib import Path
+
+from raysft.errors import RaysftError, TrainingFailed
+from raysft.events import Listener
+from raysft.session import Resources
+from raysft.storage.layout import RunFolder
+from raysft.training.worker import Outcome, Task, run_worker
+
+WORKER_RETRIES = 2  # restarts after a worker or node died; each goes on from the newest checkpoint
+POLL_S = 0.5
+PATIENCE_S = 60.0
+
+
+def launch(task: Task, resources: Resources, listener: Listener) -> Outcome:
+    """Train on Ray Train workers; returns when the artifact is written. Needs a running Ray.
+
+    Raises whatever the workers report for people, or TrainingFailed when they were lost.
+    """
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    trainer = TorchTrainer(
+        _on_worker,
+        train_loop_config={"task": task},
+        torch_config=TorchConfig(backend="nccl" if resources.gpu else "gloo"),
+        scaling_config=ScalingConfig(
+            num_workers=resources.workers, use_gpu=resources.gpu, resources_per_worker=resources.bundle()
+        ),
+        run_config=RunConfig(
+            # A fresh name each time: Ray would silently resume its own state of an old one; ours is in checkpoints/.
+            name=uuid.uuid4().hex[:12],
+            storage_path=str(task.run.ray),
+            failure_config=FailureConfig(max_failures=WORKER_RETRIES),
+        ),
+    )
+    with _Watcher(task.run, listener):
+        try:
+            outcome = trainer.fit().return_value
+        except Exception as error:
+            raise _explain(error) from error
+    if isinstance(outcome, RaysftError):
+        raise outcome
+    if not isinstance(outcome, Outcome):
+        raise TrainingFailed(
+            "the workers ended without a result", "Look at the log in /tmp/ray/session_latest/logs/train."
+        )
+    return outcome
+
+
+def _on_worker(config: dict[str, Task]) -> Outcome | RaysftError:
+    return run_worker(config["task"])
+
+
+def _explain(error: Exception) -> RaysftError:
+    """The innermost cause, in one line."""
+    failures = getattr(error, "worker_failures", None) or {}
+    cause: BaseException = next(iter(failures.values()), error)
+    while cause.__cause__ is not None:
+        cause = cause.__cause__
+    ranks = f" on rank {', '.join(map(str, failures))}" if failures else ""
+    lines = [line for line in str(cause).splitlines() if line.strip()] or [type(cause).__name__]
+    return TrainingFailed(
+        f"training failed{ranks}: {type(cause).__name__}: {lines[-1].strip()}",
+        "The same command goes on from the newest checkpoint; logs are in /tmp/ray/session_latest/logs/train.",
+    )
+
+
+class _Watcher:
+    """Follows metrics.jsonl, which rank 0 writes, and tells the listener."""
+
+    def __init__(self, run: RunFolder, listener: Listener) -> None:
+        self._path, self._listener = run.metrics, listener
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._follow, daemon=True)
+        self._validation = ""
+
+    def __enter__(self) -> None:
+        self._size = _size(self._path)
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join(timeout=5)
+
+    def _follow(self) -> None:
+        position, started, warned = self._size, time.monotonic(), False
+        while not self._stop.wait(POLL_S):
+            size = _size(self._path)
+            position = min(position, size)
+            if size > position:
+                with self._path.open("rb") as file:
+                    file.seek(position)
+                    text = file.read()
+                complete = text.rfind(b"\n") + 1
+                position += complete
+                self._tell(text[:complete].decode("utf-8", "replace").splitlines())
+                warned = True
+            elif not warned and time.monotonic() - started > PATIENCE_S:
+                self._listener.warn("still waiting for workers; is the cluster busy with other jobs? (`ray status`)")
+                warned = True
+
+    def _tell(self, texts: list[str]) -> None:
+        for text in texts:
+            try:
+                line = json.loads(text)
+            except ValueError:
+                continue
+            if "validation_loss" in line:
+                self._validation = f"validation F1 {line['validation_f1_macro']:.3f} loss {line['validation_loss']:.3f}"
+                self._listener.note(f"epoch {line['epoch']}: {self._validation}")
+            elif "total_steps" in line:
+                words = (f"loss {line['loss']:.3f}", f"{line['examples_per_s']:.0f} rows/s", self._validation)
+                self._listener.progress(line["step"], line["total_steps"], "  ".join(filter(None, words)))
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
