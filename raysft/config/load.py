@@ -12,9 +12,10 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.reader import ReaderError
 
 from raysft.config.sections import JobConfig
-from raysft.errors import JobFileError, NotFound, Problem
+from raysft.errors import JobFileError, NotAllowed, NotFound, Problem
 
 Lines = dict[tuple[str, ...], str]
 
@@ -45,7 +46,7 @@ class Job:
 def load_job(path: str | Path, overrides: Sequence[str] = ()) -> Job:
     """Read and validate a job file; `overrides` are `a.b=value` strings, applied on top.
 
-    Raises NotFound (no such file) or JobFileError (every problem in it).
+    Raises NotFound (no such file), NotAllowed (no permission) or JobFileError (every problem in it).
     """
     path = Path(path)
     values, lines = _read_yaml(path)
@@ -65,29 +66,35 @@ def _read_yaml(path: Path) -> tuple[dict[str, Any], Lines]:
         raise NotFound(f"no such job file: {path}", _similar_files(path)) from None
     except IsADirectoryError:
         raise NotFound(f"{path} is a folder, not a job file", "Name the .yaml file in it.") from None
+    except PermissionError:
+        raise NotAllowed(f"no permission to read {path}", "Mend its permissions, or name another job file.") from None
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         raise JobFileError([Problem(f"{path}:{line}", "", "not UTF-8 text; save the file as UTF-8")]) from None
     try:
         tree = YAML(typ="rt").load(text)
+        if isinstance(tree, dict):
+            lines: Lines = {}
+            _collect_lines(tree, (), str(path), lines)
+            return _plain(tree), lines
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else 1
         text = str(error.problem or error.context or error).splitlines()[0]
         raise JobFileError([Problem(f"{path}:{line}", "", f"not valid YAML: {text}")]) from None
-    except YAMLError as error:
-        raise JobFileError([Problem(str(path), "", f"not valid YAML: {str(error).splitlines()[0]}")]) from None
-    if not isinstance(tree, dict):
-        raise JobFileError([Problem(f"{path}:1", "", "a job file holds `key: value` lines; `raysft init` writes one")])
-    lines: Lines = {}
-    _collect_lines(tree, (), str(path), lines)
-    return _plain(tree), lines
+    except ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise JobFileError([Problem(f"{path}:{line}", "", f"not valid YAML: {str(error).splitlines()[0]}")]) from None
+    except RecursionError:
+        raise JobFileError([Problem(f"{path}:1", "", "nested too deeply for a job file")]) from None
+    raise JobFileError([Problem(f"{path}:1", "", "a job file holds `key: value` lines; `raysft init` writes one")])
 
 
 def _collect_lines(node: Any, key: tuple[str, ...], path: str, lines: Lines) -> None:
     if isinstance(node, dict):
         for name, value in node.items():
-            lines[(*key, str(name))] = f"{path}:{node.lc.key(name)[0] + 1}"
+            if name in node.lc.data:  # a key merged with `<<` has no line of its own: the section's line stands for it
+                lines[(*key, str(name))] = f"{path}:{node.lc.key(name)[0] + 1}"
             _collect_lines(value, (*key, str(name)), path, lines)
 
 
@@ -122,9 +129,10 @@ def _apply_override(values: dict[str, Any], lines: Lines, override: str) -> None
             section[key] = {}
         section = section[key]
     section[keys[-1]] = value
+    for replaced in [each for each in lines if each[: len(keys)] == keys]:
+        del lines[replaced]
     for index in range(len(keys)):
         lines.setdefault(keys[: index + 1], where)
-    lines[keys] = where
 
 
 def _problems(error: ValidationError, values: Any, lines: Lines, path: Path) -> Iterable[Problem]:

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 
-from raysft.config.values import PathList, Share
+from raysft.config.values import PathList, Share, parse_name
 
 
 class Section(BaseModel):
-    """Common rules: unknown keys are refused, values do not change after loading."""
+    """Common rules: unknown keys are refused, no value is turned into another type, nothing changes after loading."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class ModelSection(Section):
@@ -39,7 +39,7 @@ class ModelSection(Section):
         "the base is a sentence encoder, which never trained it; keep: as the base has it.",
     )
     dropout: float | None = Field(
-        None, ge=0, lt=1, description="Dropout in body and head; null keeps what the base was trained with."
+        None, ge=0, lt=1, description="Dropout of hidden states and head; null: as the base has it. Attention weights have none."
     )
 
 
@@ -76,10 +76,10 @@ class DataSection(Section):
     train: PathList = Field(description="CSV, TSV or JSON Lines: a path, a glob, or a list of them.")
     validation: PathList | None = Field(None, description="Validation rows of your own; else a fold of `train`.")
     test: PathList | None = Field(None, description="Test rows of your own; else a sealed share of `train`.")
-    text: str = Field("text", description="Column with the text.")
-    label: str = Field("label", description="Column with the label.")
+    text: str = Field("text", min_length=1, description="Column with the text.")
+    label: str = Field("label", min_length=1, description="Column with the label.")
     group: str | None = Field(
-        None, description="Column whose rows must never be split between parts (customer, patient, contract)."
+        None, min_length=1, description="Column whose rows must never be split between parts (customer, patient, contract)."
     )
     audit: AuditSection = Field(default_factory=AuditSection, description="What to do about each finding.")
 
@@ -92,13 +92,20 @@ class FoldsSection(Section):
     test: Share = Field(Share(0.15), description="Sealed test share of `train` when `data.test` is null.")
     seed: int = Field(7, ge=0, description="Seed of the fold assignment.")
 
-    @model_validator(mode="after")
-    def _fold_exists(self) -> FoldsSection:
-        if self.k == 1:
-            raise ValueError("k: a single fold cannot both train and validate; use 0 (no validation) or 2 and more")
-        if self.k and self.validation >= self.k:
-            raise ValueError(f"validation: folds are 0 to {self.k - 1}, found {self.validation}")
-        return self
+    @field_validator("k")
+    @classmethod
+    def _not_one(cls, k: int) -> int:
+        if k == 1:
+            raise ValueError("a single fold cannot both train and validate; use 0 (no validation) or 2 and more")
+        return k
+
+    @field_validator("validation")
+    @classmethod
+    def _fold_exists(cls, validation: int, known: ValidationInfo) -> int:
+        k = known.data.get("k", 0)  # absent when k itself is wrong
+        if k and validation >= k:
+            raise ValueError(f"folds are 0 to {k - 1}, found {validation}")
+        return validation
 
 
 class TrainSection(Section):
@@ -109,8 +116,8 @@ class TrainSection(Section):
     micro_batch: int | None = Field(
         None,
         ge=1,
-        description="Rows per forward pass; null: 16, or less when the batch is smaller. Part of the result: "
-        "dropout is seeded per micro-batch, so that any number of workers computes the same.",
+        description="Rows per forward pass; null: a worker's share of the batch, as far as it fits. Changes speed and "
+        "memory only (on GPU also the dropout masks).",
     )
     learning_rate: float = Field(2e-4, gt=0, le=1, description="Peak rate of the pretrained body.")
     head_learning_rate: float = Field(1e-2, gt=0, le=1, description="Peak rate of the new classifier head.")
@@ -141,7 +148,7 @@ class TrainSection(Section):
 class JobConfig(Section):
     """One job file."""
 
-    name: Annotated[str, BeforeValidator(str)] = Field(
+    name: Annotated[str, BeforeValidator(parse_name)] = Field(
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$",
         description="Name of the run and of its folder: letters, digits, dot, dash, underscore.",
     )

@@ -42,7 +42,7 @@ def job_text(file: Path, train: str, text: str, label: str, group: str | None, b
     known = f"  group: {_scalar(group)}" if group else ""
     hint = "  # group: customer_id           # rows of one customer never stand in two parts"
     return TEMPLATE.format(
-        file=file,
+        file="".join(c if c.isprintable() else "?" for c in str(file)),
         name=run_name(file.stem),
         base=_scalar(base),
         train=_scalar(train),
@@ -58,12 +58,10 @@ def run_name(stem: str) -> str:
 
 
 def _scalar(value: str) -> str:
-    """A YAML scalar: plain where that is safe, else double-quoted (JSON strings are YAML)."""
-    return (
-        value
-        if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_./-]*", value) and value.lower() not in _WORDS
-        else json.dumps(value, ensure_ascii=False)
-    )
+    """A YAML scalar: plain where that is safe, else double-quoted (a JSON string, with what YAML cannot hold escaped)."""
+    if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_./-]*", value) and value.lower() not in _WORDS:
+        return value
+    return "".join(c if c.isprintable() else f"\\U{ord(c):08x}" for c in json.dumps(value, ensure_ascii=False))
 
 
 _WORDS = {"null", "true", "false", "yes", "no", "on", "off"}

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, WithJsonSchema
+
+
+def parse_name(value: Any) -> Any:
+    """A run name; a plain number or date such as 7 or 2026-01-31, which YAML takes for one, is the name as written."""
+    return str(value) if isinstance(value, int | date) and not isinstance(value, bool) else value
 
 
 def parse_share(value: Any) -> Any:
@@ -30,10 +36,11 @@ def parse_paths(value: Any) -> Any:
 
 
 class Share(float):
-    """A part of a whole, 0 to 1, printed as a percentage."""
+    """A part of a whole, 0 to 1, printed as a percentage where six digits hold it exactly."""
 
     def __str__(self) -> str:
-        return f"{self * 100:g}%"
+        percent = f"{self * 100:g}%"
+        return percent if float(percent[:-1]) / 100 == self else repr(float(self))
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
@@ -48,7 +55,7 @@ class Share(float):
         return {
             "anyOf": [
                 {"type": "number", "minimum": 0, "exclusiveMaximum": 1},
-                {"type": "string", "pattern": r"^\d+(\.\d+)?%$"},
+                {"type": "string", "pattern": r"^\d{1,2}(\.\d+)?%$"},
             ]
         }
 

@@ -60,11 +60,11 @@ def assign(
         row = counts[unit]
         present = np.flatnonzero(row)
         want, have = target[:, present], filled[:, present]
-        # Change of squared error if the unit went to each bin, relative to the label's size, plus the same for the
+        # Change of squared error if the unit went to each bin, relative to the bin's target, plus the same for the
         # size of the bin as a whole, so that bins stay in proportion when labels are many and small.
-        change = (((have + row[present] - want) ** 2 - (have - want) ** 2) / total[present]).sum(axis=1)
+        change = (((have + row[present] - want) ** 2 - (have - want) ** 2) / want).sum(axis=1)
         size = filled.sum(axis=1)
-        change += ((size + row.sum() - size_target) ** 2 - (size - size_target) ** 2) / len(labels)
+        change += ((size + row.sum() - size_target) ** 2 - (size - size_target) ** 2) / size_target
         # Ties go to the bin with the largest share, then to the last one: training before validation and test.
         best = max(range(len(share)), key=lambda b: (-round(change[b], 9), share[b], b))
         filled[best] += row

@@ -28,8 +28,7 @@ def build_classifier(base: Base, settings: ModelSection, labels: tuple[str, ...]
         base.folder, num_labels=len(labels), id2label=names, label2id={name: i for i, name in names.items()}
     )
     config.problem_type = "single_label_classification"
-    if settings.dropout is not None:
-        _set_dropout(config, settings.dropout)
+    _set_dropout(config, settings.dropout)
     torch.manual_seed(seed)
     try:
         model = AutoModelForSequenceClassification.from_pretrained(
@@ -76,9 +75,18 @@ def open_pooler(model: nn.Module) -> bool:
     return True
 
 
-def _set_dropout(config: Any, rate: float) -> None:
+def _set_dropout(config: Any, rate: float | None) -> None:
+    """Hidden dropout as asked or as the base has it; none on attention weights.
+
+    With attention dropout torch falls back from its fused attention to separate products. Measured on Banking77, 10 rows
+    a class, validation accuracy, one seed: see docs/benchmarks.md.
+    """
     for name, value in config.to_dict().items():
-        if "dropout" in name and (value is None or isinstance(value, float)):
+        if "dropout" not in name or not (value is None or isinstance(value, float)):
+            continue
+        if name.startswith("attention"):
+            setattr(config, name, 0.0)
+        elif rate is not None:
             setattr(config, name, rate)
 
 

@@ -11,8 +11,9 @@ from raysft.config.sections import JobConfig
 from raysft.corpus.sampler import epoch_steps, padded_tokens, steps_per_epoch
 from raysft.plan.machine import Machine
 
-CPU_MICRO_BATCH = 16
-GPU_MICRO_BATCH = 64
+# Tokens of a forward pass: enough to keep the cores busy, few enough for caches and memory.
+CPU_MICRO_TOKENS = 4096
+GPU_MICRO_TOKENS = 16384
 # Share of a plain matrix product's speed that training reaches on CPU (all of forward, backward and update), measured
 # with all-MiniLM-L6-v2 on 2 cores of an AMD EPYC (Zen 3), float32: see docs/benchmarks.md.
 CPU_EFFICIENCY = 0.5
@@ -54,9 +55,10 @@ class Plan:
 
 
 def choose_micro_batch(config: JobConfig, gpu: bool) -> int:
-    """Rows per forward pass: what the person set, else a size that fits the device's caches."""
+    """Rows per forward pass: what the person set, else a worker's share of the batch, as far as it fits."""
     train = config.train
-    return train.micro_batch or min(train.batch_size, GPU_MICRO_BATCH if gpu else CPU_MICRO_BATCH)
+    fits = max(1, (GPU_MICRO_TOKENS if gpu else CPU_MICRO_TOKENS) // config.model.max_length)
+    return train.micro_batch or min(-(-train.batch_size // train.workers), fits)
 
 
 def too_many_workers(config: JobConfig, gpu: bool) -> str:
@@ -67,7 +69,7 @@ def too_many_workers(config: JobConfig, gpu: bool) -> str:
         return ""
     return (
         f"{train.workers} workers cannot share a batch of {train.batch_size} rows in micro-batches of {micro} "
-        f"({pieces} pieces); set train.micro_batch: {max(1, train.batch_size // train.workers)} or fewer workers"
+        f"({pieces} pieces); use fewer workers, a larger train.batch_size, or a smaller train.micro_batch"
     )
 
 
@@ -108,7 +110,7 @@ def make_plan(
         total_s=round(train_s + START_S, 1),
         why={
             "steps_per_epoch": f"{rows['train']} rows / batch {train.batch_size}",
-            "micro_batch": "train.micro_batch" if train.micro_batch else f"fits caches on {'GPU' if gpu else 'CPU'}",
+            "micro_batch": "train.micro_batch" if train.micro_batch else "a worker's share of the batch, if it fits",
             "memory_bytes": "runtime + 16 bytes a parameter (weights, gradients, two AdamW moments) + activations",
             "train_s": f"{flops / 1e12:.2f} Tflop at {speed / 1e9:.0f} Gflop/s ({CPU_EFFICIENCY:.0%} of the matrix "
             f"product measured here{', twice that in bf16' if _bf16(config, machine) else ''}); on other machines other times",

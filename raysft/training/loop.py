@@ -30,6 +30,7 @@ from raysft.metrics.scores import point_metrics
 from raysft.model.groups import Group
 from raysft.training import checkpoint, ranks
 from raysft.training.checkpoint import Progress
+from raysft.training.dropout import RowRandom, use_row_dropout
 from raysft.training.forward import collate, predict_logits
 from raysft.training.precision import autocast
 from raysft.training.schedule import rate_factor
@@ -57,6 +58,7 @@ class Loop:
 
     def __post_init__(self) -> None:
         self.model.to(self.device)
+        self._random = use_row_dropout(self.model) if self.device.type == "cpu" else RowRandom()
         parameters = [
             {"params": g.parameters, "lr": g.learning_rate, "weight_decay": g.weight_decay} for g in self.groups
         ]
@@ -129,7 +131,7 @@ class Loop:
         share = torch.zeros((), device=self.device)
         # A rank without a micro-batch in a short last step still takes part in the all-reduce, with weight zero.
         for index in mine or [0]:
-            torch.manual_seed(_dropout_seed(self.settings.seed, self.progress.step, index))
+            self._seed_dropout(step[index], index)
             last = index == (mine or [0])[-1]
             waiting = self._module.no_sync() if world > 1 and not last else nullcontext()  # type: ignore[operator]
             with waiting:
@@ -150,6 +152,13 @@ class Loop:
                 (loss * world).backward()  # DDP averages over the ranks; the loss is already divided by all rows
             share += loss.detach()
         return share
+
+    def _seed_dropout(self, rows: np.ndarray[Any, Any], index: int) -> None:
+        """Masks that do not depend on what this process drew before: per row on CPU, per micro-batch on GPU."""
+        seed, step = self.settings.seed, self.progress.step
+        self._random.start(seed, step // self.per_epoch, rows, self.train.lengths[rows])
+        if self.device.type != "cpu":
+            torch.manual_seed(int(np.random.SeedSequence([seed, step, index]).generate_state(1)[0]))
 
     def _write_losses(self) -> None:
         """Read back the pending losses in one go, check them and append them to metrics.jsonl."""
@@ -198,11 +207,6 @@ class Loop:
 
     def _save(self) -> None:
         ranks.on_first_rank(lambda: checkpoint.save(self.checkpoints, self.model, self.optimizer, self.progress))
-
-
-def _dropout_seed(seed: int, step: int, micro: int) -> int:
-    """A seed for each micro-batch of each step; 63 bits."""
-    return int(np.random.SeedSequence([seed, step, micro]).generate_state(1, np.uint64)[0] >> 1)
 
 
 def _append(path: Path, lines: list[dict[str, Any]]) -> None:

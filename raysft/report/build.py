@@ -1,0 +1,15 @@
+"""Write what people read into a run's folder."""
+
+from __future__ import annotations
+
+from raysft.report.facts import ReportFacts
+from raysft.report.html import render_html
+from raysft.report.markdown import render_card
+from raysft.storage.commit import write_bytes
+from raysft.storage.layout import RunFolder
+
+
+def write_report(facts: ReportFacts, run: RunFolder) -> None:
+    """The page and the model card, each complete or not there. The same facts give the same bytes."""
+    write_bytes(run.report, render_html(facts).encode())
+    write_bytes(run.card, render_card(facts).encode())

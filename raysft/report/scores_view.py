@@ -1,0 +1,121 @@
+"""Scores as the page shows them: cards of measures, the table of baselines, the table of classes."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+from raysft.evaluation.evaluation import ClassScore, Scores
+from raysft.metrics.interval import Estimate
+from raysft.report.facts import PARTS, ReportFacts
+from raysft.report.numbers import score
+from raysft.report.verdict import baseline_name, compared, style_of
+
+FEW_ROWS = 10  # below this an interval says more than the score
+
+MEASURES = {
+    "accuracy": ("Accuracy", "share of rows that are right"),
+    "f1_macro": ("Macro-F1", "mean over classes, each counts the same"),
+    "f1_weighted": ("Weighted F1", "mean over classes, weighted by rows"),
+    "loss": ("Loss", "cross-entropy; guessing evenly gives {even}"),
+    "ece": ("Calibration error", "gap between confidence and accuracy; 0 is best"),
+}
+
+
+class Measure(NamedTuple):
+    """One score card. The bar runs from 0 to `top`."""
+
+    name: str
+    hint: str
+    estimate: Estimate
+    top: float
+
+
+class Part(NamedTuple):
+    """The score cards of one part."""
+
+    name: str
+    rows: int
+    measures: list[Measure]
+
+
+class Rival(NamedTuple):
+    """One line of the table of baselines; the model itself has no gain."""
+
+    name: str
+    scores: list[Estimate]
+    gain: Estimate | None
+    verdict: str
+    style: str
+
+
+class ClassRow(NamedTuple):
+    """One class: its rows in each part, and its scores; None where no row could show them."""
+
+    label: str
+    rows: list[int]
+    precision: float | None
+    recall: float | None
+    f1: Estimate | None
+
+
+def parts(facts: ReportFacts) -> list[Part]:
+    """Score cards of test and validation, as far as they exist. Both parts share the scales of their bars."""
+    found = facts.parts
+    even = math.log(max(2, len(facts.evaluation.labels)))
+    tops = {"loss": even, "ece": 0.2}
+    for name in tops:
+        tops[name] = max([tops[name], *(scores.metrics[name].high for scores in found.values())])
+    return [
+        Part(
+            part,
+            scores.metrics["accuracy"].n,
+            [
+                Measure(title, hint.format(even=score(even)), scores.metrics[name], tops.get(name, 1.0))
+                for name, (title, hint) in MEASURES.items()
+            ],
+        )
+        for part, scores in found.items()
+    ]
+
+
+def rivals(facts: ReportFacts) -> list[Rival]:
+    """The model and its baselines on the same rows, best macro-F1 first; empty when nothing was compared."""
+    scores, beside = facts.scored, facts.evaluation.baselines
+    if scores is None or not beside:
+        return []
+    ours = [scores.metrics[name] for name in ("f1_macro", "accuracy", "f1_weighted")]
+    lines = [Rival("This model", ours, None, "", "")]
+    for key, each in beside.items():
+        numbers = [each.f1_macro, each.accuracy, each.f1_weighted]
+        lines.append(Rival(baseline_name(key), numbers, each.gain, compared(each.gain), style_of(each.gain)))
+    return sorted(lines, key=lambda line: -line.scores[0].value)
+
+
+def class_rows(facts: ReportFacts) -> list[ClassRow]:
+    """Every class of the scored part, weakest F1 first; classes without a row there come last."""
+    if facts.scored is None:
+        return []
+    predicted = [sum(column) for column in zip(*facts.scored.confusion, strict=True)]
+    counts = facts.audit.get("labels", {})
+    rows = [
+        _class_row(each, predicted[index], counts.get(each.label, {}))
+        for index, each in enumerate(facts.scored.classes)
+    ]
+    return sorted(rows, key=lambda row: (row.f1 is None, row.f1.value if row.f1 else 0.0, row.label))
+
+
+def _class_row(each: ClassScore, predicted: int, counts: dict[str, Any]) -> ClassRow:
+    seen = each.f1.n > 0
+    return ClassRow(
+        label=each.label,
+        rows=[int(counts.get(part, 0)) for part in PARTS],
+        precision=each.precision if predicted else None,
+        recall=each.recall if seen else None,
+        f1=each.f1 if seen else None,
+    )
+
+
+def few_rows(scores: Scores) -> int:
+    """How many classes rest on fewer than FEW_ROWS rows."""
+    return sum(each.f1.n < FEW_ROWS for each in scores.classes)

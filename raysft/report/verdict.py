@@ -1,0 +1,89 @@
+"""The few sentences that say how good the model is. The page and the model card share them."""
+
+from __future__ import annotations
+
+from raysft.evaluation.evaluation import Baseline
+from raysft.metrics.interval import Estimate
+from raysft.report.audit_view import proofs
+from raysft.report.facts import ReportFacts
+from raysft.report.numbers import count, interval, rows, score, signed, signed_interval
+
+BETTER, WORSE, CHANCE = "better", "worse", "no difference that can be told from chance"
+NAMES = {"majority": "Most frequent class", "tfidf_svm": "TF-IDF + linear SVM"}
+RIVAL = "tfidf_svm"
+
+
+def baseline_name(key: str) -> str:
+    """What people call a baseline."""
+    return NAMES.get(key, key.replace("_", " "))
+
+
+def compared(gain: Estimate) -> str:
+    """BETTER, WORSE or CHANCE; a paired difference whose interval contains zero tells nothing."""
+    if gain.low > 0:
+        return BETTER
+    return WORSE if gain.high < 0 else CHANCE
+
+
+def headline(facts: ReportFacts) -> str:
+    """The main score with its interval and rows."""
+    if facts.scored is None:
+        return "This model was not scored: the run has neither a test part nor a validation part."
+    f1 = facts.scored.metrics["f1_macro"]
+    return (
+        f"Macro-F1 is {score(f1.value)} on {count(f1.n)} {facts.evaluation.scored_on} "
+        f"{'row' if f1.n == 1 else 'rows'} (95% interval {interval(f1)})."
+    )
+
+
+def comparison(facts: ReportFacts) -> str:
+    """How the model stands against the strongest simple rival; "" when nothing was compared."""
+    rival = facts.evaluation.baselines.get(RIVAL)
+    return "" if rival is None else _comparison(rival)
+
+
+def _comparison(rival: Baseline) -> str:
+    gain, verdict, name = rival.gain, compared(rival.gain), baseline_name(RIVAL)
+    if verdict == CHANCE:
+        return (
+            f"Compared with {name} on the same rows there is {CHANCE}: its macro-F1 differs by {signed(gain.value)} "
+            f"(95% interval {signed_interval(gain)})."
+        )
+    size = gain if verdict == BETTER else Estimate(-gain.value, -gain.high, -gain.low, gain.n)
+    return (
+        f"It is {verdict} than {name} on the same rows: its macro-F1 is {'higher' if verdict == BETTER else 'lower'} "
+        f"by {score(size.value)} (95% interval {interval(size)})."
+    )
+
+
+def caveat(facts: ReportFacts) -> str:
+    """What the headline score may be trusted for."""
+    if facts.scored is None:
+        return "Set folds.k to 2 or more, or name validation or test files, to learn how good it is."
+    if any(check.found for check in proofs(facts)):
+        return (
+            "Some of these rows, or texts almost like them, are also on the other side of a split: see the data audit."
+        )
+    if facts.evaluation.scored_on == "test":
+        return "The test rows took no part in training, nor in the choice of the checkpoint."
+    return "There is no test part. The validation rows also chose the checkpoint, so this score is a little too good."
+
+
+def verdict_class(facts: ReportFacts) -> str:
+    """A word for the style sheet: good, bad or even."""
+    rival = facts.evaluation.baselines.get(RIVAL)
+    return "even" if rival is None else style_of(rival.gain)
+
+
+def style_of(gain: Estimate) -> str:
+    """good, bad or even, by `compared`."""
+    return {BETTER: "good", WORSE: "bad", CHANCE: "even"}[compared(gain)]
+
+
+def equation(audit: dict[str, object]) -> str:
+    """`1,520 rows read = 1,466 kept + 54 rejected`."""
+    found = audit.get("rows")
+    if not isinstance(found, dict):
+        return ""
+    rejected = sum(found["rejected"].values())
+    return f"{rows(found['read'])} read = {count(found['kept'])} kept + {count(rejected)} rejected"
