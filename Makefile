@@ -46,4 +46,4 @@ bench: install-test
 	$(BIN)/python benchmarks/banking77_fewshot.py
 
 clean:
-	rm -rf .venv runs
+	rm -rf .venv results

@@ -20,6 +20,8 @@ def command(job: Path, overrides: tuple[str, ...], as_json: bool) -> None:
     Example:
       raysft data jobs/quickstart.yaml
     """
+    from rich.markup import escape
+
     from raysft.cli.console import Watch, print_json, stdout
     from raysft.cli.tables import audit_table
     from raysft.pipeline import data
@@ -30,4 +32,4 @@ def command(job: Path, overrides: tuple[str, ...], as_json: bool) -> None:
         print_json(result.to_json())
     else:
         stdout().print(audit_table(result.audit))
-        stdout().print(f"prepared in [bold]{result.folder}[/]", soft_wrap=True, highlight=False)
+        stdout().print(f"prepared in [bold]{escape(result.folder)}[/]", soft_wrap=True, highlight=False)

@@ -20,6 +20,8 @@ def command(data: Path, job: Path | None, as_json: bool) -> None:
     Example:
       raysft init tickets.csv && raysft train tickets.yaml
     """
+    from rich.markup import escape
+
     from raysft.cli.console import print_json, stdout
     from raysft.cli.tables import guess_table
     from raysft.initialise import init
@@ -28,6 +30,6 @@ def command(data: Path, job: Path | None, as_json: bool) -> None:
     if as_json:
         print_json(result.to_json())
         return
-    console = stdout()
+    console, path = stdout(), escape(str(result.path))
     console.print(guess_table(result.guess))
-    console.print(f"wrote [bold]{result.path}[/]   next: [bold]raysft check {result.path}[/]", soft_wrap=True)
+    console.print(f"wrote [bold]{path}[/]   next: [bold]raysft check {path}[/]", soft_wrap=True)

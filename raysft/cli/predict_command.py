@@ -31,7 +31,7 @@ def command(
     \b
     Examples:
       raysft predict jobs/quickstart.yaml --text "where is my parcel?"
-      raysft predict runs/runs/quickstart/model new.csv --column message --output labelled.csv
+      raysft predict results/runs/quickstart/model new.csv --column message --output labelled.csv
     """
     from raysft.cli.console import print_json, stdout
     from raysft.cli.tables import prediction_table

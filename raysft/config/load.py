@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.reader import ReaderError
 
@@ -91,7 +92,7 @@ def _read_yaml(path: Path) -> tuple[dict[str, Any], Lines]:
 
 
 def _collect_lines(node: Any, key: tuple[str, ...], path: str, lines: Lines) -> None:
-    if isinstance(node, dict):
+    if isinstance(node, CommentedMap):
         for name, value in node.items():
             if name in node.lc.data:  # a key merged with `<<` has no line of its own: the section's line stands for it
                 lines[(*key, str(name))] = f"{path}:{node.lc.key(name)[0] + 1}"
@@ -159,7 +160,7 @@ def _explain(item: Any, key: tuple[str, ...]) -> str:
         return f"letters, digits, dot, dash and underscore, at most 100, found {_shown(found)}"
     if kind in {"model_type", "dict_type"}:
         return f"holds `key: value` lines, found {_shown(found)}"
-    text = item["msg"].split(",")[0].removeprefix("Input ").replace("should be", "must be")
+    text = item["msg"].split(",")[0].removeprefix("Input ").replace("should ", "must ")
     return f"{text[0].lower()}{text[1:]}, found {_shown(found)}"
 
 

@@ -39,7 +39,10 @@ class ModelSection(Section):
         "the base is a sentence encoder, which never trained it; keep: as the base has it.",
     )
     dropout: float | None = Field(
-        None, ge=0, lt=1, description="Dropout of hidden states and head; null: as the base has it. Attention weights have none."
+        None,
+        ge=0,
+        lt=1,
+        description="Dropout of hidden states and head; null: as the base has it. Attention weights have none.",
     )
 
 
@@ -63,7 +66,7 @@ class AuditSection(Section):
         0.8,
         gt=0,
         le=1,
-        description="Texts whose 4-letter pieces overlap this much (Jaccard) are kept in the same fold; 1 turns it off.",
+        description="Texts whose 4-letter pieces overlap this much (Jaccard) stay in the same fold; 1 turns it off.",
     )
     max_rejected: Share = Field(
         Share(0.10), description="More rejected rows than this share stop the job, with the reasons."
@@ -79,7 +82,9 @@ class DataSection(Section):
     text: str = Field("text", min_length=1, description="Column with the text.")
     label: str = Field("label", min_length=1, description="Column with the label.")
     group: str | None = Field(
-        None, min_length=1, description="Column whose rows must never be split between parts (customer, patient, contract)."
+        None,
+        min_length=1,
+        description="Column whose rows must never be split between parts (customer, patient, contract).",
     )
     audit: AuditSection = Field(default_factory=AuditSection, description="What to do about each finding.")
 
@@ -157,4 +162,4 @@ class JobConfig(Section):
     data: DataSection = Field(description="The labelled corpus.")
     folds: FoldsSection = Field(default_factory=FoldsSection, description="Training, validation and test parts.")
     train: TrainSection = Field(default_factory=TrainSection, description="Fine-tuning.")
-    output: str = Field("runs", description="Folder for results, relative to where the command is typed.")
+    output: str = Field("results", description="Folder for results, relative to where the command is typed.")

@@ -31,7 +31,7 @@ train:
   precision: auto                  # bf16 where the processor has it, else fp32
   workers: 1
   seed: 7
-output: runs
+output: results
 """
 
 DEFAULT_BASE = "sentence-transformers/all-MiniLM-L6-v2"
@@ -58,7 +58,7 @@ def run_name(stem: str) -> str:
 
 
 def _scalar(value: str) -> str:
-    """A YAML scalar: plain where that is safe, else double-quoted (a JSON string, with what YAML cannot hold escaped)."""
+    """A YAML scalar: plain where that is safe, else double-quoted (JSON, with what YAML cannot hold escaped)."""
     if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_./-]*", value) and value.lower() not in _WORDS:
         return value
     return "".join(c if c.isprintable() else f"\\U{ord(c):08x}" for c in json.dumps(value, ensure_ascii=False))

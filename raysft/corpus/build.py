@@ -1,8 +1,8 @@
 """Job file -> audited rows, folds and tokenized shards, in parallel on Ray Data, once for every run that shares them.
 
 Rows are read, checked and tokenized by Ray Data; what needs the whole corpus at once (repeats, folds) is done in one
-place on the driver, where a corpus that fits in memory costs less than a shuffle. The result is committed under a digest
-of everything it depends on, so the same data is never prepared twice.
+place on the driver, where a corpus that fits in memory costs less than a shuffle. The result is committed under a
+digest of everything it depends on, so the same data is never prepared twice.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from raysft.storage.commit import (
 from raysft.storage.layout import DataFolder, Output
 from raysft.storage.pretrained import Base
 
-FORMAT = 1  # of the prepared folder; a change makes old preparations unused, never misread
+FORMAT = 2  # of the prepared folder; a change makes old preparations unused, never misread
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,16 @@ class Prepared:
 
     @cached_property
     def audit(self) -> dict[str, Any]:
-        return dict(read_json(self.folder.audit))
+        """audit.json, with rows per part: it is stored per fold, so that any fold may validate."""
+        stored = dict(read_json(self.folder.audit))
+        labels = {label: self._parts(counts) for label, counts in stored["labels"].items()}
+        return {**stored, "parts": self._parts(stored["folds"]), "labels": labels}
+
+    def _parts(self, per_fold: dict[str, int]) -> dict[str, int]:
+        found: Counter[str] = Counter()
+        for fold, rows in per_fold.items():
+            found[folds.part_of(int(fold), self.validation, self.k)] += rows
+        return dict(found)
 
     @cached_property
     def corpus(self) -> pa.Table:
@@ -254,7 +263,7 @@ def _write(job: Job, base: Base, rows: pa.Table, labels: tuple[str, ...], folder
     write_shards(folder.tokens(sealed=True), tokens.filter(sealed))
     write_shards(folder.tokens(sealed=False), tokens.filter(pc.invert(sealed)))
     lengths = pc.list_value_length(tokens.column("input_ids")).to_numpy()
-    write_json(folder.audit, _summary(_folds(job), config, rows, kept, fold, pairs, lengths, cut))
+    write_json(folder.audit, _summary(_folds(job), rows, kept, fold, pairs, lengths, cut))
 
 
 def _assign(
@@ -287,7 +296,6 @@ def _same_text(kept: pa.Table) -> Iterator[tuple[int, int]]:
 
 def _summary(
     k: int,
-    config: Any,
     rows: pa.Table,
     kept: pa.Table,
     fold: np.ndarray[Any, Any],
@@ -295,18 +303,16 @@ def _summary(
     lengths: np.ndarray[Any, Any],
     cut: int,
 ) -> dict[str, Any]:
-    parts = [folds.part_of(each, config.folds.validation, k) for each in fold.tolist()]
     labels = kept.column("label").to_pylist()
     per_label: dict[str, Counter[str]] = {}
-    for label, part in zip(labels, parts, strict=True):
-        per_label.setdefault(label, Counter())[part] += 1
+    for label, number in zip(labels, fold.tolist(), strict=True):
+        per_label.setdefault(label, Counter())[str(number)] += 1
     own = {index for index, origin in enumerate(kept.column("origin").to_pylist()) if origin == TRAIN}
     texts = [same_text(text) for text in kept.column("text").to_pylist()]
     inside = sorted(own)
     bins = [str(fold[index]) for index in inside]
     return {
         "rows": {"read": rows.num_rows, "kept": kept.num_rows, "rejected": audit.rejected_by_reason(rows)},
-        "parts": dict(Counter(parts)),
         "folds": {str(number): int(count) for number, count in sorted(Counter(fold.tolist()).items())},
         "labels": {
             label: dict(per_label[label])

@@ -69,7 +69,7 @@ def assign(
         best = max(range(len(share)), key=lambda b: (-round(change[b], 9), share[b], b))
         filled[best] += row
         placed[unit] = best
-    return placed[units]
+    return np.asarray(placed[units])
 
 
 def _order(counts: np.ndarray[Any, Any], total: np.ndarray[Any, Any], seed: int) -> list[int]:

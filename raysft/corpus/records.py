@@ -5,9 +5,11 @@ CSV and TSV as people have them (quotes, newlines in fields, BOM, Windows line e
 
 from __future__ import annotations
 
+import codecs
 import csv
 import glob
 import json
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,10 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from raysft.errors import DataError, NotFound
+from raysft.storage.layout import home_path
 
 TABLES = {".csv": ",;\t|", ".tsv": "\t"}
 JSON_LINES = (".jsonl", ".ndjson")
-ALLOWED = ", ".join((*TABLES, *JSON_LINES))
+KINDS = (*TABLES, *JSON_LINES)
+ALLOWED = ", ".join(KINDS)
+BAD = re.compile(r"[\ud800-\udfff]")  # lone surrogates: a bad byte, or half an emoji in JSON
 csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
 
 
@@ -54,18 +59,17 @@ def expand(patterns: Sequence[str], folder: Path) -> list[Path]:
     """
     files: list[Path] = []
     for pattern in patterns:
-        path = Path(pattern).expanduser()
+        path = home_path(pattern)
         path = path if path.is_absolute() else folder / path
         if path.is_file():
             found = [path]
         else:
-            found = sorted(Path(name) for name in glob.glob(str(path), recursive=True) if Path(name).is_file())
+            found = sorted(Path(name) for name in glob.glob(str(path), recursive=True) if Path(name).is_file())  # noqa: PTH207
         if not found:
             raise NotFound(f"no file matches {path}", _files_nearby(path))
         files += found
     for file in files:
-        if _kind(file) not in (*TABLES, *JSON_LINES):
-            raise DataError(f"{file}: cannot read {file.suffix or 'a file without ending'}", f"Allowed: {ALLOWED}.")
+        _kind(file)
     return list(dict.fromkeys(files))
 
 
@@ -90,23 +94,31 @@ def read_rows(file: Path, columns: Columns) -> Iterator[RawRow]:
 
 
 def _kind(file: Path) -> str:
-    return file.suffix.lower()
+    """The ending that says how to read a file. Raises DataError."""
+    kind = file.suffix.lower()
+    if kind not in KINDS:
+        raise DataError(f"{file}: cannot read {file.suffix or 'a file without ending'}", f"Allowed: {ALLOWED}.")
+    return kind
 
 
 def _open_text(file: Path) -> Any:
-    """Text whose bad bytes survive as lone surrogates, so that they cost one row and not the file."""
+    """Text whose bad bytes become lone surrogates, so that they cost one row and not the file."""
     with file.open("rb") as raw:
         start = raw.read(2)
     encoding = "utf-16" if start in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
-    return file.open("r", encoding=encoding, errors="surrogateescape", newline="")
+    return file.open("r", encoding=encoding, errors="raysft.mark", newline="")
 
 
-def _bad_bytes(text: str) -> bool:
-    return any("\udc80" <= letter <= "\udcff" for letter in text)
+def _mark(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeDecodeError)
+    return "\udcff", error.end
+
+
+codecs.register_error("raysft.mark", _mark)
 
 
 def _readable(text: str) -> str:
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return BAD.sub("\ufffd", text)
 
 
 def _delimiter(file: Path) -> str:
@@ -117,7 +129,7 @@ def _delimiter(file: Path) -> str:
 
 def _header(file: Path, delimiter: str) -> list[str]:
     with _open_text(file) as lines:
-        names = next(csv.reader(lines, delimiter=delimiter), [])
+        names = next(filter(None, csv.reader(lines, delimiter=delimiter)), [])
     return [_readable(name).strip() for name in names]
 
 
@@ -126,16 +138,19 @@ def _table_rows(file: Path, columns: Columns) -> Iterator[RawRow]:
     names = _header(file, delimiter)
     places = [names.index(name) if name else -1 for name in (columns.text, columns.label, columns.group)]
     with _open_text(file) as lines:
-        reader = csv.reader(lines, delimiter=delimiter)
-        next(reader, None)
+        head = csv.reader(lines, delimiter=delimiter)
+        next(filter(None, head), None)
+        # Strict, since a quote that is never closed would else swallow the rows after it without a word.
+        reader = csv.reader(lines, delimiter=delimiter, strict=True)
         while True:
-            line = reader.line_num + 1
+            line = head.line_num + reader.line_num + 1
             try:
                 fields = next(reader)
             except StopIteration:
                 return
             except csv.Error as error:
-                yield RawRow(line, "", "", "", "malformed_csv", str(error))
+                detail = f"{error}, lines {line} to {head.line_num + reader.line_num}"
+                yield RawRow(line, "", "", "", "malformed_csv", detail)
                 continue
             if not fields:
                 continue
@@ -165,7 +180,7 @@ def _json_lines(file: Path) -> Iterator[tuple[int, Any]]:
                 continue
             try:
                 yield number, json.loads(text)
-            except ValueError:
+            except (ValueError, RecursionError):
                 yield number, text.strip()
 
 
@@ -177,7 +192,7 @@ def _json_text(value: Any) -> str:
 
 def _row(line: int, text: str, label: str, group: str) -> RawRow:
     for name, value in (("text", text), ("label", label), ("group", group)):
-        if _bad_bytes(value):
+        if BAD.search(value):
             return RawRow(line, _readable(text), _readable(label), _readable(group), "not_utf8", f"in the {name}")
     return RawRow(line, text, label, group)
 
@@ -185,5 +200,5 @@ def _row(line: int, text: str, label: str, group: str) -> RawRow:
 def _files_nearby(path: Path) -> str:
     if not path.parent.is_dir():
         return f"The folder {path.parent} does not exist. Data paths are relative to the job file."
-    names = sorted(file.name for file in path.parent.iterdir() if _kind(file) in (*TABLES, *JSON_LINES))
+    names = sorted(file.name for file in path.parent.iterdir() if file.suffix.lower() in KINDS)
     return f"Files there: {', '.join(names[:8])}." if names else f"There is no {ALLOWED} file in {path.parent}."

@@ -60,8 +60,9 @@ def check(row: RawRow, columns: Columns) -> dict[str, object]:
 
 def clean(text: str) -> str:
     """Canonical Unicode (NFC), no control characters, single line ends, no space around."""
-    text = unicodedata.normalize("NFC", text).replace("\r\n", "\n").replace("\r", "\n")
-    return "".join(c for c in text if c in "\n\t" or unicodedata.category(c) != "Cc").strip()
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    text = "".join(c for c in text if c in "\n\t" or unicodedata.category(c) != "Cc")
+    return unicodedata.normalize("NFC", text).strip()
 
 
 def same_text(text: str) -> str:

@@ -1,8 +1,8 @@
 """95% intervals by the bootstrap, over groups where rows belong together.
 
 Rows of one customer are alike, so resampling rows would make intervals too narrow; whole groups are resampled (cluster
-bootstrap, Davison and Hinkley 1997, section 3.8). Limits are bias-corrected percentiles (Efron 1987), which also suit the
-calibration error, whose resamples are biased upwards.
+bootstrap, Davison and Hinkley 1997, section 3.8). Limits are bias-corrected percentiles (Efron 1987), which also suit
+the calibration error, whose resamples are biased upwards.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Estimate:
 
 
 def estimates(labels: Array, logits: Array, units: Array, seed: int = 0) -> dict[str, Estimate]:
-    """Every measure of scores.NAMES with its interval. labels (n,), logits (n, C), units (n,) ints that belong together."""
+    """Every measure of scores.NAMES with its interval. labels (n,), logits (n, C), units (n,): equal = belong together."""
     values = point_metrics(labels, logits)
     resampled: dict[str, list[Array]] = {name: [] for name in NAMES}
     for weights in _weights(units, seed):
@@ -59,10 +59,16 @@ def class_estimates(labels: Array, predicted: Array, units: Array, classes: int,
     """F1 of each class with its interval; n is the class's true rows."""
     values = f1_per_class(confusion(labels, predicted, classes))
     draws = np.concatenate(
-        [f1_per_class(_confusions(labels, predicted, weights, classes)) for weights in _weights(units, seed)]
+        [_f1_where_present(_confusions(labels, predicted, weights, classes)) for weights in _weights(units, seed)]
     )
     support = np.bincount(labels, minlength=classes)
     return [_estimate(float(values[c]), draws[:, c], int(support[c]), units[labels == c], "f1") for c in range(classes)]
+
+
+def _f1_where_present(counts: Array) -> Array:
+    """F1 of each class; NaN in a resample that holds the class neither as true nor as predicted."""
+    present = (counts.sum(axis=-1) + counts.sum(axis=-2)) > 0
+    return np.where(present, f1_per_class(counts), np.nan)
 
 
 def difference(labels: Array, first: Array, second: Array, units: Array, classes: int, seed: int = 0) -> Estimate:

@@ -28,7 +28,9 @@ def f1_per_class(counts: Array) -> Array:
     """F1 of each class from confusion counts (..., C, C); 0 for a class that was neither true nor predicted."""
     true_positive = np.diagonal(counts, axis1=-2, axis2=-1)
     denominator = counts.sum(axis=-1) + counts.sum(axis=-2)
-    return np.divide(2 * true_positive, denominator, out=np.zeros(denominator.shape), where=denominator > 0)
+    f1 = np.zeros(denominator.shape)
+    np.divide(2 * true_positive, denominator, out=f1, where=denominator > 0)
+    return f1
 
 
 def f1_macro(counts: Array) -> Array:

@@ -35,7 +35,7 @@ def _measure_gflops(seconds: float = 0.15) -> float:
         started = time.perf_counter()
         a @ b
         best = min(best, time.perf_counter() - started)
-    return 2 * a.shape[0] * a.shape[1] * b.shape[1] / best / 1e9
+    return float(2 * a.shape[0] * a.shape[1] * b.shape[1] / best / 1e9)
 
 
 def _has_bf16() -> bool:

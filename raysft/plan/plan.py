@@ -113,7 +113,7 @@ def make_plan(
             "micro_batch": "train.micro_batch" if train.micro_batch else "a worker's share of the batch, if it fits",
             "memory_bytes": "runtime + 16 bytes a parameter (weights, gradients, two AdamW moments) + activations",
             "train_s": f"{flops / 1e12:.2f} Tflop at {speed / 1e9:.0f} Gflop/s ({CPU_EFFICIENCY:.0%} of the matrix "
-            f"product measured here{', twice that in bf16' if _bf16(config, machine) else ''}); on other machines other times",
+            f"product measured here{', twice that in bf16' if _bf16(config, machine) else ''}); other machines differ",
             "total_s": f"training + {START_S:.0f} s for start-up, evaluation and report",
         },
     )

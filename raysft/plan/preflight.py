@@ -1,4 +1,4 @@
-"""What `raysft check` finds out in a second or two: the job is valid, the data is readable, and what the run will take."""
+"""What `raysft check` finds out in a second or two: the job is valid, the data is readable, what the run will take."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Check:
 
 
 def check_job(job: Job, base: Base) -> Check:
-    """Read a sample of the data and predict the run. Raises everything the run itself would raise about job and data."""
+    """Read a sample of the data and predict the run. Raises whatever the run itself would raise about job and data."""
     config = job.config
     machine = this_machine()
     _refuse_impossible(job, machine)

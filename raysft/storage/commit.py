@@ -10,6 +10,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from raysft.errors import OutputError
 from raysft.storage.layout import MANIFEST
 
 ASIDE = ".tmp-"
+RUST_OS_ERROR = re.compile(r"\(os error (\d+)\)")  # how safetensors and tokenizers report a failed write
 
 
 class TornFolder(Exception):
@@ -32,8 +34,9 @@ def writing(where: Path) -> Iterator[None]:
     """Turn a full disk or a missing permission into a message for people."""
     try:
         yield
-    except OSError as error:
-        if error.errno not in {
+    except Exception as error:
+        number = _error_number(error)
+        if number not in {
             errno.ENOSPC,
             errno.EDQUOT,
             errno.EACCES,
@@ -43,9 +46,16 @@ def writing(where: Path) -> Iterator[None]:
         }:
             raise
         raise OutputError(
-            f"cannot write {where}: {error.strerror}",
+            f"cannot write {where}: {os.strerror(number)}",
             "Free some space or choose another folder with --set output=FOLDER; then type the same command again.",
         ) from None
+
+
+def _error_number(error: Exception) -> int:
+    if isinstance(error, OSError):
+        return error.errno or 0
+    found = RUST_OS_ERROR.search(str(error))
+    return int(found.group(1)) if found else 0
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -85,8 +95,10 @@ def committed_folder(path: Path, facts: dict[str, Any] | None = None) -> Iterato
         if path.exists():
             old = path.with_name(f"{path.name}{ASIDE}{uuid.uuid4().hex[:8]}")
             path.rename(old)
+            aside.rename(path)
             shutil.rmtree(old)
-        aside.rename(path)
+        else:
+            aside.rename(path)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
@@ -95,10 +107,10 @@ def verified_folder(path: Path) -> dict[str, Any]:
     """The manifest of a committed folder, after checking every file against it. Raises TornFolder."""
     try:
         manifest: dict[str, Any] = read_json(path / MANIFEST)
-        files = manifest["files"]
+        files = dict(manifest["files"]).items()
     except (OSError, ValueError, KeyError, TypeError):
         raise TornFolder(f"{path}: no valid {MANIFEST}") from None
-    for name, expected in files.items():
+    for name, expected in files:
         try:
             found = _describe(path / name, flush=False)
         except OSError:

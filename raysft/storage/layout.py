@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -124,6 +125,14 @@ class Output:
         return RunFolder(self.root / "runs" / name)
 
 
+def home_path(text: str) -> Path:
+    """A path as written, `~` standing for the home folder; `~x.csv` is a file where no user is named so."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        return Path(text)
+
+
 def open_output(output: str) -> Output:
     """The output root as an absolute path; created and proven writable.
 
@@ -134,8 +143,8 @@ def open_output(output: str) -> Output:
             f"output: {output} is a remote URI; this version writes to local or mounted folders",
             "Use a folder, for example output: runs, or a mounted bucket.",
         )
-    root = Path(output).expanduser().absolute()
-    probe = root / f".writable-{id(root)}"
+    root = home_path(output).absolute()
+    probe = root / f".writable-{uuid.uuid4().hex[:8]}"
     try:
         root.mkdir(parents=True, exist_ok=True)
         probe.write_bytes(b"")

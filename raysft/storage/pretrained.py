@@ -1,8 +1,8 @@
 """Where a pretrained base comes from: a local folder, an installed package, or the Hugging Face hub.
 
-Whatever the source, the result is a local folder whose weights are identified by sha256. The default base is pinned twice
-(commit and weights), so that the hub and the package give the same bytes; the installed package is asked first because
-it needs no network.
+Whatever the source, the result is a local folder whose weights are identified by sha256. The default base is pinned
+twice (commit and weights), so that the hub and the package give the same bytes; the installed package is asked first
+because it needs no network.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 
 from raysft.errors import NotFound, RaysftError, UsageError
 from raysft.storage.commit import sha256_file
+from raysft.storage.layout import home_path
 
 WEIGHTS = "model.safetensors"
 NEEDED = ("config.json", "tokenizer.json")
@@ -98,7 +99,7 @@ def resolve_base(name: str, revision: str | None = None, relative_to: Path | Non
 
 
 def _local_folder(name: str, relative_to: Path | None) -> Path | None:
-    path = Path(name).expanduser()
+    path = home_path(name)
     candidates = [path] if path.is_absolute() else [(relative_to or Path()) / path, Path.cwd() / path]
     for candidate in candidates:
         if candidate.is_dir():

@@ -90,7 +90,7 @@ def write_job(folder: Path, base: Path, rows: list[dict[str, str]] | None = None
         "model": {"base": str(base), "max_length": 32},
         "data": {"train": "rows.csv", "group": "customer"},
         "folds": {"k": 4, "test": "20%"},
-        "train": {"epochs": 3, "batch_size": 16, "learning_rate": 5e-3, "precision": "fp32"},
+        "train": {"epochs": 6, "batch_size": 16, "learning_rate": 5e-3, "precision": "fp32"},
         "output": str(folder / "out"),
     }
     for name, values in sections.items():
