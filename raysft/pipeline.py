@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 
 from raysft.config import Job, load_job
 from raysft.corpus.build import Prepared, data_digest, find_sources, load_prepared, prepare
+from raysft.corpus.summary import announce
 from raysft.errors import NotFound, RunConflict
 from raysft.events import Listener, Silent
 from raysft.plan.machine import this_machine
@@ -65,10 +66,7 @@ def data(job: str | Path, overrides: Sequence[str] = (), listener: Listener | No
     listener = listener or Silent()
     loaded = load_job(job, overrides)
     base, output = _base(loaded), open_output(loaded.config.output)
-    find_sources(loaded)
-    listener.stage("data")
-    with ray_session():
-        prepared = prepare(loaded, base, output, listener)
+    prepared = _prepared(loaded, base, output, listener)
     return DataResult(
         loaded.config.name, str(prepared.folder.path), list(prepared.labels), prepared.audit, prepared.reused
     )
@@ -101,7 +99,9 @@ def _prepare_and_train(
     if run.outcome.exists() and run.plan.exists():
         prepared = load_prepared(job, output, digest)
         if prepared is not None:
-            return prepared, Plan(**read_json(run.plan)), dict(read_json(run.outcome))
+            outcome = dict(read_json(run.outcome))
+            listener.note(f"training was complete before, at step {outcome['last_step']}")
+            return prepared, Plan(**read_json(run.plan)), {**outcome, "resumed_from": outcome["last_step"]}
     listener.stage("start")
     with ray_session():
         resources = find_resources(job.config.train.workers, job.config.train.device)
@@ -234,6 +234,17 @@ def _evaluate(prepared: Prepared, run: RunFolder) -> tuple[Any, pa.Table]:
         beside = baselines(prepared.part("train"), corpus, logits[headline], len(prepared.labels))
     evaluation = Evaluation(list(prepared.labels), parts.get("test"), parts.get("validation"), beside, headline)
     return evaluation, pa.concat_tables(tables) if tables else pa.table({"row_id": pa.array([], pa.int64())})
+
+
+def _prepared(job: Job, base: Base, output: Output, listener: Listener) -> Prepared:
+    """The prepared data; Ray is started only when there is something to do."""
+    listener.stage("data")
+    found = load_prepared(job, output, data_digest(job, base, find_sources(job)))
+    if found is not None:
+        announce(found.audit, len(found.labels), found.reused, listener)
+        return found
+    with ray_session():
+        return prepare(job, base, output, listener)
 
 
 def _plan(job: Job, base: Base, prepared: Prepared, resources: Resources) -> Plan:
@@ -385,10 +396,7 @@ def evaluate(
 
         return evaluate_files(run.model, files, loaded)
     base, output = _base(loaded), open_output(loaded.config.output)
-    prepared = load_prepared(loaded, output, data_digest(loaded, base, find_sources(loaded)))
-    if prepared is None:
-        with ray_session():
-            prepared = prepare(loaded, base, output, listener)
+    prepared = _prepared(loaded, base, output, listener)
     return _evaluate(prepared, run)[0]
 
 

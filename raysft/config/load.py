@@ -94,7 +94,7 @@ def _read_yaml(path: Path) -> tuple[dict[str, Any], Lines]:
 def _collect_lines(node: Any, key: tuple[str, ...], path: str, lines: Lines) -> None:
     if isinstance(node, CommentedMap):
         for name, value in node.items():
-            if name in node.lc.data:  # a key merged with `<<` has no line of its own: the section's line stands for it
+            if name in (node.lc.data or ()):  # a key merged with `<<` has no line: its section's line stands for it
                 lines[(*key, str(name))] = f"{path}:{node.lc.key(name)[0] + 1}"
             _collect_lines(value, (*key, str(name)), path, lines)
 
@@ -125,15 +125,15 @@ def _apply_override(values: dict[str, Any], lines: Lines, override: str) -> None
     except YAMLError:
         value = text
     section = values
-    for key in keys[:-1]:
+    for depth, key in enumerate(keys[:-1], start=1):
         if not isinstance(section.get(key), dict):
             section[key] = {}
+            lines[keys[:depth]] = where
         section = section[key]
     section[keys[-1]] = value
     for replaced in [each for each in lines if each[: len(keys)] == keys]:
         del lines[replaced]
-    for index in range(len(keys)):
-        lines.setdefault(keys[: index + 1], where)
+    lines[keys] = where
 
 
 def _problems(error: ValidationError, values: Any, lines: Lines, path: Path) -> Iterable[Problem]:

@@ -43,7 +43,7 @@ def job_text(file: Path, train: str, text: str, label: str, group: str | None, b
     hint = "  # group: customer_id           # rows of one customer never stand in two parts"
     return TEMPLATE.format(
         file="".join(c if c.isprintable() else "?" for c in str(file)),
-        name=run_name(file.stem),
+        name=_scalar(run_name(file.stem)),
         base=_scalar(base),
         train=_scalar(train),
         text=_scalar(text),

@@ -36,18 +36,22 @@ def parse_paths(value: Any) -> Any:
 
 
 class Share(float):
-    """A part of a whole, 0 to 1, printed as a percentage where six digits hold it exactly."""
+    """A part of a whole, 0 to 1."""
+
+    def written(self) -> str | float:
+        """As a job file says it: a percentage where six digits hold it exactly, else the number."""
+        percent = f"{self * 100:g}%"
+        return percent if float(percent[:-1]) / 100 == self else float(self)
 
     def __str__(self) -> str:
-        percent = f"{self * 100:g}%"
-        return percent if float(percent[:-1]) / 100 == self else repr(float(self))
+        return str(self.written())
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
         from pydantic_core import core_schema
 
         return core_schema.no_info_plain_validator_function(
-            parse_share, serialization=core_schema.plain_serializer_function_ser_schema(str)
+            parse_share, serialization=core_schema.plain_serializer_function_ser_schema(cls.written)
         )
 
     @classmethod
@@ -60,8 +64,9 @@ class Share(float):
         }
 
 
+_PATH = {"type": "string", "minLength": 1}
 PathList = Annotated[
     tuple[str, ...],
     BeforeValidator(parse_paths),
-    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}),
+    WithJsonSchema({"anyOf": [_PATH, {"type": "array", "items": _PATH, "minItems": 1}]}),
 ]

@@ -7,7 +7,6 @@ digest of everything it depends on, so the same data is never prepared twice.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,7 +22,8 @@ import pyarrow.parquet as pq
 from raysft.config import Job
 from raysft.corpus import audit, folds
 from raysft.corpus.records import Columns, expand, header
-from raysft.corpus.rows import ROW, TEST, TRAIN, VALIDATION, concat, same_text, tables_of, where
+from raysft.corpus.rows import ROW, TEST, TRAIN, VALIDATION, concat, same_text, tables_of
+from raysft.corpus.summary import announce, summary
 from raysft.corpus.tokens import TOKENS, TokenizedRows, encode, read_shards, write_shards
 from raysft.errors import DataError
 from raysft.events import Listener
@@ -131,9 +131,7 @@ def prepare(job: Job, base: Base, output: Output, listener: Listener) -> Prepare
         ):
             _write(job, base, rows, labels, DataFolder(aside))
         prepared = Prepared(digest, folder, labels, job.config.folds.validation, _folds(job))
-    else:
-        listener.note(f"data: prepared before ({prepared.folder.path})")
-    _announce(prepared, listener)
+    announce(prepared.audit, len(prepared.labels), prepared.reused, listener)
     return prepared
 
 
@@ -263,7 +261,7 @@ def _write(job: Job, base: Base, rows: pa.Table, labels: tuple[str, ...], folder
     write_shards(folder.tokens(sealed=True), tokens.filter(sealed))
     write_shards(folder.tokens(sealed=False), tokens.filter(pc.invert(sealed)))
     lengths = pc.list_value_length(tokens.column("input_ids")).to_numpy()
-    write_json(folder.audit, _summary(_folds(job), rows, kept, fold, pairs, lengths, cut))
+    write_json(folder.audit, summary(_folds(job), rows, kept, fold, pairs, lengths, cut))
 
 
 def _assign(
@@ -292,74 +290,3 @@ def _same_text(kept: pa.Table) -> Iterator[tuple[int, int]]:
         seen = first.setdefault(same_text(text), row)
         if seen != row:
             yield seen, row
-
-
-def _summary(
-    k: int,
-    rows: pa.Table,
-    kept: pa.Table,
-    fold: np.ndarray[Any, Any],
-    pairs: list[tuple[int, int]],
-    lengths: np.ndarray[Any, Any],
-    cut: int,
-) -> dict[str, Any]:
-    labels = kept.column("label").to_pylist()
-    per_label: dict[str, Counter[str]] = {}
-    for label, number in zip(labels, fold.tolist(), strict=True):
-        per_label.setdefault(label, Counter())[str(number)] += 1
-    own = {index for index, origin in enumerate(kept.column("origin").to_pylist()) if origin == TRAIN}
-    texts = [same_text(text) for text in kept.column("text").to_pylist()]
-    inside = sorted(own)
-    bins = [str(fold[index]) for index in inside]
-    return {
-        "rows": {"read": rows.num_rows, "kept": kept.num_rows, "rejected": audit.rejected_by_reason(rows)},
-        "folds": {str(number): int(count) for number, count in sorted(Counter(fold.tolist()).items())},
-        "labels": {
-            label: dict(per_label[label])
-            for label in sorted(per_label, key=lambda each: (-sum(per_label[each].values()), each))
-        },
-        "small_labels": sorted(label for label, counts in per_label.items() if sum(counts.values()) < k + 1),
-        "label_variants": audit.label_variants(per_label),
-        "still_present": audit.findings(rows),
-        "near_duplicate_pairs": {
-            "kept_together": sum(a in own and b in own for a, b in pairs),
-            "between_train_and_given_files": sum((a in own) != (b in own) for a, b in pairs),
-        },
-        "crossings": {
-            "group": folds.crossings([kept.column("group")[i].as_py() for i in inside], bins),
-            "text": folds.crossings([texts[i] for i in inside], bins),
-            "near_duplicate": int(sum(fold[a] != fold[b] for a, b in pairs if a in own and b in own)),
-        },
-        "tokens": audit.lengths_summary(lengths, cut),
-        "rejected_examples": [
-            {
-                "where": where(row["source"], row["line"]),
-                **{key: row[key] for key in ("reason", "detail", "text", "label")},
-            }
-            for row in rows.filter(pc.is_valid(rows.column("reason"))).slice(0, 200).to_pylist()
-        ],
-    }
-
-
-def _announce(prepared: Prepared, listener: Listener) -> None:
-    report = prepared.audit
-    counts = report["rows"]
-    rejected = sum(counts["rejected"].values())
-    reasons = ", ".join(f"{reason} {count}" for reason, count in counts["rejected"].items())
-    listener.note(
-        f"rows: {counts['read']} read = {counts['kept']} kept + {rejected} rejected"
-        + (f" ({reasons})" if reasons else "")
-    )
-    parts = report["parts"]
-    listener.note(
-        "parts: "
-        + ", ".join(f"{name} {parts.get(name, 0)}" for name in ("train", "validation", "test"))
-        + f"; {len(prepared.labels)} labels"
-    )
-    for label in report["small_labels"]:
-        listener.warn(f"label {label!r} has fewer rows than there are parts; its scores mean little")
-    for names in report["label_variants"]:
-        listener.warn(f"labels that look like one: {json.dumps(names, ensure_ascii=False)}")
-    tokens = report["tokens"]
-    if tokens["cut_share"] > 0.02:
-        listener.warn(f"{tokens['cut']} texts ({tokens['cut_share']:.1%}) are cut at model.max_length")

@@ -46,7 +46,7 @@ class Estimate:
 
 
 def estimates(labels: Array, logits: Array, units: Array, seed: int = 0) -> dict[str, Estimate]:
-    """Every measure of scores.NAMES with its interval. labels (n,), logits (n, C), units (n,): equal = belong together."""
+    """Every measure of scores.NAMES with its interval. labels (n,), logits (n, C), units (n,): a number each."""
     values = point_metrics(labels, logits)
     resampled: dict[str, list[Array]] = {name: [] for name in NAMES}
     for weights in _weights(units, seed):

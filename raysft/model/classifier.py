@@ -78,8 +78,8 @@ def open_pooler(model: nn.Module) -> bool:
 def _set_dropout(config: Any, rate: float | None) -> None:
     """Hidden dropout as asked or as the base has it; none on attention weights.
 
-    With attention dropout torch falls back from its fused attention to separate products. Measured on Banking77, 10 rows
-    a class, validation accuracy, one seed: see docs/benchmarks.md.
+    With attention dropout torch falls back from its fused attention to separate products. Measured on Banking77,
+    10 rows a class, validation accuracy, one seed: 0.862 with and without (0.840 without any dropout).
     """
     for name, value in config.to_dict().items():
         if "dropout" not in name or not (value is None or isinstance(value, float)):

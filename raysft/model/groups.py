@@ -29,8 +29,8 @@ class Group:
 def parameter_groups(model: nn.Module, settings: TrainSection) -> list[Group]:
     """Groups from the embeddings up to the head.
 
-    Layer i of n trains at learning_rate * layer_decay ** (n - i), the embeddings one step below the first layer, whatever
-    lies above the layers at the full rate, and the head at its own rate. Vectors (biases, norms) do not decay.
+    Layer i of n trains at learning_rate * layer_decay ** (n - i), the embeddings one step below the first layer,
+    whatever lies above the layers at the full rate, and the head at its own rate. Vectors (biases, norms) do not decay.
     """
     prefix = str(getattr(model, "base_model_prefix", "")) + "."
     depth = 1 + max((_layer(name) for name, _ in model.named_parameters()), default=-1)

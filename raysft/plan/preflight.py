@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict, dataclass
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -42,14 +44,16 @@ class Check:
 
 
 def check_job(job: Job, base: Base) -> Check:
-    """Read a sample of the data and predict the run. Raises whatever the run itself would raise about job and data."""
+    """Read a sample of the data and predict the run. Raises what the run itself would raise about job and data."""
     config = job.config
     machine = this_machine()
     _refuse_impossible(job, machine)
     sources = find_sources(job)
     rows, scale = _sample(sources)
+    sampled = any(times > 1 for times in scale.values())
     rows = audit.mark_rejected(rows, config.data.audit)
-    labels = check_rows(job, rows)
+    # What the first rows lack, a class or the label of a test row, may stand further down: only the run can tell.
+    labels = _labels(rows) if sampled else check_rows(job, rows)
     kept = rows.filter(pc.is_null(rows.column("reason")))
     texts = kept.filter(pc.equal(kept.column("origin"), TRAIN)).column("text").to_pylist()
     ids, _ = encode(texts, base, config.model.max_length)
@@ -62,7 +66,7 @@ def check_job(job: Job, base: Base) -> Check:
         name=config.name,
         files=[str(file) for _, file in sources.files],
         columns={"text": config.data.text, "label": config.data.label, "group": config.data.group},
-        sampled=scale > 1,
+        sampled=sampled,
         rows={"read": rows.num_rows, "kept": kept.num_rows, "rejected": audit.rejected_by_reason(rows)},
         labels=list(labels),
         plan=plan,
@@ -81,27 +85,34 @@ def _refuse_impossible(job: Job, machine: Machine) -> None:
         )
 
 
-def _sample(sources: Sources) -> tuple[pa.Table, float]:
-    """The first rows of each file, and how many times more there are (1 when all were read)."""
+def _sample(sources: Sources) -> tuple[pa.Table, dict[str, float]]:
+    """The first rows of each file, and how many times more there are of each origin (1 when all were read)."""
     found: list[dict[str, Any]] = []
-    seen = total = 0.0
+    seen: Counter[str] = Counter()
+    total: Counter[str] = Counter()
     for origin, file in sources.files:
         rows = list(islice(read_rows(file, sources.columns), SAMPLE_ROWS + 1))
         size = file.stat().st_size
-        share = 1.0 if len(rows) <= SAMPLE_ROWS else min(1.0, _bytes(rows) / size)
-        seen, total = seen + share * size, total + size
+        seen[origin] += size if len(rows) <= SAMPLE_ROWS else _bytes_before(file, rows[SAMPLE_ROWS].line)
+        total[origin] += size
         found += [{"origin": origin, "source": str(file), **check(row, sources.columns)} for row in rows[:SAMPLE_ROWS]]
-    return pa.Table.from_pylist(found, schema=ROW), max(1.0, total / max(seen, 1.0))
+    return pa.Table.from_pylist(found, schema=ROW), {origin: total[origin] / max(seen[origin], 1) for origin in total}
 
 
-def _bytes(rows: list[Any]) -> int:
-    return sum(len(row.text.encode()) + len(row.label.encode()) + len(row.group.encode()) + 4 for row in rows)
+def _bytes_before(file: Path, line: int) -> int:
+    with file.open("rb") as lines:
+        return sum(map(len, islice(lines, line - 1)))
 
 
-def _parts(job: Job, kept: pa.Table, scale: float) -> dict[str, int]:
+def _labels(rows: pa.Table) -> tuple[str, ...]:
+    kept = rows.filter(pc.and_(pc.is_null(rows.column("reason")), pc.equal(rows.column("origin"), TRAIN)))
+    return tuple(sorted(set(kept.column("label").to_pylist())))
+
+
+def _parts(job: Job, kept: pa.Table, scale: dict[str, float]) -> dict[str, int]:
     """Rows of each part, from the shares that the folds will take."""
     origins = kept.column("origin").to_pylist()
-    rows = {origin: int(origins.count(origin) * scale) for origin in (TRAIN, VALIDATION, TEST)}
+    rows = {origin: round(origins.count(origin) * scale.get(origin, 1)) for origin in (TRAIN, VALIDATION, TEST)}
     settings = job.config.folds
     test = rows[TEST] or round(rows[TRAIN] * settings.test)
     left = rows[TRAIN] - (0 if rows[TEST] else test)

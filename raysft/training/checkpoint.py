@@ -1,7 +1,7 @@
 """Checkpoints: all that a run needs to go on exactly, written aside, hashed, committed by rename; newest valid wins.
 
-`step-000120/` holds model.safetensors, optimizer.safetensors, state.json and, written last, manifest.json with sizes and
-sha256. Dropout is seeded per micro-batch and batches are a pure function of the epoch, so no generator state is needed.
+`step-000120/` holds model.safetensors, optimizer.safetensors, state.json and, written last, manifest.json with sizes
+and sha256. Dropout is seeded per micro-batch and batches are a pure function of the epoch, so no generator state is needed.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def _tensors(model: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def _optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
-    names = {parameter: name for name, parameter in model.named_parameters()}
+    names: dict[Any, str] = {parameter: name for name, parameter in model.named_parameters()}
     tensors: dict[str, Any] = {}
     for parameter, state in optimizer.state.items():
         for key, value in state.items():

@@ -10,7 +10,7 @@ import torch
 def supports_bf16(device: torch.device) -> bool:
     """Whether this processor has bf16 matrix instructions; emulated bf16 is slower than float32."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -79,7 +80,8 @@ class _free:  # noqa: N801  # a context manager that does nothing, for ranks tha
 
 def _train(task: Task) -> Outcome:
     config, settings = task.config, task.config.train
-    torch.set_num_threads(task.threads)
+    # Ray's CPUs are logical and may be more than there are; more threads than cores fight each other.
+    torch.set_num_threads(max(1, min(task.threads, len(os.sched_getaffinity(0)))))
     device = torch.device("cuda", torch.cuda.current_device()) if _has_gpu() else torch.device("cpu")
     precision = _precision(settings.precision, device)
     base = resolve_base(config.model.base, config.model.revision, task.job_folder)
@@ -135,7 +137,7 @@ def _train(task: Task) -> Outcome:
 def pad_id(model: nn.Module) -> int:
     """The padding token; masked positions may hold any id, so 0 serves where none is named."""
     found = getattr(model.config, "pad_token_id", None)
-    return int(found) if found is not None else 0  # type: ignore[arg-type]
+    return int(found) if found is not None else 0
 
 
 def _has_gpu() -> bool:

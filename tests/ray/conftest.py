@@ -16,13 +16,13 @@ from tests.support.jobs import corpus_rows, write_base, write_job
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[None]:
-    """An in-process Ray of four logical CPUs on one node."""
+    """An in-process Ray of two logical CPUs on one node."""
     import os
 
     os.environ.update(ENVIRONMENT)
     import ray
 
-    ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False, object_store_memory=200_000_000)
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=200_000_000)
     yield
     ray.shutdown()
 
