@@ -8,8 +8,8 @@ caching, resuming and sharing.
 
 from __future__ import annotations
 
-import io
 import json
+import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,24 +21,23 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from raysft.claim import claim, identity, refuse_other
 from raysft.config import Job, load_job
 from raysft.corpus.build import Prepared, data_digest, find_sources, load_prepared, prepare
 from raysft.corpus.summary import announce
-from raysft.errors import NotFound, RunConflict
+from raysft.errors import NotFound
 from raysft.events import Listener, Silent
 from raysft.plan.machine import this_machine
 from raysft.plan.plan import Plan, choose_micro_batch, make_plan, too_many_workers
 from raysft.plan.preflight import Check, check_job
 from raysft.plan.size import model_size
+from raysft.result import RunResult, baselines_json, metrics_json
 from raysft.session import Resources, find_resources, ray_session
-from raysft.storage.commit import digest_of, read_json, sweep_aside, write_bytes, write_json, writing
+from raysft.storage.commit import read_json, write_json, writing
 from raysft.storage.layout import Output, RunFolder, open_output
 from raysft.storage.lease import lease
 from raysft.storage.pretrained import Base, resolve_base
 from raysft.version import VERSION
-
-# Settings that change how fast or where a run goes, never what it computes.
-NEUTRAL = {"train": {"workers", "device", "save_every"}, "output": True}
 
 
 @dataclass(frozen=True)
@@ -72,9 +71,9 @@ def data(job: str | Path, overrides: Sequence[str] = (), listener: Listener | No
     )
 
 
-def train(job: str | Path, overrides: Sequence[str] = (), listener: Listener | None = None) -> Any:
+def train(job: str | Path, overrides: Sequence[str] = (), listener: Listener | None = None) -> RunResult:
     """The whole journey. The same call after an interruption goes on from the newest checkpoint; after the end it
-    returns the finished result. Returns a RunResult.
+    returns the finished result.
 
     Raises the errors of raysft.errors; each says what to do.
     """
@@ -84,20 +83,21 @@ def train(job: str | Path, overrides: Sequence[str] = (), listener: Listener | N
     digest = data_digest(loaded, base, find_sources(loaded))
     run = output.run(loaded.config.name)
     with writing(run.path), lease(run.lock, f"run {loaded.config.name}"):
-        _claim(loaded, base, digest, run)
+        mine = identity(loaded, base, digest)
+        refuse_other(loaded, mine, run)
         if run.result.exists():
             listener.note(f"run {loaded.config.name} is finished; this is its result (another name starts another run)")
-            return _finished(run)
-        prepared, plan, outcome = _prepare_and_train(loaded, base, output, run, digest, listener, clock)
+            return RunResult.read(run.result)
+        prepared, plan, outcome = _prepare_and_train(loaded, base, output, run, mine, listener, clock)
         return _evaluate_and_report(loaded, base, prepared, plan, outcome, run, listener, clock)
 
 
 def _prepare_and_train(
-    job: Job, base: Base, output: Output, run: RunFolder, digest: str, listener: Listener, clock: _Clock
+    job: Job, base: Base, output: Output, run: RunFolder, mine: dict[str, Any], listener: Listener, clock: _Clock
 ) -> tuple[Prepared, Plan, dict[str, Any]]:
     """The steps that need Ray; none of them when they were done before."""
     if run.outcome.exists() and run.plan.exists():
-        prepared = load_prepared(job, output, digest)
+        prepared = load_prepared(job, output, mine["data"])
         if prepared is not None:
             outcome = dict(read_json(run.outcome))
             listener.note(f"training was complete before, at step {outcome['last_step']}")
@@ -109,6 +109,7 @@ def _prepare_and_train(
         listener.stage("data")
         with clock.timing("data_s"):
             prepared = prepare(job, base, output, listener)
+        claim(job, mine, run)
         plan = _plan(job, base, prepared, resources)
         write_json(run.plan, plan.to_json())
         listener.stage("train")
@@ -151,11 +152,10 @@ def _evaluate_and_report(
     run: RunFolder,
     listener: Listener,
     clock: _Clock,
-) -> Any:
+) -> RunResult:
     from raysft.evaluation.reload import ReloadCheck
     from raysft.report.build import write_report
     from raysft.report.facts import ReportFacts
-    from raysft.result import RunResult, baselines_json, metrics_json
 
     listener.stage("evaluate")
     with clock.timing("evaluate_s"):
@@ -264,58 +264,6 @@ def _base(job: Job) -> Base:
     return resolve_base(job.config.model.base, job.config.model.revision, job.folder)
 
 
-def identity(job: Job, base: Base, data_digest: str) -> dict[str, Any]:
-    """What makes two runs the same: every setting that can change the result, the base's weights and the data."""
-    settings = json.loads(job.config.model_dump_json(exclude=NEUTRAL))  # type: ignore[arg-type]
-    for part in ("train", "validation", "test"):
-        settings["data"].pop(part)  # the files' contents count, by the data digest, not where they lie
-    settings["model"] = {**settings["model"], "base": base.weights_sha256, "revision": None}
-    return {"settings": settings, "data": data_digest}
-
-
-def _claim(job: Job, base: Base, digest: str, run: RunFolder) -> None:
-    """Make the run folder ours, or refuse one that holds a run with other settings."""
-    mine = identity(job, base, digest)
-    if run.identity.exists():
-        theirs = read_json(run.identity)
-        if digest_of(theirs) != digest_of(mine):
-            raise RunConflict(
-                f"{job.where('name')}: a run named {job.config.name} exists in {run.path} with other settings: "
-                + "; ".join(_differences(theirs, mine)),
-                "Choose another name with --set name=NAME, or remove that folder.",
-            )
-    sweep_aside(run.path)
-    write_bytes(run.job, _yaml(job).encode())
-    write_json(run.identity, mine)
-
-
-def _differences(old: Any, new: Any, key: str = "") -> list[str]:
-    if isinstance(old, dict) and isinstance(new, dict):
-        found: list[str] = []
-        for name in sorted({*old, *new}):
-            found += _differences(old.get(name), new.get(name), f"{key}.{name}" if key else name)
-        return found
-    if old == new:
-        return []
-    name = key.removeprefix("settings.")
-    return ["the data files have changed" if name == "data" else f"{name} was {old}, now {new}"]
-
-
-def _yaml(job: Job) -> str:
-    from ruamel.yaml import YAML
-
-    settings = json.loads(job.config.model_dump_json())
-    for part in ("train", "validation", "test"):
-        if settings["data"][part]:
-            # Paths as they are found from anywhere, so that this file can be run again from where it lies.
-            settings["data"][part] = [str(job.folder / Path(p).expanduser()) for p in settings["data"][part]]
-    stream = io.StringIO()
-    yaml = YAML()
-    yaml.width = 4096
-    yaml.dump(settings, stream)
-    return f"# effective settings of run {job.config.name}, defaults included\n{stream.getvalue()}"
-
-
 def _history(run: RunFolder) -> list[dict[str, Any]]:
     if not run.metrics.exists():
         return []
@@ -334,16 +282,8 @@ def _speed(outcome: dict[str, Any]) -> dict[str, float]:
 
 def _tidy(run: RunFolder) -> None:
     """A finished run needs neither its checkpoints nor Ray's bookkeeping."""
-    import shutil
-
     shutil.rmtree(run.checkpoints, ignore_errors=True)
     shutil.rmtree(run.ray, ignore_errors=True)
-
-
-def _finished(run: RunFolder) -> Any:
-    from raysft.result import RunResult
-
-    return RunResult.read(run.result)
 
 
 class _Clock:

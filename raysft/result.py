@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from raysft.evaluation.evaluation import Evaluation
 from raysft.metrics.interval import Estimate
 from raysft.storage.commit import read_json
+
+if TYPE_CHECKING:  # it imports torch
+    from raysft.evaluation.evaluation import Evaluation
 
 SCHEMA = "raysft.result/1"
 

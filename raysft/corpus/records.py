@@ -59,12 +59,9 @@ def expand(patterns: Sequence[str], folder: Path) -> list[Path]:
     """
     files: list[Path] = []
     for pattern in patterns:
-        path = home_path(pattern)
-        path = path if path.is_absolute() else folder / path
-        if path.is_file():
-            found = [path]
-        else:
-            found = sorted(Path(name) for name in glob.glob(str(path), recursive=True) if Path(name).is_file())  # noqa: PTH207
+        path = folder / home_path(pattern)
+        matches = glob.glob(str(home_path(pattern)), root_dir=folder, recursive=True)  # noqa: PTH207
+        found = [path] if path.is_file() else sorted(folder / name for name in matches if (folder / name).is_file())
         if not found:
             raise NotFound(f"no file matches {path}", _files_nearby(path))
         files += found

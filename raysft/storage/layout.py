@@ -104,7 +104,8 @@ class RunFolder:
 
     @property
     def lock(self) -> Path:
-        return self.path / ".lock"
+        """Beside the folder, so that a run refused before its start leaves none."""
+        return self.path.parent / f".{self.path.name}.lock"
 
     @property
     def ray(self) -> Path:

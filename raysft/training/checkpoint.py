@@ -1,7 +1,7 @@
 """Checkpoints: all that a run needs to go on exactly, written aside, hashed, committed by rename; newest valid wins.
 
 `step-000120/` holds model.safetensors, optimizer.safetensors, state.json and, written last, manifest.json with sizes
-and sha256. Dropout is seeded per micro-batch and batches are a pure function of the epoch, so no generator state is needed.
+and sha256. Dropout masks and batches are pure functions of seed, epoch and row, so no generator state is needed.
 """
 
 from __future__ import annotations

@@ -37,7 +37,11 @@ def whole(base: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
 def start(job: Path) -> subprocess.Popen[bytes]:
     environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
     return subprocess.Popen(
-        command("train", job), env=environment, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        command("train", job),
+        env=environment,
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
     )
 
 
@@ -85,7 +89,9 @@ def test_a_killed_worker_is_replaced_and_the_model_is_bit_identical(base: Path, 
     run = tmp_path / "out" / "runs" / "tiny"
     process = start(job)
     wait_for(run / "checkpoints", "step-*", process)
-    workers = [p for p in psutil.Process(process.pid).children(recursive=True) if "RayTrainWorker" in " ".join(p.cmdline())]
+    workers = [
+        p for p in psutil.Process(process.pid).children(recursive=True) if "RayTrainWorker" in " ".join(p.cmdline())
+    ]
     assert len(workers) == 1
     workers[0].kill()
     _, said = process.communicate(timeout=240)

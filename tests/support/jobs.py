@@ -58,7 +58,8 @@ def write_base(folder: Path, hidden: int = 32, layers: int = 2) -> Path:
 def corpus_rows(rows: int, seed: int = 0) -> list[dict[str, str]]:
     """Rows of four topics with a customer each; two or three messages a customer; every text different."""
     draw = random.Random(seed)
-    found, seen = [], set()
+    found: list[dict[str, str]] = []
+    seen: set[str] = set()
     while len(found) < rows:
         label = draw.choice(list(TOPICS))
         words = draw.sample(TOPICS[label], draw.randint(1, 3)) + draw.sample(COMMON, draw.randint(2, 9))

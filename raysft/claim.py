@@ -1,0 +1,75 @@
+"""What makes two runs the same, and how a run folder becomes ours."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+from raysft.config import Job
+from raysft.errors import RunConflict
+from raysft.storage.commit import digest_of, read_json, sweep_aside, write_bytes, write_json
+from raysft.storage.layout import RunFolder
+from raysft.storage.pretrained import Base
+
+# Settings that change how fast or where a run goes, never what it computes.
+NEUTRAL = {"train": {"workers", "device", "save_every"}, "output": True}
+
+
+def identity(job: Job, base: Base, data_digest: str) -> dict[str, Any]:
+    """What makes two runs the same: every setting that can change the result, the base's weights and the data."""
+    settings = json.loads(job.config.model_dump_json(exclude=NEUTRAL))  # type: ignore[arg-type]
+    for part in ("train", "validation", "test"):
+        settings["data"].pop(part)  # the files' contents count, by the data digest, not where they lie
+    settings["model"] = {**settings["model"], "base": base.weights_sha256, "revision": None}
+    return {"settings": settings, "data": data_digest}
+
+
+def refuse_other(job: Job, mine: dict[str, Any], run: RunFolder) -> None:
+    """Raise RunConflict when the folder holds a run, begun or finished, with another identity."""
+    begun = run.outcome.exists() or any(run.checkpoints.glob("step-*"))
+    if not begun or not run.identity.exists():
+        return
+    theirs = read_json(run.identity)
+    if digest_of(theirs) != digest_of(mine):
+        raise RunConflict(
+            f"{job.where('name')}: a run named {job.config.name} exists in {run.path} with other settings: "
+            + "; ".join(_differences(theirs, mine)),
+            "Choose another name with --set name=NAME, or remove that folder.",
+        )
+
+
+def claim(job: Job, mine: dict[str, Any], run: RunFolder) -> None:
+    """Make the run folder ours, and clear away what an interrupted writer left. Call while holding the run's lock."""
+    run.path.mkdir(parents=True, exist_ok=True)
+    sweep_aside(run.path)
+    write_bytes(run.job, _yaml(job).encode())
+    write_json(run.identity, mine)
+
+
+def _differences(old: Any, new: Any, key: str = "") -> list[str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        found: list[str] = []
+        for name in sorted({*old, *new}):
+            found += _differences(old.get(name), new.get(name), f"{key}.{name}" if key else name)
+        return found
+    if old == new:
+        return []
+    name = key.removeprefix("settings.")
+    return ["the data files have changed" if name == "data" else f"{name} was {old}, now {new}"]
+
+
+def _yaml(job: Job) -> str:
+    from ruamel.yaml import YAML
+
+    settings = json.loads(job.config.model_dump_json())
+    for part in ("train", "validation", "test"):
+        if settings["data"][part]:
+            # Paths as they are found from anywhere, so that this file can be run again from where it lies.
+            settings["data"][part] = [str(job.folder / Path(p).expanduser()) for p in settings["data"][part]]
+    stream = io.StringIO()
+    yaml = YAML()
+    yaml.width = 4096
+    yaml.dump(settings, stream)
+    return f"# effective settings of run {job.config.name}, defaults included\n{stream.getvalue()}"
