@@ -28,7 +28,7 @@ from raysft.corpus.summary import announce
 from raysft.errors import NotFound
 from raysft.events import Listener, Silent
 from raysft.plan.machine import this_machine
-from raysft.plan.plan import Plan, choose_micro_batch, make_plan, too_many_workers
+from raysft.plan.plan import Plan, choose_micro_batch, make_plan, threads, too_many_workers
 from raysft.plan.preflight import Check, check_job
 from raysft.plan.size import model_size
 from raysft.result import RunResult, baselines_json, metrics_json
@@ -135,7 +135,7 @@ def _train(
         data=prepared,
         run=run,
         micro_batch=choose_micro_batch(job.config, resources.gpu),
-        threads=resources.cpus,
+        threads=threads(model_size(base), resources.cpus),
     )
     outcome = launch(task, resources, listener)
     if outcome.resumed_from is not None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import select
 import signal
 import sys
 from types import FrameType
@@ -67,6 +68,7 @@ def run(arguments: list[str]) -> int:
     """Run one command; returns its exit code."""
     try:
         cli.main(args=arguments, prog_name="raysft", standalone_mode=False)
+        sys.stdout.flush()
     except click.exceptions.Exit as end:
         return end.exit_code
     except click.ClickException as error:
@@ -76,9 +78,11 @@ def run(arguments: list[str]) -> int:
         return _say(Interrupted("interrupted", "Nothing is lost: the same command goes on from the newest checkpoint."))
     except RaysftError as error:
         return _say(error)
-    except BrokenPipeError:
-        # The reader of our output has left, as `| head` does.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (BrokenPipeError, SystemExit):
+        # click exits at any broken pipe. Only that to our reader, who may leave early as `| head` does, is no fault.
+        if not _reader_has_left():
+            return _say(RaysftError("unexpected: a pipe broke", "Another process has ended; its log may say why."))
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 0
     except Exception as error:
         if os.environ.get("RAYSFT_DEBUG"):
@@ -86,6 +90,12 @@ def run(arguments: list[str]) -> int:
         text = f"{type(error).__name__}: {str(error).strip().splitlines()[-1] if str(error).strip() else ''}"
         return _say(RaysftError(f"unexpected: {text}", "This is a fault of raysft; RAYSFT_DEBUG=1 shows where."))
     return 0
+
+
+def _reader_has_left() -> bool:
+    output = select.poll()
+    output.register(1, 0)
+    return any(event & select.POLLERR for _, event in output.poll(0))
 
 
 def _say(error: RaysftError) -> int:

@@ -116,8 +116,8 @@ class FoldsSection(Section):
 class TrainSection(Section):
     """How the model is fine-tuned. The defaults are measured; see docs/tutorial.md."""
 
-    epochs: int = Field(10, ge=1, le=1000, description="Passes over the training rows.")
-    batch_size: int = Field(32, ge=1, le=65536, description="Rows per optimizer step, whatever the workers.")
+    epochs: int = Field(12, ge=1, le=1000, description="Passes over the training rows.")
+    batch_size: int = Field(16, ge=1, le=65536, description="Rows per optimizer step, whatever the workers.")
     micro_batch: int | None = Field(
         None,
         ge=1,

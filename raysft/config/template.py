@@ -24,8 +24,8 @@ data:
   audit: {{duplicates: drop, conflicts: quarantine, leakage: drop, max_rejected: 10%}}
 folds: {{k: 5, test: 15%, seed: 7}}  # one fold validates, the test part stays sealed until the end
 train:
-  epochs: 10
-  batch_size: 32                   # whatever the number of workers
+  epochs: 12
+  batch_size: 16                   # whatever the number of workers
   learning_rate: 2e-4
   head_learning_rate: 1e-2
   precision: auto                  # bf16 where the processor has it, else fp32

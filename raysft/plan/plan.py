@@ -18,6 +18,7 @@ GPU_MICRO_TOKENS = 16384
 # with all-MiniLM-L6-v2 on 2 cores of an AMD EPYC (Zen 3), float32: see docs/benchmarks.md.
 CPU_EFFICIENCY = 0.5
 BF16_GAIN = 2.0
+SMALL_MODEL = 1_000_000  # parameters
 RUNTIME_BYTES = 900 * 2**20  # Python, torch, transformers and Ray in one worker, measured as resident memory
 START_S = 35.0  # Ray, one worker group, reload check and report on 2 cores, measured
 
@@ -58,7 +59,15 @@ def choose_micro_batch(config: JobConfig, gpu: bool) -> int:
     """Rows per forward pass: what the person set, else a worker's share of the batch, as far as it fits."""
     train = config.train
     fits = max(1, (GPU_MICRO_TOKENS if gpu else CPU_MICRO_TOKENS) // config.model.max_length)
-    return train.micro_batch or min(-(-train.batch_size // train.workers), fits)
+    share = -(-train.batch_size // train.workers)
+    if share * (train.workers - 1) >= train.batch_size:  # rounded up, it leaves the last worker nothing
+        share = max(1, train.batch_size // train.workers)
+    return train.micro_batch or min(share, fits)
+
+
+def threads(size: ModelSize, cpus: int) -> int:
+    """Threads of a worker on CPU: one where the model is so small that threads mostly wait for each other."""
+    return 1 if size.parameters < SMALL_MODEL else cpus
 
 
 def too_many_workers(config: JobConfig, gpu: bool) -> str:

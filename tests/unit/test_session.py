@@ -1,0 +1,65 @@
+"""Nodes are divided among workers: as many CPUs each as fit, a GPU each where asked or enough."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from raysft.errors import NoCapacity
+from raysft.session import Resources, share_out
+
+Node = tuple[float, float]
+
+
+@pytest.mark.parametrize(
+    ("workers", "device", "nodes", "cpus", "gpu"),
+    [
+        (1, "auto", [(2, 0)], 2, False),
+        (2, "auto", [(8, 0)], 4, False),
+        (3, "cpu", [(8, 0)], 2, False),
+        (3, "auto", [(4, 0), (2, 0)], 2, False),
+        (2, "auto", [(4, 0), (2, 0)], 2, False),
+        (1, "auto", [(3.9, 0)], 3, False),
+        (2, "auto", [(8, 2)], 4, True),
+        (1, "auto", [(8, 2)], 8, True),
+        (2, "auto", [(8, 1)], 4, False),
+        (2, "cpu", [(8, 2)], 4, False),
+        (2, "gpu", [(8, 1), (4, 1)], 4, True),
+        (4, "gpu", [(0, 0), (16, 4)], 4, True),
+    ],
+)
+def test_what_each_worker_gets(workers: int, device: str, nodes: list[Node], cpus: int, gpu: bool) -> None:
+    found = share_out(workers, device, nodes)
+    assert found == Resources(workers, cpus, gpu)
+    assert found.bundle() == ({"CPU": cpus, "GPU": 1} if gpu else {"CPU": cpus})
+
+
+@given(st.integers(1, 8), st.lists(st.tuples(st.integers(0, 9), st.just(0)), max_size=4))
+def test_no_more_cpus_could_be_given_and_none_are_given_twice(workers: int, nodes: list[tuple[int, int]]) -> None:
+    def fits(cpus: int) -> bool:
+        return sum(cpu // cpus for cpu, _ in nodes) >= workers
+
+    given_nodes = [(float(cpu), float(gpu)) for cpu, gpu in nodes]
+    if fits(1):
+        found = share_out(workers, "cpu", given_nodes)
+        assert fits(found.cpus) and not fits(found.cpus + 1)
+    else:
+        with pytest.raises(NoCapacity):
+            share_out(workers, "cpu", given_nodes)
+
+
+def test_too_few_gpus_are_refused_with_the_numbers() -> None:
+    with pytest.raises(NoCapacity) as caught:
+        share_out(3, "gpu", [(8, 1), (8, 1)])
+    assert "train.workers 3 x 1 GPU = 3 GPUs; the cluster has 2" in caught.value.message
+    assert "2 node(s) with 8 CPU + 1 GPU, 8 CPU + 1 GPU" in caught.value.message
+    assert "--set train.device=cpu" in caught.value.next_step
+
+
+@pytest.mark.parametrize(("nodes", "total"), [([(2, 0)], 2), ([(1, 0), (1, 0)], 2), ([], 0), ([(0.5, 0)], 0)])
+def test_too_few_cpus_are_refused_with_the_numbers(nodes: list[Node], total: int) -> None:
+    with pytest.raises(NoCapacity) as caught:
+        share_out(5, "auto", nodes)
+    assert f"train.workers 5 x 1 CPU = 5 CPUs; the cluster has {total}" in caught.value.message
+    assert f"--set train.workers={max(1, total)}" in caught.value.next_step
