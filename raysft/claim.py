@@ -14,7 +14,7 @@ from raysft.storage.layout import RunFolder
 from raysft.storage.pretrained import Base
 
 # Settings that change how fast or where a run goes, never what it computes.
-NEUTRAL = {"train": {"workers", "device", "save_every"}, "output": True}
+NEUTRAL = {"train": {"workers", "save_every"}, "output": True}
 
 
 def identity(job: Job, base: Base, data_digest: str) -> dict[str, Any]:
@@ -22,7 +22,7 @@ def identity(job: Job, base: Base, data_digest: str) -> dict[str, Any]:
     settings = json.loads(job.config.model_dump_json(exclude=NEUTRAL))  # type: ignore[arg-type]
     for part in ("train", "validation", "test"):
         settings["data"].pop(part)  # the files' contents count, by the data digest, not where they lie
-    settings["model"] = {**settings["model"], "base": base.weights_sha256, "revision": None}
+    settings["model"] = {**settings["model"], "base": base.identity, "revision": None}
     return {"settings": settings, "data": data_digest}
 
 

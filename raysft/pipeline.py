@@ -29,11 +29,11 @@ from raysft.errors import NotFound
 from raysft.events import Listener, Silent
 from raysft.plan.machine import this_machine
 from raysft.plan.plan import Plan, choose_micro_batch, make_plan, threads, too_many_workers
-from raysft.plan.preflight import Check, check_job
+from raysft.plan.preflight import Check, check_job, refuse_too_long
 from raysft.plan.size import model_size
 from raysft.result import RunResult, baselines_json, metrics_json
 from raysft.session import Resources, find_resources, ray_session
-from raysft.storage.commit import read_json, write_json, writing
+from raysft.storage.commit import is_whole, read_json, write_json, writing
 from raysft.storage.layout import Output, RunFolder, open_output
 from raysft.storage.lease import lease
 from raysft.storage.pretrained import Base, resolve_base
@@ -80,6 +80,7 @@ def train(job: str | Path, overrides: Sequence[str] = (), listener: Listener | N
     listener, clock = listener or Silent(), _Clock()
     loaded = load_job(job, overrides)
     base, output = _base(loaded), open_output(loaded.config.output)
+    refuse_too_long(loaded, base)
     digest = data_digest(loaded, base, find_sources(loaded))
     run = output.run(loaded.config.name)
     with writing(run.path), lease(run.lock, f"run {loaded.config.name}"):
@@ -87,6 +88,7 @@ def train(job: str | Path, overrides: Sequence[str] = (), listener: Listener | N
         refuse_other(loaded, mine, run)
         if run.result.exists():
             listener.note(f"run {loaded.config.name} is finished; this is its result (another name starts another run)")
+            _tidy(run)
             return RunResult.read(run.result)
         prepared, plan, outcome = _prepare_and_train(loaded, base, output, run, mine, listener, clock)
         return _evaluate_and_report(loaded, base, prepared, plan, outcome, run, listener, clock)
@@ -96,7 +98,7 @@ def _prepare_and_train(
     job: Job, base: Base, output: Output, run: RunFolder, mine: dict[str, Any], listener: Listener, clock: _Clock
 ) -> tuple[Prepared, Plan, dict[str, Any]]:
     """The steps that need Ray; none of them when they were done before."""
-    if run.outcome.exists() and run.plan.exists():
+    if run.outcome.exists() and run.plan.exists() and is_whole(run.model) and run.probe.exists():
         prepared = load_prepared(job, output, mine["data"])
         if prepared is not None:
             outcome = dict(read_json(run.outcome))
@@ -136,6 +138,7 @@ def _train(
         run=run,
         micro_batch=choose_micro_batch(job.config, resources.gpu),
         threads=threads(model_size(base), resources.cpus),
+        gpu=resources.gpu,
     )
     outcome = launch(task, resources, listener)
     if outcome.resumed_from is not None:
@@ -158,8 +161,7 @@ def _evaluate_and_report(
     from raysft.report.facts import ReportFacts
 
     listener.stage("evaluate")
-    with clock.timing("evaluate_s"):
-        reload = ReloadCheck(run.model, run.probe)
+    with clock.timing("evaluate_s"), ReloadCheck(run.model, run.probe) as reload:
         evaluation, predictions = _evaluate(prepared, run)
         difference = reload.finish()
     listener.note(f"artifact: reloaded in a fresh process, logits differ by at most {difference:.1g}")
@@ -334,8 +336,9 @@ def evaluate(
     if files:
         from raysft.prediction.files import evaluate_files
 
-        return evaluate_files(run.model, files, loaded)
+        return evaluate_files(run.model, files, loaded, listener)
     base, output = _base(loaded), open_output(loaded.config.output)
+    refuse_other(loaded, identity(loaded, base, data_digest(loaded, base, find_sources(loaded))), run)
     prepared = _prepared(loaded, base, output, listener)
     return _evaluate(prepared, run)[0]
 
@@ -352,8 +355,10 @@ def predict(
 
     Returns a list of Prediction; with `output`, also writes them as CSV or JSON Lines, beside the input's rows.
     """
-    from raysft.prediction.files import predict_files, write_predictions
+    from raysft.prediction.files import predict_files, require_writable_kind, write_predictions
 
+    if output is not None:
+        require_writable_kind(Path(output))
     folder, column = _model_folder(model, overrides, column)
     rows, predictions = predict_files(folder, files, texts, column)
     if output is not None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
+import threading
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from raysft.errors import NoCapacity
+from raysft.errors import NoCapacity, NotFound
 
 # Ray reads these when it is imported or when a worker starts, so they are set before either.
 ENVIRONMENT = {
@@ -22,6 +25,9 @@ ENVIRONMENT = {
     "TOKENIZERS_PARALLELISM": "true",
     "HF_HUB_DISABLE_TELEMETRY": "1",
 }
+
+
+FREE_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -46,7 +52,8 @@ def ray_session() -> Iterator[None]:
     import ray
 
     if ray.is_initialized():
-        yield
+        with _quiet_data():
+            yield
         return
     address = os.environ.get("RAY_ADDRESS")
     quiet: dict[str, Any] = {
@@ -54,27 +61,52 @@ def ray_session() -> Iterator[None]:
         "log_to_driver": False,
         "configure_logging": True,
     }
-    if address:
-        ray.init(address=address, **quiet)
-    else:
-        ray.init(address="local", include_dashboard=False, **quiet)
-    _quiet_data()
+    where: dict[str, Any] = {"address": address} if address else {"address": "local", "include_dashboard": False}
+    with _own_sigterm():
+        try:
+            ray.init(**where, **quiet)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            if not address:
+                raise
+            raise NotFound(
+                f"no Ray cluster answers at RAY_ADDRESS={address}: {str(error).splitlines()[0]}",
+                "Check the address and the token (RAY_AUTH_MODE=token), or unset RAY_ADDRESS to run on this machine.",
+            ) from None
     try:
-        yield
+        with _quiet_data():
+            yield
     finally:
         ray.shutdown()
 
 
-def _quiet_data() -> None:
+@contextmanager
+def _own_sigterm() -> Iterator[None]:
+    """Ray's start replaces the handler of SIGTERM; ours stays."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _quiet_data() -> Iterator[None]:
+    """Ray Data without bars and with rows in the order of their files; as it was afterwards."""
     from ray.data import DataContext
 
-    context = DataContext.get_current()
+    before = DataContext.get_current()
+    context = before.copy()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     # Rows keep the order of their files and lines, whatever task ends first.
     context.execution_options.preserve_order = True
     for name in ("ray.data", "ray.train", "ray.tune"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    with DataContext.current(context):
+        yield
 
 
 def find_resources(workers: int, device: str) -> Resources:
@@ -82,7 +114,29 @@ def find_resources(workers: int, device: str) -> Resources:
     import ray
 
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    return share_out(workers, device, [(node.get("CPU", 0.0), node.get("GPU", 0.0)) for node in nodes])
+    found = share_out(workers, device, [(node.get("CPU", 0.0), node.get("GPU", 0.0)) for node in nodes])
+    _require_free(found)
+    return found
+
+
+def _require_free(wanted: Resources) -> None:
+    """Wait a little for other jobs to end; Ray itself would wait for ever, and say nothing."""
+    import ray
+
+    needed = {name: amount * wanted.workers for name, amount in wanted.bundle().items()}
+    deadline = time.monotonic() + FREE_S
+    while True:
+        free = ray.available_resources()
+        short = {name: amount for name, amount in needed.items() if free.get(name, 0.0) < amount}
+        if not short:
+            return
+        if time.monotonic() > deadline:
+            said = ", ".join(f"{amount:g} {name} ({free.get(name, 0.0):g} free)" for name, amount in short.items())
+            raise NoCapacity(
+                f"the cluster is busy: {wanted.workers} worker(s) need {said}, and none came free in {FREE_S:.0f} s",
+                "Wait for the other jobs (`ray status`), or use fewer workers.",
+            )
+        time.sleep(1)
 
 
 def share_out(workers: int, device: str, nodes: list[tuple[float, float]]) -> Resources:

@@ -41,7 +41,7 @@ class ModelSection(Section):
     dropout: float | None = Field(
         None,
         ge=0,
-        lt=1,
+        le=0.9,
         description="Dropout of hidden states and head; null: as the base has it. Attention weights have none.",
     )
 

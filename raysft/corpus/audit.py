@@ -117,7 +117,7 @@ class _Findings:
 def near_duplicates(texts: Sequence[str], threshold: float) -> list[tuple[int, int]]:
     """Pairs of texts whose 4-letter pieces overlap by at least `threshold` (Jaccard).
 
-    Candidates come from MinHash with locality-sensitive hashing (datasketch, 64 permutations); each is then checked
+    Candidates come from MinHash with locality-sensitive hashing (datasketch, 128 permutations); each is then checked
     exactly. Returns pairs (i, j), i < j.
     """
     if threshold >= 1:
@@ -125,9 +125,9 @@ def near_duplicates(texts: Sequence[str], threshold: float) -> list[tuple[int, i
     from datasketch import MinHash, MinHashLSH
 
     pieces = [_pieces(text) for text in texts]
-    hashes = MinHash.bulk([[piece.encode() for piece in sorted(each)] for each in pieces], num_perm=64, seed=1)
+    hashes = MinHash.bulk([[piece.encode() for piece in sorted(each)] for each in pieces], num_perm=128, seed=1)
     # The index is asked at a lower threshold than wanted, since MinHash estimates; the exact check decides.
-    index = MinHashLSH(threshold=max(0.3, threshold - 0.2), num_perm=64)
+    index = MinHashLSH(threshold=max(0.2, threshold - 0.35), num_perm=128, weights=(0.1, 0.9))
     pairs = []
     for i, signature in enumerate(hashes):
         for j in index.query(signature):

@@ -7,9 +7,10 @@ digest of everything it depends on, so the same data is never prepared twice.
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -25,9 +26,10 @@ from raysft.corpus.records import Columns, expand, header
 from raysft.corpus.rows import ROW, TEST, TRAIN, VALIDATION, concat, same_text, tables_of
 from raysft.corpus.summary import announce, summary
 from raysft.corpus.tokens import TOKENS, TokenizedRows, encode, read_shards, write_shards
-from raysft.errors import DataError
+from raysft.errors import DataError, NotAllowed
 from raysft.events import Listener
 from raysft.storage.commit import (
+    ASIDE,
     TornFolder,
     committed_folder,
     digest_of,
@@ -38,9 +40,11 @@ from raysft.storage.commit import (
     writing,
 )
 from raysft.storage.layout import DataFolder, Output
+from raysft.storage.lease import lease
 from raysft.storage.pretrained import Base
 
-FORMAT = 2  # of the prepared folder; a change makes old preparations unused, never misread
+TOKENIZE_ROWS = 20_000  # of one task; below that a second task costs more than it saves
+FORMAT = 3  # of the prepared folder; a change makes old preparations unused, never misread
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,10 @@ class Prepared:
         """Kept rows: row_id, origin, source, line, text, label, group, fold, unit."""
         return pq.read_table(self.folder.corpus).append_column("fold", pq.read_table(self.folder.folds).column("fold"))
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Only the fields travel to workers: neither the corpus nor its sealed test rows."""
+        return {each.name: getattr(self, each.name) for each in fields(self)}
+
     def part(self, name: str) -> pa.Table:
         """The corpus rows of train, validation or test."""
         parts = [folds.part_of(fold, self.validation, self.k) for fold in self.corpus.column("fold").to_pylist()]
@@ -88,7 +96,9 @@ class Prepared:
     def tokens(self, part: str) -> TokenizedRows:
         """The tokenized rows of train, validation or test; only asking for test opens the sealed shards."""
         rows = read_shards(self.folder.tokens(sealed=part == "test"))
-        wanted = self.part(part).column("row_id").to_numpy()
+        assigned = pq.read_table(self.folder.folds)
+        inside = [folds.part_of(fold, self.validation, self.k) == part for fold in assigned.column("fold").to_pylist()]
+        wanted = assigned.column("row_id").to_numpy()[inside]
         return rows.select(np.flatnonzero(np.isin(rows.row_id, wanted)))
 
 
@@ -98,14 +108,17 @@ def find_sources(job: Job) -> Sources:
     columns = Columns(data.text, data.label, data.group)
     files = []
     for origin, patterns in ((TRAIN, data.train), (VALIDATION, data.validation), (TEST, data.test)):
-        for file in expand(patterns, job.folder) if patterns else []:
+        for file in expand(patterns, job.folder, f"{job.where('data', origin)}: data.{origin}: ") if patterns else []:
             _check_columns(job, file, columns)
             files.append((origin, file))
     return Sources(tuple(files), columns)
 
 
 def _check_columns(job: Job, file: Path, columns: Columns) -> None:
-    names = header(file)
+    try:
+        names = header(file)
+    except PermissionError:
+        raise NotAllowed(f"{file}: no permission to read it", "Mend its permissions, or copy it.") from None
     if not names:
         raise DataError(f"{file}: the file is empty", "It needs a header line and rows.")
     for key, name in (("text", columns.text), ("label", columns.label), ("group", columns.group)):
@@ -120,19 +133,22 @@ def prepare(job: Job, base: Base, output: Output, listener: Listener) -> Prepare
     """
     sources = find_sources(job)
     digest = data_digest(job, base, sources)
-    prepared = load_prepared(job, output, digest)
-    if prepared is None:
-        folder = output.data(digest)
-        rows = audit.mark_rejected(_read(sources), job.config.data.audit)
-        labels = check_rows(job, rows)
-        with (
-            writing(folder.path),
-            committed_folder(folder.path, {"format": FORMAT, "labels": labels}) as aside,
-        ):
-            _write(job, base, rows, labels, DataFolder(aside))
-        prepared = Prepared(digest, folder, labels, job.config.folds.validation, _folds(job))
+    folder = output.data(digest)
+    with writing(folder.path), lease(folder.lock, "this prepared data", wait_s=600):
+        prepared = load_prepared(job, output, digest) or _build(job, base, sources, digest, folder)
     announce(prepared.audit, len(prepared.labels), prepared.reused, listener)
     return prepared
+
+
+def _build(job: Job, base: Base, sources: Sources, digest: str, folder: DataFolder) -> Prepared:
+    """Do the work, and commit it."""
+    for left in folder.path.parent.glob(f"{folder.path.name}{ASIDE}*"):
+        shutil.rmtree(left, ignore_errors=True)  # of a preparation that was killed; we hold the lock
+    rows = audit.mark_rejected(_read(sources), job.config.data.audit)
+    labels = check_rows(job, rows)
+    with committed_folder(folder.path, {"format": FORMAT, "labels": labels}) as aside:
+        _write(job, base, rows, labels, DataFolder(aside))
+    return Prepared(digest, folder, labels, job.config.folds.validation, _folds(job))
 
 
 def load_prepared(job: Job, output: Output, digest: str) -> Prepared | None:
@@ -166,7 +182,12 @@ def _read(sources: Sources) -> pa.Table:
     items = [{"origin": origin, "file": str(file)} for origin, file in sources.files]
     dataset = ray.data.from_items(items, override_num_blocks=len(items))
     dataset = dataset.map_batches(_read_files, batch_format="pyarrow", fn_kwargs={"columns": sources.columns})
-    return concat(table.select(ROW.names).cast(ROW) for table in dataset.iter_batches(batch_format="pyarrow"))
+    tables = [table.select(ROW.names).cast(ROW) for table in dataset.iter_batches(batch_format="pyarrow")]
+    rows = concat(tables)
+    # Blocks arrive in order under raysft's own session; a cluster's settings may say otherwise.
+    place = {str(file): index for index, (_, file) in enumerate(sources.files)}
+    order = np.lexsort((rows.column("line").to_numpy(), [place[each] for each in rows.column("source").to_pylist()]))
+    return rows.take(order)
 
 
 def _read_files(batch: pa.Table, columns: Columns) -> Iterator[pa.Table]:
@@ -178,12 +199,16 @@ def _tokenize(corpus: pa.Table, base: Base, max_length: int) -> tuple[pa.Table, 
     """Rows in schema TOKENS in the order of `corpus`, and how many texts were cut."""
     import ray.data
 
-    dataset = ray.data.from_arrow(corpus.select(["row_id", "label_id", "text"]))
+    columns = corpus.select(["row_id", "label_id", "text"])
+    starts = range(0, max(1, columns.num_rows), TOKENIZE_ROWS)
+    dataset = ray.data.from_arrow([columns.slice(start, TOKENIZE_ROWS) for start in starts])
     dataset = dataset.map_batches(
         _tokenize_batch, batch_format="pyarrow", fn_kwargs={"base": base, "max_length": max_length}
     )
     tables = list(dataset.iter_batches(batch_format="pyarrow", batch_size=None))
-    rows = pa.concat_tables(tables)
+    rows = pa.concat_tables(tables).sort_by("row_id")
+    if not rows.column("row_id").equals(corpus.column("row_id")):
+        raise RuntimeError("tokenizing lost or repeated rows")
     return rows.select(TOKENS.names).cast(TOKENS), pc.sum(rows.column("cut")).as_py() or 0
 
 
@@ -218,7 +243,7 @@ def check_rows(job: Job, rows: pa.Table) -> tuple[str, ...]:
     labels = tuple(sorted(set(train.column("label").to_pylist())))
     if len(labels) < 2:
         raise DataError(
-            f"only one class: every row of data.train is labelled {labels[0]!r}",
+            f"{job.where('data', 'label')}: data.label: only one class: every row is labelled {labels[0]!r}",
             f"A classifier needs two or more; is {job.config.data.label!r} the label column?",
         )
     _check_unseen(kept, set(labels))
@@ -251,6 +276,7 @@ def _write(job: Job, base: Base, rows: pa.Table, labels: tuple[str, ...], folder
     label_ids = np.array([number[label] for label in kept.column("label").to_pylist()], dtype=np.int32)
     pairs = audit.near_duplicates(kept.column("text").to_pylist(), config.data.audit.near_duplicates)
     fold, units = _assign(job, kept, label_ids, pairs)
+    _require_parts(job, fold, units)
     kept = kept.append_column("label_id", pa.array(label_ids)).append_column("unit", pa.array(units, pa.int64()))
 
     pq.write_table(kept, folder.corpus)
@@ -277,6 +303,21 @@ def _assign(
     _, free_units = np.unique(units[free], return_inverse=True)
     fold[free] = folds.fold_per_row(labels[free], free_units, _folds(job), test, settings.seed)
     return fold, units
+
+
+def _require_parts(job: Job, fold: np.ndarray[Any, Any], units: np.ndarray[Any, Any]) -> None:
+    """Refuse a split in which an asked-for fold or the test part got no row."""
+    data, settings = job.config.data, job.config.folds
+    wanted = set(range(max(_folds(job), 1))) | ({folds.SEALED} if settings.test > 0 and not data.test else set())
+    missing = wanted - set(fold.tolist())
+    if missing:
+        what = "test part" if folds.SEALED in missing else f"fold {min(missing)}"
+        count = len(np.unique(units))
+        raise DataError(
+            f"the {what} would be empty: {len(fold)} rows fall into {count} units that must stay together"
+            + (f" (data.group: {data.group})" if data.group else ""),
+            f"{len(wanted)} parts need many more units; use fewer folds (folds.k), a finer data.group, or more rows.",
+        )
 
 
 def _folds(job: Job) -> int:

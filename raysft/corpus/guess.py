@@ -78,7 +78,8 @@ def guess(path: Path) -> Guess:
             "A text column holds a different text in most rows, a label column a few values again and again; "
             "rename them `text` and `label`, or write the job file by hand.",
         )
-    left = [c for c in rest if c.name != label.name and 1 < c.distinct < c.filled]
+    # A row without its group would be rejected, so only a column that is always filled will do.
+    left = [c for c in rest if c.name != label.name and 1 < c.distinct < c.filled == rows]
     group = _named(left, GROUP_NAMES)
     labels = {row.label for row in islice(read_rows(path, Columns(text.name, label.name)), SAMPLE)} - {""}
     return Guess(path, rows, text.name, label.name, group.name if group else None, columns, tuple(sorted(labels)))

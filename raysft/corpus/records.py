@@ -52,7 +52,7 @@ class RawRow:
     detail: str = ""
 
 
-def expand(patterns: Sequence[str], folder: Path) -> list[Path]:
+def expand(patterns: Sequence[str], folder: Path, where: str = "") -> list[Path]:
     """Paths and globs, relative to `folder`, as a sorted list of files without repeats.
 
     Raises NotFound for a pattern without a file, DataError for a kind of file that is not read.
@@ -63,7 +63,7 @@ def expand(patterns: Sequence[str], folder: Path) -> list[Path]:
         matches = glob.glob(str(home_path(pattern)), root_dir=folder, recursive=True)  # noqa: PTH207
         found = [path] if path.is_file() else sorted(folder / name for name in matches if (folder / name).is_file())
         if not found:
-            raise NotFound(f"no file matches {path}", _files_nearby(path))
+            raise NotFound(f"{where}no file matches {path}", _files_nearby(path))
         files += found
     for file in files:
         _kind(file)

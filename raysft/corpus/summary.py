@@ -92,6 +92,9 @@ def announce(report: dict[str, Any], labels: int, reused: bool, listener: Listen
     )
     for label in report["small_labels"]:
         listener.warn(f"label {label!r} has fewer rows than there are parts; its scores mean little")
+    for label, counts in report["labels"].items():
+        if not counts.get("train"):
+            listener.warn(f"label {label!r} has no row in the training part and cannot be learnt")
     for names in report["label_variants"]:
         listener.warn(f"labels that look like one: {json.dumps(names, ensure_ascii=False)}")
     shared = report["shared_with_given_files"]["group"]

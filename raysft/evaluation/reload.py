@@ -42,18 +42,23 @@ class ReloadCheck:
             verified_folder(model_folder)
         except TornFolder as error:
             raise TrainingFailed(
-                f"the artifact is damaged: {error}", "Remove the model folder and type the command again."
+                f"the artifact is damaged: {error}",
+                "Type the same command again: it trains on from the newest checkpoint.",
             ) from None
         command = [sys.executable, "-m", "raysft.evaluation.reload", str(model_folder), str(probe)]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)  # noqa: S603
 
+    def __enter__(self) -> ReloadCheck:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+
     def finish(self) -> float:
         """The largest difference. Raises TrainingFailed when the folder does not load or computes something else."""
-        try:
-            out, err = self._process.communicate()
-        except BaseException:
-            self._process.kill()
-            raise
+        out, err = self._process.communicate()
         if self._process.returncode:
             reason = (err.strip().splitlines() or ["no message"])[-1]
             raise TrainingFailed(f"the artifact does not load in a fresh process: {reason}", "Please report this.")

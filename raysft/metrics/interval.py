@@ -1,8 +1,9 @@
 """95% intervals by the bootstrap, over groups where rows belong together.
 
 Rows of one customer are alike, so resampling rows would make intervals too narrow; whole groups are resampled (cluster
-bootstrap, Davison and Hinkley 1997, section 3.8). Limits are bias-corrected percentiles (Efron 1987), which also suit
-the calibration error, whose resamples are biased upwards.
+bootstrap, Davison and Hinkley 1997, section 3.8). Limits are bias-corrected percentiles (Efron 1987). Resampling adds
+to the calibration error about as much as sampling did, so its limits are reflected (basic bootstrap, same source,
+section 5.2); near zero they cover less than 95% (simulated, 225 rows: 0.95 at a true error of 0.26, 0.88 at 0.05).
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from raysft.metrics.scores import (
 
 RESAMPLES = 1000
 LEVEL = 0.95
-BLOCK = 50  # resamples computed together; bounds memory at BLOCK * C * C
+BLOCK = 50  # resamples computed together; memory is BLOCK * (rows + C * C) numbers
 
 
 @dataclass(frozen=True)
@@ -120,12 +121,8 @@ def _weighted_metrics(labels: Array, logits: Array, weights: Array) -> dict[str,
 def _confusions(labels: Array, predicted: Array, weights: Array, classes: int) -> Array:
     """Weighted confusion counts, shape (BLOCK, C, C)."""
     cell = labels.astype(np.int64) * classes + predicted
-    cells, place = np.unique(cell, return_inverse=True)
-    one_hot = np.zeros((len(cell), len(cells)))
-    one_hot[np.arange(len(cell)), place] = 1
-    counts = np.zeros((len(weights), classes * classes))
-    counts[:, cells] = weights @ one_hot
-    return counts.reshape(-1, classes, classes)
+    counts = [np.bincount(cell, weights=each, minlength=classes * classes) for each in weights]
+    return np.stack(counts).reshape(-1, classes, classes)
 
 
 def _estimate(value: float, draws: Array, n: int, units: Array, name: str) -> Estimate:
@@ -134,7 +131,7 @@ def _estimate(value: float, draws: Array, n: int, units: Array, name: str) -> Es
         return Estimate(value, value, value, n)
     if draws[0] == draws[-1] and name not in {"loss", "difference"}:
         return Estimate(value, *_wilson(value, len(np.unique(units))), n)
-    low, high = _bias_corrected(value, draws)
+    low, high = _reflected(value, draws) if name == "ece" else _bias_corrected(value, draws)
     return Estimate(value, min(low, value), max(high, value), n)
 
 
@@ -145,6 +142,12 @@ def _bias_corrected(value: float, draws: Array) -> tuple[float, float]:
     shift = normal.inv_cdf(min(max(below, 1 / len(draws)), 1 - 1 / len(draws)))
     low, high = (normal.cdf(2 * shift + normal.inv_cdf(q)) for q in (tail, 1 - tail))
     return float(np.quantile(draws, low)), float(np.quantile(draws, high))
+
+
+def _reflected(value: float, draws: Array) -> tuple[float, float]:
+    tail = (1 - LEVEL) / 2
+    low, high = 2 * value - np.quantile(draws, 1 - tail), 2 * value - np.quantile(draws, tail)
+    return max(0.0, float(low)), max(0.0, float(high))
 
 
 def _wilson(share: float, n: int) -> tuple[float, float]:

@@ -10,7 +10,7 @@ from torch import nn
 
 from raysft.config.sections import ModelSection
 from raysft.errors import UsageError
-from raysft.storage.pretrained import Base
+from raysft.storage.pretrained import POOLING, Base
 
 POOLER_GAIN = 2.0
 
@@ -32,16 +32,27 @@ def build_classifier(base: Base, settings: ModelSection, labels: tuple[str, ...]
     torch.manual_seed(seed)
     try:
         model = AutoModelForSequenceClassification.from_pretrained(
-            base.folder, config=config, use_safetensors=True, dtype=torch.float32
+            base.folder, config=config, use_safetensors=True, dtype=torch.float32, ignore_mismatched_sizes=True
         )
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RuntimeError) as error:
         raise UsageError(
             f"model.base: {base.name} cannot be loaded as a classifier: {str(error).splitlines()[0]}",
             "Use an encoder that transformers offers for sequence classification (BERT, RoBERTa, DeBERTa, ...).",
         ) from None
+    _start_head(model, seed)
     if settings.pooler == "identity" or (settings.pooler == "auto" and is_sentence_encoder(base.folder)):
         open_pooler(model)
     return model  # type: ignore[no-any-return]
+
+
+def _start_head(model: nn.Module, seed: int) -> None:
+    """Draw the last linear layer anew: a base that was a classifier before must not lend its old labels' weights."""
+    last = [module for module in model.modules() if isinstance(module, nn.Linear)][-1]
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        last.weight.normal_(0.0, float(getattr(model.config, "initializer_range", 0.02)), generator=generator)
+        if last.bias is not None:
+            last.bias.zero_()
 
 
 def load_classifier(folder: Path) -> nn.Module:
@@ -55,7 +66,7 @@ def load_classifier(folder: Path) -> nn.Module:
 
 def is_sentence_encoder(folder: Path) -> bool:
     """Whether the base was trained as a sentence-transformers encoder that pools over all tokens."""
-    return (folder / "1_Pooling" / "config.json").is_file()
+    return (folder / POOLING).is_file()
 
 
 def open_pooler(model: nn.Module) -> bool:

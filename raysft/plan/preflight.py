@@ -48,6 +48,7 @@ def check_job(job: Job, base: Base) -> Check:
     config = job.config
     machine = this_machine()
     _refuse_impossible(job, machine)
+    refuse_too_long(job, base)
     sources = find_sources(job)
     rows, scale = _sample(sources)
     sampled = any(times > 1 for times in scale.values())
@@ -62,6 +63,7 @@ def check_job(job: Job, base: Base) -> Check:
     # The training rows are a stratified share of what was read; any such share has the same lengths.
     training = lengths[: max(1, round(len(lengths) * counts["train"] / max(1, sum(counts.values()))))]
     plan = make_plan(config, model_size(base), training, counts, machine)
+    _refuse_too_large(plan, machine)
     return Check(
         name=config.name,
         files=[str(file) for _, file in sources.files],
@@ -73,6 +75,15 @@ def check_job(job: Job, base: Base) -> Check:
     )
 
 
+def refuse_too_long(job: Job, base: Base) -> None:
+    """model.max_length must fit into the positions the base was built with."""
+    positions = base.config.get("max_position_embeddings")
+    if isinstance(positions, int) and 0 < positions < job.config.model.max_length:
+        raise job.problem(
+            "model.max_length", f"at most {positions} for {base.name}, found {job.config.model.max_length}"
+        )
+
+
 def _refuse_impossible(job: Job, machine: Machine) -> None:
     reason = too_many_workers(job.config, gpu=job.config.train.device == "gpu")
     if reason:
@@ -82,6 +93,15 @@ def _refuse_impossible(job: Job, machine: Machine) -> None:
         raise NoCapacity(
             f"train.workers {workers} x 1 CPU = {workers} CPUs; this machine has {machine.cpus}",
             f"Use --set train.workers={machine.cpus}, or run on a cluster (RAY_ADDRESS).",
+        )
+
+
+def _refuse_too_large(plan: Plan, machine: Machine) -> None:
+    if plan.memory_bytes > machine.memory_bytes:
+        raise NoCapacity(
+            f"a worker needs about {plan.memory_bytes / 2**30:.1f} GiB ({plan.why['memory_bytes']}); "
+            f"this machine has {machine.memory_bytes / 2**30:.1f} GiB",
+            "Use a smaller model.base, model.max_length or train.micro_batch.",
         )
 
 

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,12 @@ import numpy as np
 import pyarrow as pa
 
 from raysft.config import Job
+from raysft.config.sections import DataSection
 from raysft.corpus.records import Columns, RawRow, expand, header, read_rows
-from raysft.corpus.rows import TEST, check, where
+from raysft.corpus.rows import TEST, check, clean, where
 from raysft.errors import DataError, UsageError
 from raysft.evaluation.evaluation import Evaluation, score
+from raysft.events import Listener
 from raysft.prediction.artifact import Artifact, Prediction
 from raysft.storage.commit import write_bytes, writing
 
@@ -37,19 +39,24 @@ def predict_files(
     for file, row in rows:
         if row.reason:
             raise DataError(f"{file}:{row.line}: {row.reason} {row.detail}".rstrip(), "Mend or remove that row.")
+    rows = [(file, replace(row, text=clean(row.text))) for file, row in rows]  # as training texts were
     rows += [(PASTED, RawRow(number, text, "", "")) for number, text in enumerate(texts, start=1)]
     if not rows:
         raise UsageError("nothing to predict", 'Name a file, or a text with --text "...".')
     return rows, artifact.predict([row.text for _, row in rows])
 
 
-def write_predictions(path: Path, rows: Sequence[tuple[Path, RawRow]], predictions: Sequence[Prediction]) -> None:
-    """One line per row: file, line, text, label, confidence. CSV or JSON Lines by the ending of `path`."""
+def require_writable_kind(path: Path) -> None:
+    """Refuse an output that cannot be written, before anything is computed. Raises UsageError."""
     if path.suffix not in FORMATS:
         raise UsageError(
             f"--output {path}: cannot write {path.suffix or 'a file without ending'}",
             f"Allowed: {', '.join(FORMATS)}.",
         )
+
+
+def write_predictions(path: Path, rows: Sequence[tuple[Path, RawRow]], predictions: Sequence[Prediction]) -> None:
+    """One line per row: file, line, text, label, confidence. CSV or JSON Lines by the ending of `path`."""
     lines = [
         {
             "file": str(file),
@@ -71,19 +78,25 @@ def write_predictions(path: Path, rows: Sequence[tuple[Path, RawRow]], predictio
         write_bytes(path, stream.getvalue().encode())
 
 
-def evaluate_files(folder: Path, files: Sequence[str], job: Job) -> Evaluation:
+def _labelled_columns(file: Path, settings: DataSection) -> Columns:
+    """The columns of the job; the group only where the file has it."""
+    return Columns(settings.text, settings.label, settings.group if settings.group in header(file) else None)
+
+
+def evaluate_files(folder: Path, files: Sequence[str], job: Job, listener: Listener) -> Evaluation:
     """Scores on other labelled files, which count as the test part. Raises DataError for labels the model lacks."""
     artifact = Artifact.open(folder)
     settings = job.config.data
-    columns = Columns(settings.text, settings.label, settings.group)
     rows = [
         {"source": str(file), **check(row, columns)}
         for file in expand(files, Path.cwd())
+        for columns in [_labelled_columns(file, settings)]
         for row in _rows(file, columns)
     ]
     kept = [row for row in rows if row["reason"] is None]
+    listener.note(f"rows: {len(rows)} read = {len(kept)} kept + {len(rows) - len(kept)} rejected")
     if not kept:
-        raise DataError("no usable row in the files", f"They need the columns {', '.join(columns.names)}.")
+        raise DataError("no usable row in the files", f"They need {settings.text} and {settings.label} in each row.")
     number = {label: index for index, label in enumerate(artifact.labels)}
     for row in kept:
         if row["label"] not in number:
@@ -104,7 +117,7 @@ def _rows(file: Path, columns: Columns) -> list[RawRow]:
         if name not in names:
             raise DataError(
                 f"{file}: no column {name!r}; it has: {', '.join(names)}",
-                "Name it with --column, or in the job file.",
+                "Name the column in the job file, or for predict with --column.",
             )
     return list(read_rows(file, columns))
 

@@ -89,7 +89,9 @@ def _proofs_of_given_files(facts: ReportFacts) -> list[Proof]:
         _near(facts, "Near-duplicate pairs with your held-out files", pairs, "your files are left as they are"),
     ]
     if facts.group_column:
-        lines.append(Proof(f"Groups ({facts.group_column}) also in your held-out files", None, "not counted"))
+        shared = facts.audit.get("shared_with_given_files", {}).get("group")
+        what = f"Groups ({facts.group_column}) also in your held-out files"
+        lines.append(Proof(what, shared, "your files are left as they are"))
     return lines
 
 

@@ -43,6 +43,8 @@ def writing(where: Path) -> Iterator[None]:
             errno.EPERM,
             errno.EROFS,
             errno.EFBIG,
+            errno.EISDIR,
+            errno.ENOTDIR,
         }:
             raise
         raise OutputError(
@@ -118,6 +120,15 @@ def verified_folder(path: Path) -> dict[str, Any]:
         if found != expected:
             raise TornFolder(f"{path / name}: content differs from the manifest")
     return manifest
+
+
+def is_whole(path: Path) -> bool:
+    """Whether `path` is a committed folder that matches its manifest."""
+    try:
+        verified_folder(path)
+    except TornFolder:
+        return False
+    return True
 
 
 def sha256_file(path: Path) -> str:

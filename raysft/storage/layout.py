@@ -22,6 +22,10 @@ class DataFolder:
     path: Path
 
     @property
+    def lock(self) -> Path:
+        return self.path.parent / f".{self.path.name}.lock"
+
+    @property
     def corpus(self) -> Path:
         return self.path / "corpus.parquet"
 

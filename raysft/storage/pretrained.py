@@ -7,7 +7,6 @@ because it needs no network.
 
 from __future__ import annotations
 
-import functools
 import importlib.util
 import json
 from dataclasses import dataclass
@@ -15,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from raysft.errors import NotFound, RaysftError, UsageError
-from raysft.storage.commit import sha256_file
+from raysft.storage.commit import digest_of, sha256_file
 from raysft.storage.layout import home_path
 
 WEIGHTS = "model.safetensors"
+POOLING = "1_Pooling/config.json"  # sentence-transformers encoders have it
 NEEDED = ("config.json", "tokenizer.json")
 
 
@@ -61,11 +61,16 @@ class Base:
         return dict(json.loads((self.folder / "config.json").read_bytes()))
 
     @property
+    def identity(self) -> str:
+        """What the model and its start depend on: weights, config.json and how its sentences are pooled."""
+        small = [self.folder / "config.json", self.folder / POOLING]
+        return digest_of([self.weights_sha256, *(sha256_file(path) for path in small if path.is_file())])
+
+    @property
     def tokenizer_sha256(self) -> str:
         return sha256_file(self.folder / "tokenizer.json")
 
 
-@functools.lru_cache(maxsize=8)
 def resolve_base(name: str, revision: str | None = None, relative_to: Path | None = None) -> Base:
     """Find or fetch the base and check it.
 

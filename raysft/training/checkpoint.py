@@ -95,9 +95,7 @@ def load(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> Prog
             prefix = names[parameter] + "|"
             found = {key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)}
             if found:
-                optimizer.state[parameter] = {
-                    key: value.to(parameter.device if value.ndim else "cpu") for key, value in found.items()
-                }
+                optimizer.state[parameter] = {key: value.to(parameter.device) for key, value in found.items()}
     return Progress(**read_json(path / "state.json"))
 
 

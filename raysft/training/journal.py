@@ -38,8 +38,11 @@ class Journal:
         self._losses[slot], self._norms[slot] = loss, norm
         self._lines.append({"step": step, "epoch": step / self._per_epoch, "rate": rate})
 
-    def write(self, progress: Progress) -> None:
-        """Read back and append what is pending. Raises TrainingFailed at the first number that is not finite."""
+    def write(self, progress: Progress, current_s: float) -> None:
+        """Read back and append what is pending; `current_s` is the time of the step at hand.
+
+        Raises TrainingFailed at the first number that is not finite.
+        """
         if not self._lines:
             return
         count = len(self._lines)
@@ -48,9 +51,10 @@ class Journal:
         for line, loss, norm in zip(self._lines, losses, norms, strict=True):
             _require_finite(line["step"], loss, norm)
             line |= {"loss": loss, "grad_norm": norm}
+        seconds = progress.seconds + current_s
         self._lines[-1] |= {
-            "seconds": round(progress.seconds, 3),
-            "examples_per_s": round(progress.examples / max(progress.seconds, 1e-9), 2),
+            "seconds": round(seconds, 3),
+            "examples_per_s": round(progress.examples / max(seconds, 1e-9), 2),
             "total_steps": self._total_steps,
         }
         self._append(self._lines)

@@ -7,6 +7,7 @@ import threading
 import time
 import uuid
 from pathlib import Path
+from typing import Any
 
 from raysft.errors import RaysftError, TrainingFailed
 from raysft.events import Listener
@@ -15,8 +16,10 @@ from raysft.storage.layout import RunFolder
 from raysft.training.worker import Outcome, Task, run_worker
 
 WORKER_RETRIES = 2  # restarts after a worker or node died; each goes on from the newest checkpoint
+CONTROLLER_RETRIES = 5  # starts that found no room in 60 s; Ray's default is for ever
 POLL_S = 0.5
 PATIENCE_S = 60.0
+COLLECTIVE_S = 600  # a rank that waits longer for the others gives up; Ray's default is 1800
 
 
 def launch(task: Task, resources: Resources, listener: Listener) -> Outcome:
@@ -30,7 +33,7 @@ def launch(task: Task, resources: Resources, listener: Listener) -> Outcome:
     trainer = TorchTrainer(
         _on_worker,
         train_loop_config={"task": task},
-        torch_config=TorchConfig(backend="nccl" if resources.gpu else "gloo"),
+        torch_config=TorchConfig(backend="nccl" if resources.gpu else "gloo", timeout_s=COLLECTIVE_S),
         scaling_config=ScalingConfig(
             num_workers=resources.workers, use_gpu=resources.gpu, resources_per_worker=resources.bundle()
         ),
@@ -38,12 +41,12 @@ def launch(task: Task, resources: Resources, listener: Listener) -> Outcome:
             # A fresh name each time: Ray would silently resume its own state of an old one; ours is in checkpoints/.
             name=uuid.uuid4().hex[:12],
             storage_path=str(task.run.ray),
-            failure_config=FailureConfig(max_failures=WORKER_RETRIES),
+            failure_config=FailureConfig(max_failures=WORKER_RETRIES, controller_failure_limit=CONTROLLER_RETRIES),
         ),
     )
     with _Watcher(task.run, listener):
         try:
-            outcome = trainer.fit().return_value
+            outcome = _fit_aside(trainer)
         except Exception as error:
             raise _explain(error) from error
     if isinstance(outcome, RaysftError):
@@ -53,6 +56,29 @@ def launch(task: Task, resources: Resources, listener: Listener) -> Outcome:
             "the workers ended without a result", "Look at the log in /tmp/ray/session_latest/logs/train."
         )
     return outcome
+
+
+def _fit_aside(trainer: Any) -> Any:
+    """Run `fit` in a thread of its own and wait here.
+
+    In the main thread Ray would install a Ctrl-C handler that ends in exit code 0 and is never taken back; so Ctrl-C
+    stays a KeyboardInterrupt, in a shell as in a notebook.
+    """
+    ended: list[Any] = [None, None]
+
+    def fit() -> None:
+        try:
+            ended[0] = trainer.fit().return_value
+        except BaseException as error:  # noqa: BLE001  # raised again in the thread that waits
+            ended[1] = error
+
+    thread = threading.Thread(target=fit, daemon=True)
+    thread.start()
+    while thread.is_alive():
+        thread.join(timeout=POLL_S)
+    if ended[1] is not None:
+        raise ended[1]
+    return ended[0]
 
 
 def _on_worker(config: dict[str, Task]) -> Outcome | RaysftError:

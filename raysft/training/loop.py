@@ -98,9 +98,9 @@ class Loop:
         done = self.progress.step
         ends_epoch = done % self.per_epoch == 0
         saves = bool(self.settings.save_every) and done % (self.settings.save_every or 1) == 0 and not ends_epoch
-        self.progress.seconds += time.perf_counter() - started
         if self._journal.full or ends_epoch or saves or done == 1:
-            self._journal.write(self.progress)
+            self._journal.write(self.progress, time.perf_counter() - started)
+        self.progress.seconds += time.perf_counter() - started
         if done == 1:
             ranks.require_same_weights(self.model, "after the first step")
         if saves:
@@ -148,8 +148,8 @@ class Loop:
         """Masks that do not depend on what this process drew before: per row on CPU, per micro-batch on GPU."""
         seed, step = self.settings.seed, self.progress.step
         self._random.start(seed, step // self.per_epoch, rows, self.train.lengths[rows])
-        if self.device.type != "cpu":
-            torch.manual_seed(int(np.random.SeedSequence([seed, step, index]).generate_state(1)[0]))
+        # For whatever draws elsewhere: all of it on GPU, functional dropout inside some architectures on CPU.
+        torch.manual_seed(int(np.random.SeedSequence([seed, step, index]).generate_state(1)[0]))
 
     def _count(self, step: Step) -> None:
         self.progress.step += 1

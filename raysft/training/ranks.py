@@ -56,6 +56,21 @@ def on_first_rank(action: Callable[[], T]) -> T:
     return outcome[0]  # type: ignore[no-any-return]
 
 
+def all_or_none(action: Callable[[], T]) -> T:
+    """Run `action` on every rank; when it fails on one, all raise that error together instead of waiting for it."""
+    value, error = None, None
+    try:
+        value = action()
+    except Exception as raised:
+        if world_size() == 1:
+            raise
+        error = raised
+    failed = [each for each in gather(error) if each is not None]
+    if failed:
+        raise failed[0]
+    return value  # type: ignore[return-value]
+
+
 def weights_digest(model: nn.Module) -> str:
     """sha256 over every tensor of the model, in order, as hex."""
     digest = hashlib.sha256()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,7 @@ class Task:
     run: RunFolder
     micro_batch: int
     threads: int
+    gpu: bool
 
 
 @dataclass(frozen=True)
@@ -62,28 +64,21 @@ class Outcome:
 def run_worker(task: Task) -> Outcome | RaysftError:
     """Train in this process, one of the ranks. Errors meant for people are returned, so that nothing retries them."""
     try:
-        with (
-            lease(task.run.checkpoints / ".writer", f"run {task.config.name}", wait_s=60)
-            if ranks.rank() == 0
-            else _free()
-        ):
-            return _train(task)
+        with writing(task.run.path), ExitStack() as held:
+            loop, base = ranks.all_or_none(lambda: _make_loop(task, held))
+            return _train(task, loop, base)
     except RaysftError as error:
         return error
 
 
-class _free:  # noqa: N801  # a context manager that does nothing, for ranks that write nothing
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, *_: object) -> None: ...
-
-
-def _train(task: Task) -> Outcome:
+def _make_loop(task: Task, held: ExitStack) -> tuple[Loop, Base]:
+    """Everything that can fail on one rank alone; rank 0 becomes the run's only writer."""
     config, settings = task.config, task.config.train
+    if ranks.rank() == 0:
+        held.enter_context(lease(task.run.checkpoints / ".writer", f"run {config.name}", wait_s=60))
     # Ray's CPUs are logical and may be more than there are; more threads than cores fight each other.
     torch.set_num_threads(max(1, min(task.threads, len(os.sched_getaffinity(0)))))
-    device = torch.device("cuda", torch.cuda.current_device()) if _has_gpu() else torch.device("cpu")
-    precision = _precision(settings.precision, device)
+    device = torch.device("cuda", torch.cuda.current_device()) if task.gpu else torch.device("cpu")
     base = resolve_base(config.model.base, config.model.revision, task.job_folder)
     if base.weights_sha256 != task.base.weights_sha256:
         raise TrainingFailed(
@@ -92,29 +87,33 @@ def _train(task: Task) -> Outcome:
             "Pin model.revision, or put the same folder on every node.",
         )
     model = build_classifier(base, config.model, task.data.labels, settings.seed)
-    groups = parameter_groups(model, settings)
-    validation = task.data.tokens("validation")
     loop = Loop(
         model=model,
-        groups=groups,
+        groups=parameter_groups(model, settings),
         settings=settings,
         micro_batch=task.micro_batch,
         train=task.data.tokens("train"),
-        validation=validation,
+        validation=task.data.tokens("validation"),
         device=device,
-        precision=precision,
+        precision="fp32",
         pad_id=pad_id(model),
         checkpoints=task.run.checkpoints,
         metrics=task.run.metrics,
     )
+    return loop, base
+
+
+def _train(task: Task, loop: Loop, base: Base) -> Outcome:
+    """Run the loop, write the artifact, say how it ended."""
+    loop.precision = _precision(task.config.train.precision, loop.device)
     progress = loop.run()
     digest = ranks.on_first_rank(lambda: _write_artifact(task, base, loop))
     outcome = Outcome(
         best_step=progress.best_step,
         last_step=progress.step,
         resumed_from=loop.resumed_from,
-        precision=precision,
-        device=str(device),
+        precision=loop.precision,
+        device=str(loop.device),
         examples=progress.examples,
         tokens=progress.tokens,
         padded=progress.padded,
@@ -127,7 +126,7 @@ def _train(task: Task) -> Outcome:
                 "learning_rate": g.learning_rate,
                 "weight_decay": g.weight_decay,
             }
-            for g in groups
+            for g in loop.groups
         ],
     )
     ranks.on_first_rank(lambda: write_json(task.run.outcome, asdict(outcome)))
@@ -138,10 +137,6 @@ def pad_id(model: nn.Module) -> int:
     """The padding token; masked positions may hold any id, so 0 serves where none is named."""
     found = getattr(model.config, "pad_token_id", None)
     return int(found) if found is not None else 0
-
-
-def _has_gpu() -> bool:
-    return torch.cuda.is_available()
 
 
 def _precision(asked: str, device: torch.device) -> str:
