@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
+import shutil
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -145,12 +148,41 @@ def test_the_validation_fold_only_chooses_among_the_folds(tmp_path: Path, base: 
     first, other = prepared(tmp_path, base), prepared(tmp_path, base, folds={"validation": 2})
     assert other.reused and other.digest == first.digest
     assert set(other.part("validation").column("fold").to_pylist()) == {2}
+    for each in (first, other):
+        assert each.audit["parts"] == {name: each.part(name).num_rows for name in ("train", "validation", "test")}
+        trains = Counter(each.part("train").column("label").to_pylist())
+        assert {label: counts["train"] for label, counts in each.audit["labels"].items()} == dict(trains)
     assert not set(other.part("validation").column("row_id").to_pylist()) & set(
         first.part("validation").column("row_id").to_pylist()
     )
 
 
+def test_only_names_travel_to_workers_never_the_sealed_rows(tmp_path: Path, base: Base) -> None:
+    found = prepared(tmp_path, base)
+    before = len(pickle.dumps(found))
+    assert found.corpus.num_rows == 240 and found.audit
+    assert len(pickle.dumps(found)) == before
+    assert pickle.loads(pickle.dumps(found)) == found  # noqa: S301
+
+
+def test_what_a_killed_preparation_left_is_swept(tmp_path: Path, base: Base) -> None:
+    first = prepared(tmp_path, base)
+    left = first.folder.path.with_name(f"{first.folder.path.name}.tmp-0a1b2c3d")
+    shutil.move(first.folder.path, left)
+    again = prepared(tmp_path, base)
+    assert not again.reused and not left.exists()
+    assert again.audit == first.audit
+
+
 # --- what is refused
+
+
+def test_parts_that_would_be_empty_are_refused_and_leave_nothing(tmp_path: Path, base: Base) -> None:
+    rows = [{**row, "customer": f"c{index % 3}"} for index, row in enumerate(corpus_rows(60))]
+    with pytest.raises(DataError, match=r"would be empty: 60 rows fall into 3 units.*data\.group: customer") as caught:
+        prepared(tmp_path, base, rows)
+    assert "folds.k" in caught.value.next_step
+    assert [path for path in (tmp_path / "out" / "data").iterdir() if path.is_dir()] == []
 
 
 def checked(folder: Path, rows: list[tuple[str, str, str, str | None]], **sections: Any) -> tuple[str, ...]:
@@ -196,7 +228,7 @@ def test_rejected_rows_are_tolerated_up_to_the_limit(tmp_path: Path) -> None:
         ([], "no usable row: 0 read"),
         ([("train", "", "", "blank_text")] * 3, "no usable row: 3 read, all rejected .blank_text 3"),
         ([("test", "a", "x", None)], "no usable row"),
-        ([("train", "a", "x", None)] * 3, "only one class.*'x'"),
+        ([("train", "a", "x", None)] * 3, r"job\.yaml.*data\.label: only one class.*'x'"),
         (
             [*GOOD, ("test", "c", "z", None), ("test", "d", "z", None)],
             r"test\.csv:10: label never seen.*'z' \(2 rows\)",

@@ -58,8 +58,9 @@ def test_each_epoch_forms_other_batches_not_only_another_order() -> None:
 def test_short_and_long_batches_come_in_no_order() -> None:
     """Training on rising lengths would make the last updates those of the longest texts only."""
     lengths = np.sort(np.random.default_rng(0).integers(1, 500, 640))
-    means = [lengths[flat([step])].mean() for step in epoch_steps(lengths, 16, 16, 0, 0)]
-    assert abs(np.corrcoef(means, np.arange(len(means)))[0, 1]) < 0.4
+    means = [float(lengths[flat([step])].mean()) for step in epoch_steps(lengths, 16, 16, 0, 0)]
+    rises = sum(a < b for a, b in pairwise(means))
+    assert 0.3 < rises / len(means) < 0.7
 
 
 @pytest.mark.parametrize("seed", range(8))

@@ -133,6 +133,13 @@ def test_one_shard_is_mapped_not_copied(tmp_path: Path) -> None:
     assert found.ids.nbytes == 800 * 150 * 4 and not found.ids.flags.writeable
 
 
+@given(LISTS, st.integers(0, 13), st.integers(0, 13))
+def test_a_slice_of_a_table_is_its_rows_alone(lists: list[list[int]], start: int, count: int) -> None:
+    found = from_table(rows_table(lists).slice(start, count))
+    assert lists_of(found) == lists[start : start + count]
+    assert found.offsets[0] == 0 and found.offsets[-1] == len(found.ids)
+
+
 def test_a_folder_without_shards_is_said_so(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no shards"):
         read_shards(tmp_path)

@@ -65,12 +65,12 @@ def test_the_path_is_relative_to_the_job_file_wherever_the_command_is_typed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = write(tmp_path / "data" / "rows.csv")
-    (tmp_path / "jobs").mkdir()
+    (tmp_path / "jobs" / "deep").mkdir(parents=True)
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
-    made = init("../data/rows.csv", "../jobs/mine.yaml")
+    made = init("../data/rows.csv", "../jobs/deep/mine.yaml")
     job = load_job(made.path)
-    assert job.config.data.train == ("../data/rows.csv",)
+    assert job.config.data.train == ("../../data/rows.csv",)
     assert [file.resolve() for _, file in find_sources(job).files] == [data]
     assert job.config.name == "mine"
 

@@ -27,6 +27,7 @@ Node = tuple[float, float]
         (2, "cpu", [(8, 2)], 4, False),
         (2, "gpu", [(8, 1), (4, 1)], 4, True),
         (4, "gpu", [(0, 0), (16, 4)], 4, True),
+        (2, "gpu", [(16, 1), (2, 1)], 2, True),
     ],
 )
 def test_what_each_worker_gets(workers: int, device: str, nodes: list[Node], cpus: int, gpu: bool) -> None:
