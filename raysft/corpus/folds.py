@@ -41,7 +41,7 @@ def assign(
     """A bin per row (0 .. len(shares)-1), whole units only, each label spread as `shares` (which sum to 1) ask.
 
     Greedy, largest and rarest units first: a unit goes to the bin whose label counts it brings closest to their
-    targets (squared error relative to the target, the criterion of scikit-learn's StratifiedGroupKFold extended to
+    targets (relative squared error, the criterion of scikit-learn's StratifiedGroupKFold extended to
     unequal bins). Never fails: a label with fewer rows than bins is in some bins only, the largest bins first.
 
     labels: int, shape (rows,); units: int, shape (rows,).
@@ -60,9 +60,9 @@ def assign(
         row = counts[unit]
         present = np.flatnonzero(row)
         want, have = target[:, present], filled[:, present]
-        # Change of squared error if the unit went to each bin, relative to the bin's target, plus the same for the
-        # size of the bin as a whole, so that bins stay in proportion when labels are many and small.
-        change = (((have + row[present] - want) ** 2 - (have - want) ** 2) / want).sum(axis=1)
+        # Change of squared error if the unit went to each bin, relative to the label's rows, plus the same for the
+        # bin's size, relative to its target, so that bins stay in proportion when labels are many and small.
+        change = (((have + row[present] - want) ** 2 - (have - want) ** 2) / total[present]).sum(axis=1)
         size = filled.sum(axis=1)
         change += ((size + row.sum() - size_target) ** 2 - (size - size_target) ** 2) / size_target
         # Ties go to the bin with the largest share, then to the last one: training before validation and test.

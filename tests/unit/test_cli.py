@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -179,10 +180,12 @@ def test_init_tells_what_it_took_the_columns_for(
     assert "exists" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("arguments", [["schema"], ["--help"], ["check", "--help"]])  # long and short answers
-def test_a_reader_that_leaves_early_is_no_error(arguments: list[str]) -> None:
-    command = [sys.executable, "-m", "raysft", *arguments]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+@pytest.mark.parametrize("arguments", [["schema"], ["--help"], ["check", "JOB", "--json"]])  # long and short answers
+def test_a_reader_that_leaves_early_is_no_error(arguments: list[str], job: Path) -> None:
+    command = [sys.executable, "-m", "raysft", *(str(job) if each == "JOB" else each for each in arguments)]
+    # Buffered as usual: a short answer meets the closed pipe only when it is flushed at the end.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) as process:
         assert process.stdout is not None and process.stderr is not None
         process.stdout.close()
         assert process.stderr.read() == b""

@@ -58,16 +58,16 @@ def test_shares_are_met_within_one_largest_unit(corpus: tuple[Array, Array], k: 
     largest = np.bincount(units).max()
     assume(largest <= min(test or 1, (1 - test) / max(k, 1)) * len(labels))
     size, label = deviations(labels, fold_per_row(labels, units, k, test, 0), k, test)
-    assert size <= max(largest, 4)
+    assert size <= max(largest, 2)
     assert label <= max(largest, 2)
 
 
 @given(corpora(singles=True), st.integers(0, 7), TESTS)
 def test_single_rows_meet_shares_and_labels_within_a_few_rows(corpus: tuple[Array, Array], k: int, test: float) -> None:
-    """Measured over 300 corpora: sizes off by 2.7 rows at most, a label by 1.4."""
+    """Measured over 1000 corpora: sizes off by 1.4 rows at most, a label by 1.5."""
     labels, units = corpus
     size, label = deviations(labels, fold_per_row(labels, units, k, test, 0), k, test)
-    assert size <= 4
+    assert size <= 2
     assert label <= 2
 
 
@@ -76,7 +76,15 @@ def test_a_sealed_share_beside_one_large_part_is_as_large_as_asked() -> None:
     random = np.random.default_rng(292)
     labels = random.choice(9, size=298, p=random.dirichlet(np.ones(9)))
     fold = fold_per_row(labels, np.arange(298), 0, 0.15, 0)
-    assert abs((fold == SEALED).sum() - 0.15 * 298) <= 3
+    assert abs((fold == SEALED).sum() - 0.15 * 298) <= 1
+
+
+def test_a_large_unit_is_balanced_by_the_small_ones() -> None:
+    """Placed last, it would overfill its bin."""
+    units = np.concatenate([np.zeros(20, int), np.arange(1, 81)])
+    for seed in range(5):
+        fold = fold_per_row(np.zeros(100, int), units, 4, 0.0, seed)
+        assert np.bincount(fold).tolist() == [25] * 4
 
 
 @given(st.lists(st.integers(1, 4), min_size=1, max_size=8), st.integers(0, 10), TESTS)

@@ -68,7 +68,8 @@ def test_steps_tokens_and_time_by_hand() -> None:
     """40 rows of 10 tokens and one of 20, batch 8: no padding but in the batch with the long row."""
     job = config(batch_size=8, epochs=3, micro_batch=4, precision="fp32")
     lengths = np.array([10] * 40 + [20])
-    plan = make_plan(job, SIZE, lengths, {"train": 41, "validation": 10, "test": 5}, SMALL_MACHINE)
+    slow = Machine(cpus=2, memory_bytes=2**32, gflops=1e-5, bf16=False)
+    plan = make_plan(job, SIZE, lengths, {"train": 41, "validation": 10, "test": 5}, slow)
     assert (plan.steps_per_epoch, plan.total_steps) == (6, 18)
     assert (plan.micro_batch, plan.micro_batches_per_step) == (4, 2)
     assert plan.tokens == 3 * 420
@@ -76,7 +77,7 @@ def test_steps_tokens_and_time_by_hand() -> None:
     assert plan.padding_share == 0
     work = 2 * (1000 - 400)
     flops = 3 * (3 * work * 420 + work * 420 / 41 * 10)
-    assert plan.train_s == round(flops / (10e9 * 0.5), 1)
+    assert plan.train_s == round(flops / (1e4 * 0.5), 1) > 100
     assert set(plan.why) >= {"steps_per_epoch", "micro_batch", "memory_bytes", "train_s", "total_s"}
     assert plan.total_s > plan.train_s
 
