@@ -17,8 +17,9 @@ from raysft.errors import DataError
 def mark_rejected(rows: pa.Table, settings: AuditSection) -> pa.Table:
     """Give a reason to rows of `train` that repeat, contradict or leak, as the settings say.
 
-    Rows of the person's own validation and test files are only checked for readability: a score belongs to the
-    very rows that were named. Raises DataError where a setting is `fail`.
+    Rows of the person's own test file are only checked for readability: a score belongs to the very rows that were
+    named. Those of a validation file too, but that a text of the test file leaks. Raises DataError where a setting
+    is `fail`.
     """
     table = _Findings(rows)
     if settings.conflicts != "report":
