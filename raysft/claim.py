@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import io
 import json
-from pathlib import Path
 from typing import Any
 
 from raysft.config import Job
 from raysft.errors import RunConflict
 from raysft.storage.commit import digest_of, read_json, sweep_aside, write_bytes, write_json
-from raysft.storage.layout import RunFolder
-from raysft.storage.pretrained import Base
+from raysft.storage.layout import RunFolder, home_path
+from raysft.storage.pretrained import LOCAL, Base
 
 # Settings that change how fast or where a run goes, never what it computes.
 NEUTRAL = {"train": {"workers", "save_every"}, "output": True}
@@ -40,11 +39,11 @@ def refuse_other(job: Job, mine: dict[str, Any], run: RunFolder) -> None:
         )
 
 
-def claim(job: Job, mine: dict[str, Any], run: RunFolder) -> None:
+def claim(job: Job, base: Base, mine: dict[str, Any], run: RunFolder) -> None:
     """Make the run folder ours, and clear away what an interrupted writer left. Call while holding the run's lock."""
     run.path.mkdir(parents=True, exist_ok=True)
     sweep_aside(run.path)
-    write_bytes(run.job, _yaml(job).encode())
+    write_bytes(run.job, _yaml(job, base).encode())
     write_json(run.identity, mine)
 
 
@@ -60,14 +59,16 @@ def _differences(old: Any, new: Any, key: str = "") -> list[str]:
     return ["the data files have changed" if name == "data" else f"{name} was {old}, now {new}"]
 
 
-def _yaml(job: Job) -> str:
+def _yaml(job: Job, base: Base) -> str:
     from ruamel.yaml import YAML
 
     settings = json.loads(job.config.model_dump_json())
     for part in ("train", "validation", "test"):
         if settings["data"][part]:
             # Paths as they are found from anywhere, so that this file can be run again from where it lies.
-            settings["data"][part] = [str(job.folder / Path(p).expanduser()) for p in settings["data"][part]]
+            settings["data"][part] = [str(job.folder / home_path(p)) for p in settings["data"][part]]
+    if base.revision == LOCAL:
+        settings["model"]["base"] = str(base.folder)
     stream = io.StringIO()
     yaml = YAML()
     yaml.width = 4096

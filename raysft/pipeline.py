@@ -111,7 +111,7 @@ def _prepare_and_train(
         listener.stage("data")
         with clock.timing("data_s"):
             prepared = prepare(job, base, output, listener)
-        claim(job, mine, run)
+        claim(job, base, mine, run)
         plan = _plan(job, base, prepared, resources)
         write_json(run.plan, plan.to_json())
         listener.stage("train")

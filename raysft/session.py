@@ -139,6 +139,15 @@ def _require_free(wanted: Resources) -> None:
         time.sleep(1)
 
 
+def _most_cpus(workers: int, gpu: bool, nodes: list[tuple[float, float]]) -> int:
+    """The most CPUs that each worker can have so that all of them fit on these nodes; 0 when they do not fit."""
+    most = int(max((cpu for cpu, _ in nodes), default=0))
+    for cpus in range(most, 0, -1):
+        if sum(min(int(cpu // cpus), int(gpus) if gpu else 10**9) for cpu, gpus in nodes) >= workers:
+            return cpus
+    return 0
+
+
 def share_out(workers: int, device: str, nodes: list[tuple[float, float]]) -> Resources:
     """Divide nodes of (CPUs, GPUs) among workers: a GPU each if asked or enough, and as many CPUs as fit."""
     gpus = sum(int(gpu) for _, gpu in nodes)
@@ -150,10 +159,10 @@ def share_out(workers: int, device: str, nodes: list[tuple[float, float]]) -> Re
             f"train.workers {workers} x 1 GPU = {workers} GPUs; the cluster has {gpus} ({found})",
             "Use fewer workers, --set train.device=cpu, or a cluster with more GPUs (RAY_ADDRESS).",
         )
-    gpu = device == "gpu" or (device == "auto" and gpus >= workers)
-    most = int(max((cpu for cpu, _ in nodes), default=0))
-    for cpus in range(most, 0, -1):
-        if sum(min(int(cpu // cpus), int(gpu_) if gpu else 10**9) for cpu, gpu_ in nodes) >= workers:
+    # With `auto`, GPUs first; where their nodes lack the CPUs, or there are too few, CPUs alone.
+    for gpu in {"gpu": [True], "cpu": [False], "auto": [True, False]}[device]:
+        cpus = _most_cpus(workers, gpu, nodes)
+        if cpus:
             return Resources(workers, cpus, gpu)
     total = sum(int(cpu) for cpu, _ in nodes)
     raise NoCapacity(

@@ -7,7 +7,6 @@ row_id int64, label int32 (-1 without label), input_ids list<int32> with special
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -106,15 +105,3 @@ def from_texts(texts: list[str], base: Base, max_length: int) -> TokenizedRows:
         pa.array(ids, TOKENS.field(2).type),
     ]
     return from_table(pa.table(columns, schema=TOKENS))
-
-
-def chunks(rows: Iterable[Any], size: int) -> Iterator[list[Any]]:
-    """Lists of at most `size` items."""
-    batch: list[Any] = []
-    for row in rows:
-        batch.append(row)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch

@@ -15,8 +15,8 @@ from raysft.errors import TrainingFailed
 from raysft.storage.commit import TornFolder, verified_folder
 
 # Same weights, float32, but another process: threads and batch layout may differ. Logits are of order 1 to 10 and
-# float32 keeps 7 digits; 1e-3 is far below what changes a decision and far above rounding. A bf16 or GPU run is probed
-# in float32 too, on its own device.
+# float32 keeps 7 digits; 1e-3 is far below what changes a decision and far above rounding. A bf16 or GPU run
+# records its probe in float32; the reload computes on CPU.
 TOLERANCE = 1e-3
 
 

@@ -70,6 +70,7 @@ def write_bytes(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         aside.replace(path)
+        _flush_folder(path.parent)
     finally:
         aside.unlink(missing_ok=True)
 
@@ -101,6 +102,7 @@ def committed_folder(path: Path, facts: dict[str, Any] | None = None) -> Iterato
             shutil.rmtree(old)
         else:
             aside.rename(path)
+        _flush_folder(path.parent)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
@@ -150,6 +152,15 @@ def sweep_aside(folder: Path) -> None:
             shutil.rmtree(left, ignore_errors=True)
         else:
             left.unlink(missing_ok=True)
+
+
+def _flush_folder(folder: Path) -> None:
+    """A rename outlives a power cut only when its folder is on disk too."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _describe(file: Path, flush: bool = True) -> dict[str, Any]:

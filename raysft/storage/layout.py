@@ -1,7 +1,7 @@
 """The one place that knows path names below the output folder.
 
 <output>/data/<digest>/   corpus.parquet rejected.parquet folds.parquet audit.json tokenized/ manifest.json
-<output>/runs/<name>/     job.yaml plan.json events.jsonl metrics.jsonl checkpoints/ model/ ... result.json
+<output>/runs/<name>/     job.yaml identity.json plan.json metrics.jsonl checkpoints/ model/ ... result.json
 """
 
 from __future__ import annotations

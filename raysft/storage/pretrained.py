@@ -18,6 +18,7 @@ from raysft.storage.commit import digest_of, sha256_file
 from raysft.storage.layout import home_path
 
 WEIGHTS = "model.safetensors"
+LOCAL = "local folder"  # the revision of a base that is a folder
 POOLING = "1_Pooling/config.json"  # sentence-transformers encoders have it
 NEEDED = ("config.json", "tokenizer.json")
 
@@ -78,7 +79,7 @@ def resolve_base(name: str, revision: str | None = None, relative_to: Path | Non
     """
     folder = _local_folder(name, relative_to)
     if folder is not None:
-        found, origin = folder, "local folder"
+        found, origin = folder, LOCAL
         if revision:
             raise UsageError(
                 f"model.revision: {name} is a local folder, which has no revision", "Remove model.revision."

@@ -155,8 +155,3 @@ def test_selected_rows_are_those_rows_in_that_order(lists: list[list[int]], data
     assert found.row_id.tolist() == [rows.row_id[position] for position in positions]
     assert found.label.tolist() == [rows.label[position] for position in positions]
     assert len(found) == len(positions) and found.offsets[-1] == len(found.ids)
-
-
-def test_chunks_cover_all_items() -> None:
-    assert list(tokens.chunks(range(5), 2)) == [[0, 1], [2, 3], [4]]
-    assert list(tokens.chunks([], 2)) == []
