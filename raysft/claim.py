@@ -13,7 +13,7 @@ from raysft.storage.layout import RunFolder, home_path
 from raysft.storage.pretrained import LOCAL, Base
 
 # Settings that change how fast or where a run goes, never what it computes.
-NEUTRAL = {"train": {"workers", "save_every"}, "output": True}
+NEUTRAL = {"train": {"workers", "save_every"}, "data": {"engine"}, "output": True}
 
 
 def identity(job: Job, base: Base, data_digest: str) -> dict[str, Any]:
@@ -59,6 +59,12 @@ def _differences(old: Any, new: Any, key: str = "") -> list[str]:
     return ["the data files have changed" if name == "data" else f"{name} was {old}, now {new}"]
 
 
+def _found_from_anywhere(job: Job, entry: str | dict[str, str]) -> str | dict[str, str]:
+    if isinstance(entry, dict):
+        return {name: str(_found_from_anywhere(job, path)) for name, path in entry.items()}
+    return entry if "://" in entry else str(job.folder / home_path(entry))
+
+
 def _yaml(job: Job, base: Base) -> str:
     from ruamel.yaml import YAML
 
@@ -66,7 +72,7 @@ def _yaml(job: Job, base: Base) -> str:
     for part in ("train", "validation", "test"):
         if settings["data"][part]:
             # Paths as they are found from anywhere, so that this file can be run again from where it lies.
-            settings["data"][part] = [str(job.folder / home_path(p)) for p in settings["data"][part]]
+            settings["data"][part] = [_found_from_anywhere(job, entry) for entry in settings["data"][part]]
     if base.revision == LOCAL:
         settings["model"]["base"] = str(base.folder)
     stream = io.StringIO()

@@ -23,17 +23,17 @@ import pyarrow.parquet as pq
 
 from raysft.claim import claim, identity, refuse_other
 from raysft.config import Job, load_job
-from raysft.corpus.build import Prepared, data_digest, find_sources, load_prepared, prepare
-from raysft.corpus.summary import announce
 from raysft.errors import NotFound
 from raysft.events import Listener, Silent
 from raysft.plan.machine import this_machine
 from raysft.plan.plan import Plan, choose_micro_batch, make_plan, threads, too_many_workers
 from raysft.plan.preflight import Check, check_job, refuse_too_long
 from raysft.plan.size import model_size
+from raysft.preparation.build import data_digest, load_prepared, open_sources, prepare
+from raysft.preparation.prepared import Prepared
 from raysft.result import RunResult, baselines_json, metrics_json
 from raysft.session import Resources, find_resources, ray_session
-from raysft.storage.commit import is_whole, read_json, write_json, writing
+from raysft.storage.commit import is_whole, read_json, write_bytes, write_json, writing
 from raysft.storage.layout import Output, RunFolder, open_output
 from raysft.storage.lease import lease
 from raysft.storage.pretrained import Base, resolve_base
@@ -46,6 +46,7 @@ class DataResult:
 
     name: str
     folder: str
+    page: str
     labels: list[str]
     audit: dict[str, Any]
     reused: bool
@@ -61,13 +62,24 @@ def check(job: str | Path, overrides: Sequence[str] = ()) -> Check:
 
 
 def data(job: str | Path, overrides: Sequence[str] = (), listener: Listener | None = None) -> DataResult:
-    """Read, audit, split and tokenize the data of a job."""
+    """Read, audit, split and tokenize the data of a job; audit.html beside audit.json shows what was found."""
+    from raysft.report.audit_page import audit_page
+
     listener = listener or Silent()
     loaded = load_job(job, overrides)
     base, output = _base(loaded), open_output(loaded.config.output)
-    prepared = _prepared(loaded, base, output, listener)
+    listener.stage("data")
+    prepared = prepare(loaded, base, output, listener)
+    page = prepared.folder.audit_page
+    if not page.exists():
+        write_bytes(page, audit_page(prepared.audit, loaded.config.name).encode())
     return DataResult(
-        loaded.config.name, str(prepared.folder.path), list(prepared.labels), prepared.audit, prepared.reused
+        name=loaded.config.name,
+        folder=str(prepared.folder.path),
+        page=str(page),
+        labels=list(prepared.labels),
+        audit=prepared.audit,
+        reused=prepared.reused,
     )
 
 
@@ -79,9 +91,11 @@ def train(job: str | Path, overrides: Sequence[str] = (), listener: Listener | N
     """
     listener, clock = listener or Silent(), _Clock()
     loaded = load_job(job, overrides)
+    _refuse_untrainable(loaded)
     base, output = _base(loaded), open_output(loaded.config.output)
     refuse_too_long(loaded, base)
-    digest = data_digest(loaded, base, find_sources(loaded))
+    sources = open_sources(loaded)
+    digest = data_digest(loaded, base, sources)
     run = output.run(loaded.config.name)
     with writing(run.path), lease(run.lock, f"run {loaded.config.name}"):
         mine = identity(loaded, base, digest)
@@ -238,22 +252,20 @@ def _evaluate(prepared: Prepared, run: RunFolder) -> tuple[Any, pa.Table]:
     return evaluation, pa.concat_tables(tables) if tables else pa.table({"row_id": pa.array([], pa.int64())})
 
 
-def _prepared(job: Job, base: Base, output: Output, listener: Listener) -> Prepared:
-    """The prepared data; Ray is started only when there is something to do."""
-    listener.stage("data")
-    found = load_prepared(job, output, data_digest(job, base, find_sources(job)))
-    if found is not None:
-        announce(found.audit, len(found.labels), found.reused, listener)
-        return found
-    with ray_session():
-        return prepare(job, base, output, listener)
-
-
 def _plan(job: Job, base: Base, prepared: Prepared, resources: Resources) -> Plan:
     audit = prepared.audit
     rows = {name: audit["parts"].get(name, 0) for name in ("train", "validation", "test")}
     lengths = prepared.tokens("train").lengths
     return make_plan(job.config, model_size(base), lengths, rows, this_machine(), resources.gpu)
+
+
+def _refuse_untrainable(job: Job) -> None:
+    """Say at once what this version prepares but does not train yet."""
+    config = job.config
+    if config.task != "classification":
+        raise job.problem("task", f"`raysft data` prepares {config.task}; this version trains classification only")
+    if config.data.multi_label:
+        raise job.problem("data.multi_label", "`raysft data` prepares several labels a row; this version trains one only")
 
 
 def _refuse_unshareable(job: Job, resources: Resources) -> None:
@@ -338,8 +350,8 @@ def evaluate(
 
         return evaluate_files(run.model, files, loaded, listener)
     base, output = _base(loaded), open_output(loaded.config.output)
-    refuse_other(loaded, identity(loaded, base, data_digest(loaded, base, find_sources(loaded))), run)
-    prepared = _prepared(loaded, base, output, listener)
+    refuse_other(loaded, identity(loaded, base, data_digest(loaded, base, open_sources(loaded))), run)
+    prepared = prepare(loaded, base, output, listener)
     return _evaluate(prepared, run)[0]
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 
-from raysft.config.values import PathList, Share, parse_name
+from raysft.config.values import Share, SourceList, parse_name
 
 
 class Section(BaseModel):
@@ -46,56 +46,113 @@ class ModelSection(Section):
     )
 
 
-class AuditSection(Section):
-    """What to do about each finding in the data."""
+Action = Literal["report", "drop", "quarantine", "fail"]
+Notice = Literal["report", "fail"]
 
-    duplicates: Literal["drop", "report"] = Field(
-        "drop",
-        description="Same text (case and spacing aside) and same label again: keep the first only, or just count.",
+
+class AuditSection(Section):
+    """What to do about each finding: report (only say so), drop (leave the rows out), quarantine (leave them out and
+    put them into quarantine.csv for a person to mend) or fail (stop the job)."""
+
+    duplicates: Action = Field(
+        "drop", description="Same text (case and spacing aside) and same label again; the first one stays."
     )
-    conflicts: Literal["quarantine", "report", "fail"] = Field(
-        "quarantine",
-        description="Same text under different labels: reject all of them, only count, or stop the job.",
+    conflicts: Action = Field("quarantine", description="Same text under different labels; all of them are meant.")
+    leakage: Action = Field("drop", description="Training rows whose text also stands in the validation or test file.")
+    near_duplicates: Action = Field(
+        "report",
+        description="Texts almost the same as an earlier one. Whatever is chosen, they never stand in different folds.",
     )
-    leakage: Literal["drop", "report", "fail"] = Field(
-        "drop",
-        description="A training text that also stands in the validation or test file: reject it from training, "
-        "only count, or stop the job.",
+    near_leakage: Action = Field(
+        "report", description="Training rows whose text almost stands in the validation or test file."
     )
-    near_duplicates: float = Field(
+    similarity: float = Field(
         0.8,
-        gt=0,
+        ge=0.2,
         le=1,
-        description="Texts whose 4-letter pieces overlap this much (Jaccard) stay in the same fold; 1 turns it off.",
+        description="Overlap of 4-letter pieces (Jaccard) from which texts count as almost the same; 1: do not look.",
     )
+    wrong_labels: Literal["report", "drop", "quarantine", "fail", "off"] = Field(
+        "report",
+        description="Rows whose label a cheap model, trained on the other rows, finds very unlikely; off: do not look.",
+    )
+    wrong_labels_rows: int = Field(
+        20_000, ge=100, description="Most rows to look at for wrong labels; of a larger corpus a sample is taken."
+    )
+    unseen_labels: Literal["fail", "drop", "quarantine"] = Field(
+        "fail", description="Validation or test rows with a label that no training row has."
+    )
+    personal_data: Action = Field("report", description="Texts with an e-mail address, a phone or a card number.")
+    label_names: Notice = Field("report", description="Labels that differ by case, space or punctuation only.")
+    small_labels: Notice = Field("report", description="Labels with fewer rows than there are parts.")
+    drift: Notice = Field("report", description="Test rows that differ from the training rows in labels or words.")
     max_rejected: Share = Field(
-        Share(0.10), description="More rejected rows than this share stop the job, with the reasons."
+        Share(0.05), description="More rows left out than this share stop the job, with the reasons."
     )
 
 
 class DataSection(Section):
     """Where the labelled rows are and which columns count. Paths are relative to the job file."""
 
-    train: PathList = Field(description="CSV, TSV or JSON Lines: a path, a glob, or a list of them.")
-    validation: PathList | None = Field(None, description="Validation rows of your own; else a fold of `train`.")
-    test: PathList | None = Field(None, description="Test rows of your own; else a sealed share of `train`.")
-    text: str = Field("text", min_length=1, description="Column with the text.")
-    label: str = Field("label", min_length=1, description="Column with the label.")
+    train: SourceList = Field(
+        description="A path, a glob, a URI (s3://, gs://, abfs://), or a list of them; "
+        "`{text: FILE, label: FILE}` for texts and labels in two files, line by line."
+    )
+    validation: SourceList | None = Field(None, description="Validation rows of your own; else a fold of `train`.")
+    test: SourceList | None = Field(None, description="Test rows of your own; else a sealed share of `train`.")
+    format: Literal["auto", "csv", "tsv", "json", "jsonl", "parquet", "arrow", "lines", "conll"] = Field(
+        "auto", description="What the files are; auto: by their ending (.gz, .zst and .bz2 aside)."
+    )
+    encoding: str = Field("auto", min_length=1, description="Of text files, such as utf-8 or cp1252; auto: found out.")
+    text: str | None = Field(
+        None,
+        min_length=1,
+        description="Column with the text (the prompt, where answers are learnt; the messages of a chat; the tokens "
+        "of a tagged sentence); null: found by its name.",
+    )
+    label: str | None = Field(
+        None,
+        min_length=1,
+        description="Column with the label (the answer; the tags or spans); null: found by its name.",
+    )
+    context: str | None = Field(
+        None, min_length=1, description="Column with input that follows an instruction, where answers are learnt."
+    )
     group: str | None = Field(
         None,
         min_length=1,
         description="Column whose rows must never be split between parts (customer, patient, contract).",
     )
+    time: str | None = Field(None, min_length=1, description="Column with a date or number, for folds.order: time.")
+    split: str | None = Field(
+        None, min_length=1, description="Column that says train, validation or test, where one file holds all parts."
+    )
+    multi_label: bool = Field(False, description="A row may have several labels: a list, or text with a separator.")
+    label_separator: str | None = Field(
+        None, min_length=1, description="Between the labels of one cell; null: the cell is a list, or ; | or , it is."
+    )
     audit: AuditSection = Field(default_factory=AuditSection, description="What to do about each finding.")
+    engine: Literal["auto", "process", "ray"] = Field(
+        "auto",
+        description="Who prepares: this process, or Ray Data on the cluster; auto: this process for small corpora. "
+        "The result is the same.",
+    )
 
 
 class FoldsSection(Section):
     """How rows become training, validation and test parts."""
 
     k: int = Field(5, ge=0, le=100, description="Stratified folds; 0: no validation part, train on every row.")
-    validation: int = Field(0, ge=0, description="The fold that validates; the others train.")
+    validation: int | None = Field(
+        None, ge=0, description="The fold that validates; the others train. null: fold 0; the newest by time."
+    )
     test: Share = Field(Share(0.15), description="Sealed test share of `train` when `data.test` is null.")
     seed: int = Field(7, ge=0, description="Seed of the fold assignment.")
+    order: Literal["random", "time"] = Field(
+        "random",
+        description="time: the test part is the newest rows, each fold is newer than the one before, and a model that "
+        "is validated on one fold trains on the earlier ones only. Needs data.time.",
+    )
 
     @field_validator("k")
     @classmethod
@@ -106,9 +163,9 @@ class FoldsSection(Section):
 
     @field_validator("validation")
     @classmethod
-    def _fold_exists(cls, validation: int, known: ValidationInfo) -> int:
+    def _fold_exists(cls, validation: int | None, known: ValidationInfo) -> int | None:
         k = known.data.get("k", 0)  # absent when k itself is wrong
-        if k and validation >= k:
+        if k and validation is not None and validation >= k:
             raise ValueError(f"folds are 0 to {k - 1}, found {validation}")
         return validation
 
@@ -157,7 +214,11 @@ class JobConfig(Section):
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$",
         description="Name of the run and of its folder: letters, digits, dot, dash, underscore.",
     )
-    task: Literal["classification"] = Field("classification", description="What the labels are.")
+    task: Literal["classification", "token-classification", "generation"] = Field(
+        "classification",
+        description="What is learnt: a label of each text, spans in it, or an answer. `raysft data` prepares all "
+        "three; this version trains classification with one label a row.",
+    )
     model: ModelSection = Field(default_factory=ModelSection, description="The pretrained base.")
     data: DataSection = Field(description="The labelled corpus.")
     folds: FoldsSection = Field(default_factory=FoldsSection, description="Training, validation and test parts.")

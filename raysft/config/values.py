@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from datetime import date
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
-from pydantic import BeforeValidator, WithJsonSchema
+from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
 
 
 def parse_name(value: Any) -> Any:
@@ -27,12 +27,31 @@ def parse_share(value: Any) -> Any:
     return Share(value)
 
 
-def parse_paths(value: Any) -> Any:
-    """One path or a list of them; always a list of non-empty strings afterwards."""
-    paths = [value] if isinstance(value, str) else value
-    if not isinstance(paths, list | tuple) or not paths or not all(isinstance(p, str) and p for p in paths):
+class TwoFiles(NamedTuple):
+    """Texts and their labels in two files, line by line."""
+
+    text: str
+    label: str
+
+
+def parse_sources(value: Any) -> Any:
+    """A path, a `{text: FILE, label: FILE}` pair, or a list of them; always a tuple afterwards."""
+    entries = value if isinstance(value, list | tuple) and not isinstance(value, TwoFiles) else [value]
+    if not entries:
         raise ValueError(f"a path, a glob, or a list of them, found {value!r}")
-    return tuple(paths)
+    return tuple(_source(entry) for entry in entries)
+
+
+def _source(entry: Any) -> str | TwoFiles:
+    if isinstance(entry, str | TwoFiles) and entry:
+        return entry
+    if isinstance(entry, dict) and set(entry) == {"text", "label"} and all(_is_path(each) for each in entry.values()):
+        return TwoFiles(**entry)
+    raise ValueError(f"a path, a glob, {{text: FILE, label: FILE}}, or a list of them, found {entry!r}")
+
+
+def _is_path(value: Any) -> bool:
+    return isinstance(value, str) and bool(value)
 
 
 class Share(float):
@@ -65,8 +84,16 @@ class Share(float):
 
 
 _PATH = {"type": "string", "minLength": 1}
-PathList = Annotated[
-    tuple[str, ...],
-    BeforeValidator(parse_paths),
-    WithJsonSchema({"anyOf": [_PATH, {"type": "array", "items": _PATH, "minItems": 1}]}),
+_PAIR = {
+    "type": "object",
+    "properties": {"text": _PATH, "label": _PATH},
+    "required": ["text", "label"],
+    "additionalProperties": False,
+}
+_ENTRY: dict[str, Any] = {"anyOf": [_PATH, _PAIR]}
+SourceList = Annotated[
+    tuple[str | TwoFiles, ...],
+    BeforeValidator(parse_sources),
+    PlainSerializer(lambda entries: [e._asdict() if isinstance(e, TwoFiles) else e for e in entries]),
+    WithJsonSchema({"anyOf": [_PATH, _PAIR, {"type": "array", "items": _ENTRY, "minItems": 1}]}),
 ]

@@ -13,18 +13,23 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from raysft.config import Job
-from raysft.corpus import audit
-from raysft.corpus.build import Sources, check_rows, find_sources
-from raysft.corpus.records import read_rows
-from raysft.corpus.rows import ROW, TEST, TRAIN, VALIDATION, check
-from raysft.corpus.tokens import encode
+from raysft.corpus.encode import encode_texts
+from raysft.corpus.rows import TEST, TRAIN, VALIDATION, Meaning, canonical, concat
 from raysft.errors import NoCapacity
 from raysft.plan.machine import Machine, this_machine
 from raysft.plan.plan import Plan, make_plan, too_many_workers
 from raysft.plan.size import model_size
+from raysft.preparation.build import Sources, open_sources
+from raysft.preparation.decide import screen
+from raysft.preparation.features import Wanted
+from raysft.preparation.rowstore import ORIGINS, RowStore
+from raysft.reading.records import read_batches
+from raysft.reading.sources import Source, compression_of, size_bytes
 from raysft.storage.pretrained import Base
 
-SAMPLE_ROWS = 5000  # of each file
+SAMPLE_BATCHES = 2  # of each file: at most 8192 rows
+COMPRESSED = 3  # times that text usually shrinks
+NO_NEAR = Wanted(similarity=1.0)  # near-duplicates take longer than a check may
 
 
 @dataclass(frozen=True)
@@ -34,7 +39,8 @@ class Check:
     name: str
     files: list[str]
     columns: dict[str, str | None]
-    sampled: bool  # rows are extrapolated from the first SAMPLE_ROWS of each file
+    guessed: list[str]  # which of the columns were found by their names
+    sampled: bool  # rows are extrapolated from the first SAMPLE_BATCHES of each file
     rows: dict[str, Any]  # read, kept, rejected by reason, as far as was read
     labels: list[str]
     plan: Plan
@@ -49,28 +55,33 @@ def check_job(job: Job, base: Base) -> Check:
     machine = this_machine()
     _refuse_impossible(job, machine)
     refuse_too_long(job, base)
-    sources = find_sources(job)
-    rows, scale = _sample(sources)
+    sources = open_sources(job)
+    rows, scale = _sample(job, sources)
     sampled = any(times > 1 for times in scale.values())
-    rows = audit.mark_rejected(rows, config.data.audit)
     # What the first rows lack, a class or the label of a test row, may stand further down: only the run can tell.
-    labels = _labels(rows) if sampled else check_rows(job, rows)
-    kept = rows.filter(pc.is_null(rows.column("reason")))
-    texts = kept.filter(pc.equal(kept.column("origin"), TRAIN)).column("text").to_pylist()
-    ids, _ = encode(texts, base, config.model.max_length)
-    lengths = np.array([len(each) for each in ids])
-    counts = _parts(job, kept, scale)
+    store = RowStore.of_table(rows, NO_NEAR)
+    books, labels = screen(job, store, strict=not sampled)
+    kept = np.flatnonzero(books.alive)
+    texts = store.texts(kept[store.origin[kept] == ORIGINS.index(TRAIN)])
+    _, tokens = encode_texts(texts, base.folder / "tokenizer.json", config.model.max_length)
+    lengths = np.minimum(tokens, config.model.max_length)
+    counts = _parts(job, [ORIGINS[code] for code in store.origin[kept].tolist()], scale)
     # The training rows are a stratified share of what was read; any such share has the same lengths.
     training = lengths[: max(1, round(len(lengths) * counts["train"] / max(1, sum(counts.values()))))]
     plan = make_plan(config, model_size(base), training, counts, machine)
     _refuse_too_large(plan, machine)
     return Check(
         name=config.name,
-        files=[str(file) for _, file in sources.files],
-        columns={"text": config.data.text, "label": config.data.label, "group": config.data.group},
+        files=[source.path for source in sources.files],
+        columns={role: getattr(sources.columns, role) for role in ("text", "label", "group")},
+        guessed=list(sources.columns.guessed),
         sampled=sampled,
-        rows={"read": rows.num_rows, "kept": kept.num_rows, "rejected": audit.rejected_by_reason(rows)},
-        labels=list(labels),
+        rows={
+            "read": store.rows,
+            "kept": len(kept),
+            "rejected": {**books.counts(quarantined=False), **books.counts(quarantined=True)},
+        },
+        labels=list(labels.names),
         plan=plan,
     )
 
@@ -105,34 +116,38 @@ def _refuse_too_large(plan: Plan, machine: Machine) -> None:
         )
 
 
-def _sample(sources: Sources) -> tuple[pa.Table, dict[str, float]]:
+def _sample(job: Job, sources: Sources) -> tuple[pa.Table, dict[str, float]]:
     """The first rows of each file, and how many times more there are of each origin (1 when all were read)."""
-    found: list[dict[str, Any]] = []
+    data = job.config.data
+    meaning = Meaning(job.config.task, data.multi_label, data.label_separator)
+    tables: list[pa.Table] = []
     seen: Counter[str] = Counter()
     total: Counter[str] = Counter()
-    for origin, file in sources.files:
-        rows = list(islice(read_rows(file, sources.columns), SAMPLE_ROWS + 1))
-        size = file.stat().st_size
-        seen[origin] += size if len(rows) <= SAMPLE_ROWS else _bytes_before(file, rows[SAMPLE_ROWS].line)
-        total[origin] += size
-        found += [{"origin": origin, "source": str(file), **check(row, sources.columns)} for row in rows[:SAMPLE_ROWS]]
-    return pa.Table.from_pylist(found, schema=ROW), {origin: total[origin] / max(seen[origin], 1) for origin in total}
+    for source in sources.files:
+        batches = read_batches(source, sources.columns)
+        found = concat(canonical(batch, source, sources.columns, meaning) for batch in islice(batches, SAMPLE_BATCHES))
+        whole = next(batches, None) is None
+        seen[source.origin] += found.num_rows
+        total[source.origin] += found.num_rows if whole else max(found.num_rows, _rows_in(source, found))
+        tables.append(found)
+    return concat(tables), {origin: total[origin] / max(seen[origin], 1) for origin in total}
 
 
-def _bytes_before(file: Path, line: int) -> int:
-    with file.open("rb") as lines:
-        return sum(map(len, islice(lines, line - 1)))
+def _rows_in(source: Source, first: pa.Table) -> int:
+    """About how many rows a source holds, from the bytes that its first rows take."""
+    line = first.column("line")[-1].as_py()
+    if source.format in {"csv", "tsv", "jsonl", "conll"} and not compression_of(source.path) and "://" not in source.path:
+        with Path(source.path).open("rb") as file:
+            read = sum(map(len, islice(file, line)))
+    else:
+        cells = sum(pc.sum(pc.binary_length(first.column(name))).as_py() or 0 for name in ("text", "label"))
+        read = cells // (COMPRESSED if compression_of(source.path) or source.format == "parquet" else 1)
+    return round(first.num_rows * size_bytes(source) / max(1, read))
 
 
-def _labels(rows: pa.Table) -> tuple[str, ...]:
-    kept = rows.filter(pc.and_(pc.is_null(rows.column("reason")), pc.equal(rows.column("origin"), TRAIN)))
-    return tuple(sorted(set(kept.column("label").to_pylist())))
-
-
-def _parts(job: Job, kept: pa.Table, scale: dict[str, float]) -> dict[str, int]:
+def _parts(job: Job, origins: list[str], scale: dict[str, float]) -> dict[str, int]:
     """Rows of each part, from the shares that the folds will take."""
-    origins = kept.column("origin").to_pylist()
-    rows = {origin: round(origins.count(origin) * scale.get(origin, 1)) for origin in (TRAIN, VALIDATION, TEST)}
+    rows = {origin: round(origins.count(origin) * scale.get(origin, 1)) for origin in ORIGINS}
     settings = job.config.folds
     test = rows[TEST] or round(rows[TRAIN] * settings.test)
     left = rows[TRAIN] - (0 if rows[TEST] else test)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from raysft.corpus.tokens import from_texts
+from raysft.corpus.encode import from_texts
 from raysft.errors import NotFound
 from raysft.evaluation.evaluation import Model, model_labels
 from raysft.metrics.scores import log_softmax
@@ -65,7 +65,7 @@ class Artifact:
         """Shape (texts, labels), float32."""
         if not texts:
             return np.zeros((0, len(self.labels)), np.float32)
-        return self.model.logits(from_texts(list(texts), self.base, self.max_length))
+        return self.model.logits(from_texts(list(texts), self.base.folder / "tokenizer.json", self.max_length))
 
     def predict(self, texts: Sequence[str]) -> list[Prediction]:
         """A label for each text."""

@@ -93,18 +93,23 @@ def committed_folder(path: Path, facts: dict[str, Any] | None = None) -> Iterato
     aside.mkdir()
     try:
         yield aside
-        files = {str(file.relative_to(aside)): _describe(file) for file in sorted(aside.rglob("*")) if file.is_file()}
-        write_json(aside / MANIFEST, {**(facts or {}), "files": files})
-        if path.exists():
-            old = path.with_name(f"{path.name}{ASIDE}{uuid.uuid4().hex[:8]}")
-            path.rename(old)
-            aside.rename(path)
-            shutil.rmtree(old)
-        else:
-            aside.rename(path)
-        _flush_folder(path.parent)
+        commit_folder(aside, path, facts)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def commit_folder(aside: Path, path: Path, facts: dict[str, Any] | None = None) -> None:
+    """Turn a filled folder into `path`, complete with manifest; both on the same file system."""
+    files = {str(file.relative_to(aside)): _describe(file) for file in sorted(aside.rglob("*")) if file.is_file()}
+    write_json(aside / MANIFEST, {**(facts or {}), "files": files})
+    if path.exists():
+        old = path.with_name(f"{path.name}{ASIDE}{uuid.uuid4().hex[:8]}")
+        path.rename(old)
+        aside.rename(path)
+        shutil.rmtree(old)
+    else:
+        aside.rename(path)
+    _flush_folder(path.parent)
 
 
 def verified_folder(path: Path) -> dict[str, Any]:

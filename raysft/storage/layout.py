@@ -1,6 +1,6 @@
 """The one place that knows path names below the output folder.
 
-<output>/data/<digest>/   corpus.parquet rejected.parquet folds.parquet audit.json tokenized/ manifest.json
+<output>/data/<digest>/   corpus/ tokenized/ audit.json audit.html rejected.parquet quarantine.csv manifest.json
 <output>/runs/<name>/     job.yaml identity.json plan.json metrics.jsonl checkpoints/ model/ ... result.json
 """
 
@@ -26,20 +26,44 @@ class DataFolder:
         return self.path.parent / f".{self.path.name}.lock"
 
     @property
-    def corpus(self) -> Path:
-        return self.path / "corpus.parquet"
+    def partial(self) -> Path:
+        """What an unfinished preparation has done so far; the same command goes on from it."""
+        return self.path.with_name(f"{self.path.name}.partial")
+
+    @property
+    def rows(self) -> Path:
+        """Rows as they were read, with their features; gone when the preparation is complete."""
+        return self.path / "rows"
+
+    @property
+    def suspects(self) -> Path:
+        """Likely wrong labels, as soon as they are known."""
+        return self.path / "wrong_labels.json"
+
+    @property
+    def decided(self) -> Path:
+        """Written when the corpus files are complete: only tokenizing is left to do."""
+        return self.path / "decided.json"
+
+    def corpus(self, sealed: bool) -> Path:
+        """Kept rows of training and validation, or of the sealed test part."""
+        return self.path / "corpus" / ("test.parquet" if sealed else "open.parquet")
 
     @property
     def rejected(self) -> Path:
         return self.path / "rejected.parquet"
 
     @property
-    def folds(self) -> Path:
-        return self.path / "folds.parquet"
+    def quarantine(self) -> Path:
+        return self.path / "quarantine.csv"
 
     @property
     def audit(self) -> Path:
         return self.path / "audit.json"
+
+    @property
+    def audit_page(self) -> Path:
+        return self.path / "audit.html"
 
     def tokens(self, sealed: bool) -> Path:
         """Shards of the open rows, or of the sealed test rows that only `evaluate` opens."""

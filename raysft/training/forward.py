@@ -31,7 +31,7 @@ class Batch:
 
 def collate(rows: TokenizedRows, positions: np.ndarray[Any, Any], pad_id: int, device: torch.device) -> Batch:
     """Pad the rows at `positions` to their longest."""
-    lengths = rows.offsets[positions + 1] - rows.offsets[positions]
+    lengths = rows.lengths[positions]
     width = int(lengths.max())
     mask = np.arange(width)[None, :] < lengths[:, None]
     ids = np.full(mask.shape, pad_id, dtype=np.int64)

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from raysft.config import JobConfig
-from raysft.corpus.build import Prepared
+from raysft.preparation.prepared import Prepared
 from raysft.corpus.tokens import TokenizedRows
 from raysft.errors import RaysftError, TrainingFailed
 from raysft.model.classifier import build_classifier, quiet_transformers

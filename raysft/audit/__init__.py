@@ -1,0 +1,1 @@
+"""What is wrong with a corpus: each finding counted, located and shown."""

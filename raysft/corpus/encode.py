@@ -1,0 +1,150 @@
+"""Rows -> token ids and what is learnt from them: a class, classes, a tag for each token, or an answer's tokens."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from raysft.corpus.template import Template
+from raysft.corpus.tokens import TOKENS, TokenizedRows, from_tables
+
+IGNORED = -100  # a token without a tag of its own; the index torch's cross-entropy leaves out
+SINGLE, SEVERAL, TAGS, ANSWERS = "single", "several", "tags", "answers"
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """What turns a row into tokens; every field that can change the result is part of the data digest."""
+
+    kind: str  # SINGLE, SEVERAL, TAGS or ANSWERS
+    tokenizer: Path  # tokenizer.json
+    max_length: int
+    labels: tuple[str, ...]  # class names; of TAGS: O, B-x, I-x, ...
+    template: Template | None = None  # of ANSWERS
+
+
+@functools.lru_cache(maxsize=4)
+def load_tokenizer(file: str, max_length: int) -> Any:
+    """The fast tokenizer of a base, truncating at `max_length` and never padding (tokenizers.Tokenizer)."""
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(file)
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(max_length)
+    return tokenizer
+
+
+def one_thread_each() -> None:
+    """Tokenize on one thread; for processes that share a machine with others of their kind."""
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+
+def encode_texts(texts: list[str], tokenizer: Path, max_length: int) -> tuple[list[list[int]], list[int]]:
+    """Token ids of each text, at most `max_length`, and how many it would have without that limit."""
+    encodings = load_tokenizer(str(tokenizer), max_length).encode_batch_fast(texts)
+    return [encoding.ids for encoding in encodings], _full_lengths(encodings)
+
+
+def _full_lengths(encodings: list[Any]) -> list[int]:
+    return [_full_length(each) if each.overflowing else len(each) for each in encodings]
+
+
+def _full_length(encoding: Any) -> int:
+    """What was cut stands in `overflowing`, each piece with special tokens of its own."""
+    cut = sum(len(piece) - sum(piece.special_tokens_mask) for piece in encoding.overflowing)
+    return len(encoding) + cut
+
+
+def encode_rows(rows: pa.Table, how: Encoding) -> tuple[pa.Table, list[int]]:
+    """(tokens in schema TOKENS, lengths without a limit) of corpus rows: row_id, text, label, label_id, record."""
+    texts = rows.column("text").to_pylist()
+    if how.kind == TAGS:
+        ids, targets, lengths = _tagged(texts, rows.column("label").to_pylist(), how)
+    elif how.kind == ANSWERS:
+        ids, targets, lengths = _answers(rows.column("record").to_pylist(), how)
+    else:
+        ids, lengths = encode_texts(texts, how.tokenizer, how.max_length)
+        targets = _classes(rows, how)
+    columns = [
+        rows.column("row_id"),
+        rows.column("label_id").cast(pa.int32()),
+        pa.array(ids, TOKENS.field("input_ids").type),
+        targets if isinstance(targets, pa.Array) else pa.array(targets, TOKENS.field("targets").type),
+    ]
+    return pa.table(columns, schema=TOKENS), lengths
+
+
+def _classes(rows: pa.Table, how: Encoding) -> Any:
+    if how.kind == SINGLE:
+        return pa.ListArray.from_arrays(pa.array([0] * (rows.num_rows + 1), pa.int32()), pa.array([], pa.int32()))
+    number = {label: index for index, label in enumerate(how.labels)}
+    return [[number[name] for name in json.loads(label)] for label in rows.column("label").to_pylist()]
+
+
+def _tagged(texts: list[str], labels: list[str], how: Encoding) -> tuple[list[Any], list[Any], list[int]]:
+    """A tag id for each token: B- on the first token that begins in a span, I- on those after it, O outside."""
+    number = {label: index for index, label in enumerate(how.labels)}
+    encodings = load_tokenizer(str(how.tokenizer), how.max_length).encode_batch(texts)
+    targets = [
+        _tags_of(encoding.offsets, encoding.special_tokens_mask, json.loads(label), number)
+        for encoding, label in zip(encodings, labels, strict=True)
+    ]
+    return [each.ids for each in encodings], targets, _full_lengths(encodings)
+
+
+def _tags_of(
+    offsets: Sequence[tuple[int, int]], special: Sequence[int], spans: list[Any], number: dict[str, int]
+) -> list[int]:
+    tags = []
+    begun: set[int] = set()
+    for (start, end), is_special in zip(offsets, special, strict=True):
+        if is_special:
+            tags.append(IGNORED)
+            continue
+        inside = next((i for i, (first, last, _) in enumerate(spans) if start < last and end > first), None)
+        if inside is None:
+            tags.append(number["O"])
+        else:
+            tags.append(number[("I-" if inside in begun else "B-") + spans[inside][2]])
+            begun.add(inside)
+    return tags
+
+
+def _answers(records: list[str], how: Encoding) -> tuple[list[Any], list[Any], list[int]]:
+    """1 where a token belongs to an answer, by the characters that the template says are answers."""
+    assert how.template is not None
+    rendered = [how.template.render(json.loads(record)) for record in records]
+    tokenizer = load_tokenizer(str(how.tokenizer), how.max_length)
+    encodings = tokenizer.encode_batch(
+        [text for text, _ in rendered], add_special_tokens=not how.template.has_special_tokens
+    )
+    targets = [
+        [int(any(start < last and end > first for first, last in spans)) for start, end in encoding.offsets]
+        for encoding, (_, spans) in zip(encodings, rendered, strict=True)
+    ]
+    return [each.ids for each in encodings], targets, _full_lengths(encodings)
+
+
+def from_texts(texts: list[str], tokenizer: Path, max_length: int) -> TokenizedRows:
+    """Texts without labels, tokenized in this process."""
+    ids, _ = encode_texts(texts, tokenizer, max_length)
+    rows = len(texts)
+    columns = [
+        pa.array(range(rows), pa.int64()),
+        pa.array([-1] * rows, pa.int32()),
+        pa.array(ids, TOKENS.field("input_ids").type),
+        pa.array([[]] * rows, TOKENS.field("targets").type),
+    ]
+    return from_tables([pa.table(columns, schema=TOKENS)])
+
+
+def tag_names(types: Sequence[str]) -> tuple[str, ...]:
+    """O, then B- and I- of each entity type."""
+    return ("O", *(f"{mark}-{name}" for name in types for mark in "BI"))

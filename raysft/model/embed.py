@@ -1,0 +1,117 @@
+"""Rows as points: the frozen base's last layer, averaged over the tokens of a row.
+
+Shapes: R rows, B rows of one batch, T tokens of the longest of them, H hidden size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from raysft.errors import UsageError
+from raysft.model.classifier import quiet_transformers
+from raysft.storage.pretrained import Base
+
+BATCH_TOKENS = 4096  # padding included; more gains nothing on a CPU and leaves its caches
+TokenIds = Sequence[Any]  # per row: list or int array of token ids, special tokens included
+Progress = Callable[[int, int], None]  # rows done, rows in all
+
+
+class Embedder:
+    """A base that is loaded once and called often; fit for a Ray actor.
+
+    threads: CPU threads of torch while it works; None leaves them as they are.
+    Raises UsageError when transformers cannot load the base as an encoder.
+    """
+
+    def __init__(self, base: Base, threads: int | None = None) -> None:
+        self.model = _load(base)
+        self.threads = threads
+        self.hidden = int(self.model.config.hidden_size)
+
+    def __call__(self, ids: TokenIds, progress: Progress | None = None) -> np.ndarray[Any, Any]:
+        """Points of unit length, float32 (R, H), in the order of `ids`; a row without tokens gives zeros.
+
+        The same rows give the same bits in any order; beside other rows they differ by rounding (1e-6) only.
+        """
+        points = np.zeros((len(ids), self.hidden), np.float32)
+        done = sum(len(row) == 0 for row in ids)
+        with _threads(self.threads), torch.inference_mode():
+            for positions in batches(ids):
+                points[positions] = self._embed([ids[position] for position in positions])
+                done += len(positions)
+                if progress is not None:
+                    progress(done, len(ids))
+        return points
+
+    def _embed(self, rows: list[Any]) -> np.ndarray[Any, Any]:
+        tokens_bt, mask_bt = _pad(rows, self.model.config.pad_token_id or 0)
+        states_bth = self.model(input_ids=tokens_bt, attention_mask=mask_bt).last_hidden_state
+        weights_bt1 = mask_bt.unsqueeze(-1).to(states_bth.dtype)
+        means_bh = (states_bth * weights_bt1).sum(dim=1) / weights_bt1.sum(dim=1)
+        return np.asarray(nn.functional.normalize(means_bh, dim=1).numpy())
+
+
+def embed(
+    ids: TokenIds, base: Base, threads: int | None = None, progress: Progress | None = None
+) -> np.ndarray[Any, Any]:
+    """Points of unit length, float32 (R, H), of rows given as token ids; see Embedder.
+
+    Rows must not be longer than the base can read: truncate them when tokenizing.
+    """
+    return Embedder(base, threads)(ids, progress)
+
+
+def batches(ids: TokenIds, tokens: int = BATCH_TOKENS) -> Iterator[list[int]]:
+    """Positions of rows of about the same length, at most `tokens` a batch with padding; empty rows are left out.
+
+    Rows of equal length are ordered by their tokens, so that batches do not depend on the order of the rows.
+    """
+    order = sorted((p for p in range(len(ids)) if len(ids[p])), key=lambda p: (-len(ids[p]), tuple(ids[p])))
+    start = 0
+    while start < len(order):
+        size = max(1, tokens // len(ids[order[start]]))
+        yield order[start : start + size]
+        start += size
+
+
+def _load(base: Base) -> nn.Module:
+    from transformers import AutoModel
+
+    quiet_transformers()
+    try:
+        model = AutoModel.from_pretrained(base.folder, use_safetensors=True, dtype=torch.float32)
+    except (ValueError, OSError, RuntimeError) as error:
+        raise UsageError(
+            f"model.base: {base.name} cannot be loaded as an encoder: {str(error).splitlines()[0]}",
+            "Use an encoder that transformers knows (BERT, RoBERTa, DeBERTa, ...), or set data.audit.wrong_labels: off.",
+        ) from None
+    return model.eval()  # type: ignore[no-any-return]
+
+
+def _pad(rows: list[Any], pad: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token ids (B, T), filled up with `pad`, and a mask (B, T) that is 1 on real tokens."""
+    longest = max(len(row) for row in rows)
+    tokens_bt = torch.full((len(rows), longest), pad, dtype=torch.long)
+    mask_bt = torch.zeros((len(rows), longest), dtype=torch.long)
+    for number, row in enumerate(rows):
+        tokens_bt[number, : len(row)] = torch.as_tensor(row, dtype=torch.long)
+        mask_bt[number, : len(row)] = 1
+    return tokens_bt, mask_bt
+
+
+@contextmanager
+def _threads(number: int | None) -> Iterator[None]:
+    """Torch's CPU threads set to `number` for a while."""
+    before = torch.get_num_threads()
+    try:
+        if number is not None:
+            torch.set_num_threads(number)
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,47 @@
+"""The lines that a person sees when data is ready: the books, the parts, and what deserves a look."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from raysft.events import Listener
+
+
+def announce(audit: dict[str, Any], reused: bool, listener: Listener) -> None:
+    """Say what became of the rows. audit: Prepared.audit, with rows per part."""
+    if reused:
+        listener.note("prepared before")
+    columns = audit["columns"]
+    guessed = set(columns["guessed"])
+    shown = (
+        f"{role} = {name}{' (found by its name)' if role in guessed else ''}"
+        for role, name in columns.items()
+        if role != "guessed"
+    )
+    listener.note("columns: " + ", ".join(shown))
+    rows = audit["rows"]
+    left = {**rows["rejected"], **rows["quarantined"]}
+    rejected, quarantined = sum(rows["rejected"].values()), sum(rows["quarantined"].values())
+    listener.note(
+        f"rows: {rows['read']} read = {rows['kept']} kept + {rejected} rejected"
+        + (f" + {quarantined} quarantined" if quarantined else "")
+        + (f" ({', '.join(f'{reason} {count}' for reason, count in left.items())})" if left else "")
+    )
+    parts = audit["parts"]
+    listener.note(
+        "parts: "
+        + ", ".join(
+            f"{name} {parts.get(name, 0)}"
+            for name in ("train", "validation", "test", "later")
+            if name != "later" or name in parts
+        )
+        + (f"; {len(audit['labels'])} labels" if audit["labels"] else "")
+    )
+    for finding in audit["findings"]:
+        if finding["level"] == "warning":
+            listener.warn(f"{finding['title']}: {finding['found']} {finding['unit']}. {finding['explanation']}")
+    for check in audit["proof"]:
+        if check["crossing"]:
+            listener.warn(
+                f"{check['what']}: {check['crossing']} of {check['checked']} cross a boundary. {check['note']}"
+            )

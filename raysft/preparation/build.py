@@ -1,0 +1,232 @@
+"""The journey of `raysft data`: sources -> rows -> findings -> folds -> corpus -> tokens -> audit.
+
+Rows are read and tokenized in streams, by this process or by Ray Data; what needs the whole corpus at once (repeats,
+folds) works on a few bytes a row. Everything is done in a folder aside, file by file; whoever is killed goes on there.
+The result is committed under a digest of all it depends on, so the same data is never prepared twice.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from raysft.config import Job
+from raysft.corpus.encode import ANSWERS, TAGS, Encoding, tag_names
+from raysft.corpus.folds import validation_fold, validation_problem
+from raysft.corpus.rows import Meaning
+from raysft.corpus.template import template_of
+from raysft.errors import DataError
+from raysft.events import Listener
+from raysft.preparation.announce import announce
+from raysft.preparation.decide import Decided, decide
+from raysft.preparation.engine import actors, each
+from raysft.preparation.facts import audit_facts, with_lengths
+from raysft.preparation.features import Wanted
+from raysft.preparation.labels import kind_of
+from raysft.preparation.prepared import Prepared
+from raysft.preparation.rowstore import RowStore
+from raysft.preparation.work import ReadSource, Shard, TokenizeShard
+from raysft.preparation.write import write_corpus
+from raysft.reading.columns import Columns, resolve_columns
+from raysft.reading.sources import Source, find_sources, fingerprint, size_bytes
+from raysft.session import ray_session
+from raysft.storage.commit import TornFolder, commit_folder, digest_of, read_json, verified_folder, write_json, writing
+from raysft.storage.layout import DataFolder, Output
+from raysft.storage.lease import lease
+from raysft.storage.pretrained import Base
+
+FORMAT = 4  # of the prepared folder; a change makes old preparations unused, never misread
+SMALL_BYTES = 64 * 2**20  # of text; below, one process is sooner done than a pool of actors has started
+
+
+@dataclass(frozen=True)
+class Sources:
+    """The files of each part and the columns that count, checked against their headers."""
+
+    files: tuple[Source, ...]
+    columns: Columns
+
+
+def open_sources(job: Job) -> Sources:
+    """Find the files of a job and the columns in them. Raises NotFound, NotAllowed, DataError, JobFileError."""
+    data = job.config.data
+    problem = validation_problem(job.config.folds.validation, job.config.folds.k, job.config.folds.order)
+    if problem:
+        raise job.problem("folds.validation", problem)
+    if job.config.folds.order == "time" and data.time is None:
+        raise job.problem("folds.order", "time needs data.time, the column with a date or number")
+    files = find_sources(data, job.folder, lambda key: job.where(*key.split(".")))
+    return Sources(tuple(files), resolve_columns(data, job.config.task, files, job.problem))
+
+
+def prepare(job: Job, base: Base, output: Output, listener: Listener, sources: Sources | None = None) -> Prepared:
+    """Read, audit, split and tokenize; or find that it was done before, or begun.
+
+    Raises NotFound, NotAllowed, JobFileError, DataError (see its messages), OutputError (no space).
+    """
+    sources = sources or open_sources(job)
+    digest = data_digest(job, base, sources)
+    folder = output.data(digest)
+    with writing(folder.path), lease(folder.lock, "this prepared data", wait_s=600):
+        prepared = load_prepared(job, output, digest) or _build(job, base, sources, digest, output, listener)
+    announce(prepared.audit, prepared.reused, listener)
+    return prepared
+
+
+def load_prepared(job: Job, output: Output, digest: str) -> Prepared | None:
+    """What was prepared before under this digest, every file checked; None when there is nothing whole."""
+    folder = output.data(digest)
+    try:
+        manifest = verified_folder(folder.path)
+    except TornFolder:
+        return None
+    return _prepared(job, digest, folder, manifest, reused=True)
+
+
+def _prepared(job: Job, digest: str, folder: DataFolder, facts: dict[str, Any], reused: bool) -> Prepared:
+    settings = job.config.folds
+    return Prepared(
+        digest=digest,
+        folder=folder,
+        labels=tuple(facts["labels"]),
+        validation=validation_fold(settings.validation, facts["k"], settings.order),
+        k=facts["k"],
+        order=settings.order,
+        reused=reused,
+    )
+
+
+def data_digest(job: Job, base: Base, sources: Sources) -> str:
+    """The address of everything that the prepared data depends on: contents, settings, tokenizer, template."""
+    config = job.config
+    looks_for_wrong_labels = config.data.audit.wrong_labels != "off" and config.task == "classification"
+    return digest_of(
+        {
+            "format": FORMAT,
+            "task": config.task,
+            "files": [(each.origin, Path(each.path).name, each.format, fingerprint(each)) for each in sources.files],
+            "columns": sources.columns.__dict__,
+            "data": config.data.model_dump(mode="json", exclude={"train", "validation", "test", "engine"}),
+            "folds": config.folds.model_dump(mode="json", exclude={"validation"}),
+            "tokenizer": base.tokenizer_sha256,
+            "template": template_of(base.folder).digest if config.task == "generation" else None,
+            "max_length": config.model.max_length,
+            "probe": base.identity if looks_for_wrong_labels else None,
+        }
+    )
+
+
+def _build(job: Job, base: Base, sources: Sources, digest: str, output: Output, listener: Listener) -> Prepared:
+    """Do the work where it was left, and commit it."""
+    target = output.data(digest)
+    partial = DataFolder(target.partial)
+    for place in (partial.rows, partial.tokens(sealed=True), partial.tokens(sealed=False)):
+        place.mkdir(parents=True, exist_ok=True)
+    pool, ray = _engine(job, sources)
+    with ray:
+        count = pool()
+        if not partial.decided.exists():
+            _decide_and_write(job, base, sources, partial, count, listener)
+        facts = read_json(partial.decided)
+        how = _encoding(job, base, facts["labels"])
+        shards = _tokenize(partial, how, facts["shards"], count, listener)
+    write_json(partial.audit, with_lengths(facts["audit"], shards, how.max_length))
+    _tidy(partial)
+    summary = {name: facts[name] for name in ("labels", "k")}
+    commit_folder(partial.path, target.path, {"format": FORMAT, **summary, **_manifest(base, how, shards)})
+    return _prepared(job, digest, target, summary, reused=False)
+
+
+def _engine(job: Job, sources: Sources) -> tuple[Any, AbstractContextManager[None]]:
+    """(number of actors once inside, the session to be inside of)."""
+    wanted = job.config.data.engine
+    size = sum(size_bytes(each) for each in sources.files)
+    if wanted == "process" or (wanted == "auto" and size < SMALL_BYTES):
+        return (lambda: 0), nullcontext()
+    return actors, ray_session()
+
+
+def _decide_and_write(
+    job: Job, base: Base, sources: Sources, partial: DataFolder, pool: int, listener: Listener
+) -> None:
+    """Everything up to the corpus files; `decided` is written last."""
+    store = _read(job, sources, partial, pool, listener)
+    decided = decide(job, base, store, partial, listener)
+    shards = write_corpus(store, decided.books, decided.placed, partial)
+    facts = audit_facts(job, sources.columns, store, decided)
+    write_json(
+        partial.decided,
+        {
+            "labels": decided.labels.names,
+            "k": decided.k,
+            "shards": {"open": shards[False], "test": shards[True]},
+            "audit": facts,
+        },
+    )
+
+
+def _read(job: Job, sources: Sources, partial: DataFolder, pool: int, listener: Listener) -> RowStore:
+    """Every row of every source, checked, with what it is known by; in the order of the sources and their lines."""
+    data = job.config.data
+    meaning = Meaning(job.config.task, data.multi_label, data.label_separator)
+    work = ReadSource(partial.rows, sources.columns, meaning, Wanted.of(data.audit))
+    items = list(enumerate(sources.files))
+    rows = 0
+    for done, facts in enumerate(each(work, items, pool if len(items) > 1 else 0), start=1):
+        rows += facts["rows"]
+        listener.progress(done, len(items), f"files read, {rows:,} rows")
+    return RowStore.open(partial.rows, len(items))
+
+
+def _encoding(job: Job, base: Base, labels: list[str]) -> Encoding:
+    kind = kind_of(job.config)
+    return Encoding(
+        kind=kind,
+        tokenizer=base.folder / "tokenizer.json",
+        max_length=job.config.model.max_length,
+        labels=tag_names(labels) if kind == TAGS else tuple(labels),
+        template=template_of(base.folder) if kind == ANSWERS else None,
+    )
+
+
+def _tokenize(
+    partial: DataFolder, how: Encoding, groups: dict[str, int], pool: int, listener: Listener
+) -> list[tuple[Shard, dict[str, Any]]]:
+    """Every row group of the corpus as a shard of tokens, with its facts."""
+    shards = [
+        Shard(sealed, number) for sealed, name in ((False, "open"), (True, "test")) for number in range(groups[name])
+    ]
+    done: list[tuple[Shard, dict[str, Any]]] = []
+    for facts in each(TokenizeShard(partial, how), shards, pool):
+        done.append((shards[len(done)], facts))
+        listener.progress(len(done), len(shards), "shards tokenized")
+    return done
+
+
+def _manifest(base: Base, how: Encoding, shards: list[tuple[Shard, dict[str, Any]]]) -> dict[str, Any]:
+    return {
+        "tokenizer_sha256": base.tokenizer_sha256,
+        "template": how.template.digest if how.template else None,
+        "max_length": how.max_length,
+        "shards": [
+            {"sealed": shard.sealed, "number": shard.number, **{k: facts[k] for k in ("rows", "tokens", "sha256")}}
+            for shard, facts in shards
+        ],
+    }
+
+
+def _tidy(partial: DataFolder) -> None:
+    """What was needed to go on after a crash is not part of the result."""
+    shutil.rmtree(partial.rows)
+    for left in (partial.decided, partial.suspects):
+        left.unlink(missing_ok=True)
+    for sealed in (False, True):
+        for facts in partial.tokens(sealed).glob("shard-*.json"):
+            facts.unlink()

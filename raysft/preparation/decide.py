@@ -1,0 +1,225 @@
+"""Rows -> what becomes of each: findings acted on, labels numbered, units and folds assigned."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from raysft.audit.finding import EXAMPLES, Finding
+from raysft.audit.near import spread
+from raysft.audit.personal import PersonalCounts, personal_examples, personal_finding
+from raysft.audit.repeats import TRAIN
+from raysft.config import Job
+from raysft.corpus.encode import ANSWERS, SEVERAL, SINGLE, TAGS
+from raysft.corpus.folds import FREE, GIVEN, SEALED, assign
+from raysft.corpus.proof import proof
+from raysft.corpus.units import NO_GROUP, units_of
+from raysft.errors import DataError
+from raysft.events import Listener
+from raysft.preparation.books import Books, Found
+from raysft.preparation.features import PERSONAL, Wanted
+from raysft.preparation.labels import Labels, find_labels, kind_of
+from raysft.preparation.repeats import Near, check_repeats, find_near
+from raysft.preparation.rowstore import RowStore
+from raysft.preparation.suspects import check_wrong_labels
+from raysft.preparation.write import Placed
+from raysft.storage.layout import DataFolder
+from raysft.storage.pretrained import Base
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Decided:
+    """All that is known of the rows before they are tokenized."""
+
+    books: Books
+    labels: Labels
+    near: Near
+    placed: Placed
+    k: int  # folds; 0 where the person's own rows validate
+    findings: list[Finding] = field(default_factory=list)
+    wrong_labels: dict[str, Any] | None = None
+    proof: list[dict[str, Any]] = field(default_factory=list)
+
+
+def decide(job: Job, base: Base, store: RowStore, partial: DataFolder, listener: Listener) -> Decided:
+    """Run every check, place every kept row. Raises DataError where nothing is left to learn, or a setting says so."""
+    audit, kind = job.config.data.audit, kind_of(job.config)
+    books = Books(store)
+    _require_rows(store, books)
+    near = find_near(store, books.alive, Wanted.of(audit))
+    findings = check_repeats(store, books, near, audit, one_answer=kind != ANSWERS)
+    findings.append(check_personal(store, books, audit.personal_data))
+    labels = find_labels(store, books.alive, kind)
+    _leave_out_unseen(job, store, books, labels)
+    unit = _units(store, near)
+    wrong = None
+    if kind == SINGLE and audit.wrong_labels != "off":
+        finding, wrong = check_wrong_labels(job, base, store, books, labels, unit, partial, listener)
+        findings.append(finding)
+        labels = find_labels(store, books.alive, kind)
+    check_ceiling(job, store, books)
+    _require_labels(job, labels)
+    return _place(job, store, books, labels, near, unit, findings, wrong)
+
+
+def screen(job: Job, store: RowStore, strict: bool) -> tuple[Books, Labels]:
+    """What can be said of a sample at once: rows left out, exact repeats, labels. strict: the sample is everything."""
+    kind = kind_of(job.config)
+    books = Books(store)
+    _require_rows(store, books)
+    check_repeats(store, books, Near.none(store.rows), job.config.data.audit, one_answer=kind != ANSWERS)
+    labels = find_labels(store, books.alive, kind)
+    if strict:
+        _leave_out_unseen(job, store, books, labels)
+        check_ceiling(job, store, books)
+        _require_labels(job, labels)
+    return books, labels
+
+
+def _units(store: RowStore, near: Near) -> Array:
+    """A unit number per row of the store: rows of a group, of a near-duplicate cluster, of one text, chained."""
+    codes, names = store.codes("group")
+    without = np.array([name == "" for name in names] or [True])
+    return units_of(np.where(without[codes], NO_GROUP, codes), near.pairs, store.text_key)
+
+
+def _place(
+    job: Job,
+    store: RowStore,
+    books: Books,
+    labels: Labels,
+    near: Near,
+    unit: Array,
+    findings: list[Finding],
+    wrong: dict[str, Any] | None,
+) -> Decided:
+    """Folds of the kept rows, and the proof that nothing leaks between them."""
+    settings = job.config.folds
+    rows = np.flatnonzero(books.alive)
+    given = np.array([FREE, GIVEN, SEALED])[store.origin[rows]]  # in the order of TRAIN, VALIDATION, TEST
+    k = 0 if (given == GIVEN).any() else settings.k
+    test = 0.0 if (given == SEALED).any() else float(settings.test)
+    time = store.numbers("time")[rows] if settings.order == "time" else None
+    fold = np.full(store.rows, FREE, np.int16)
+    fold[rows] = assign(labels.carried.take(rows), unit[rows], _keys(store, rows, settings.seed), k, test, given, time)
+    _require_parts(job, fold[rows], unit[rows], k, test)
+    renumbered = np.unique(unit[rows], return_inverse=True)[1]
+    placed_unit = np.full(store.rows, -1, np.int64)
+    placed_unit[rows] = renumbered
+    return Decided(
+        books=books,
+        labels=labels,
+        near=near,
+        placed=Placed(labels.label_id, placed_unit, fold),
+        k=k,
+        findings=findings,
+        wrong_labels=wrong,
+        proof=_proof(job, store, rows, fold[rows], renumbered, near, given, time),
+    )
+
+
+def _keys(store: RowStore, rows: Array, seed: int) -> Array:
+    """A stable random number per row, from its text and the seed alone; so rows that come later move few old ones."""
+    return spread(store.text_key[rows] ^ spread(np.full(1, seed, np.uint64)))
+
+
+def _proof(
+    job: Job, store: RowStore, rows: Array, fold: Array, unit: Array, near: Near, given: Array, time: Array | None
+) -> list[dict[str, Any]]:
+    codes, names = store.codes("group")
+    without = np.array([name == "" for name in names] or [True])
+    groups = np.where(without[codes], NO_GROUP, codes)[rows] if job.config.data.group else None
+    place = np.full(store.rows, -1, np.int64)
+    place[rows] = np.arange(len(rows))
+    pairs = place[near.pairs]
+    pairs = pairs[(pairs >= 0).all(axis=1)] if job.config.data.audit.similarity < 1 else None
+    return proof(fold, unit, groups, store.text_key[rows], pairs, given, time)
+
+
+def check_personal(store: RowStore, books: Books, action: str) -> Finding:
+    """Rows with an e-mail address, a phone or a card number; only training rows are ever left out for it."""
+    alive = books.alive
+    counts = tuple(store.numbers(name)[alive].astype(np.uint8) for name in PERSONAL)
+    held = np.flatnonzero(alive)[np.flatnonzero(counts[0] | counts[1] | counts[2])]
+    some = held[:EXAMPLES]
+    shown = tuple(store.numbers(name)[some].astype(np.uint8) for name in PERSONAL)
+    examples = personal_examples(store.texts(some), store.where(some), shown)
+    finding = personal_finding(PersonalCounts.of(counts), examples, action)
+    mine = held[store.origin[held] == TRAIN]
+    books.apply(Found("personal_data", mine, np.full(len(mine), -1), ("see the text",) * len(mine)), action)
+    return finding
+
+
+def _leave_out_unseen(job: Job, store: RowStore, books: Books, labels: Labels) -> None:
+    """Rows of held-out files with a label that no training row has: an error, unless the person wants them left out."""
+    rows = np.flatnonzero(labels.has_unseen & books.alive)
+    action = job.config.data.audit.unseen_labels
+    if len(rows) and action == "fail":
+        shown = ", ".join(map(repr, labels.unseen[:5]))
+        raise DataError(
+            f"{store.values('source', rows[:1])[0]}:{store.values('line', rows[:1])[0]}: label never seen in training: "
+            f"{shown} ({len(rows)} rows)",
+            "Add training rows with it, correct its spelling, or set data.audit.unseen_labels: drop.",
+        )
+    details = tuple("no training row has this label" for _ in rows)
+    books.apply(Found("unseen_label", rows, np.full(len(rows), -1), details), action)
+
+
+def _require_rows(store: RowStore, books: Books) -> None:
+    if not (books.alive & (store.origin == TRAIN)).any():
+        reasons = ", ".join(f"{reason} {count}" for reason, count in books.counts(quarantined=False).items())
+        raise DataError(
+            f"no usable row: {store.rows} read, all rejected ({reasons or 'the files hold no rows'})",
+            _first_left_out(store, books),
+        )
+
+
+def check_ceiling(job: Job, store: RowStore, books: Books) -> None:
+    """Raise DataError when more rows were left out than `max_rejected` allows."""
+    left, total = books.left_out, store.rows
+    ceiling = job.config.data.audit.max_rejected
+    if left > ceiling * total:
+        counts = {**books.counts(quarantined=False), **books.counts(quarantined=True)}
+        reasons = ", ".join(f"{reason} {count}" for reason, count in counts.items())
+        raise DataError(
+            f"{left} of {total} rows rejected ({left / total:.1%}), more than data.audit.max_rejected ({ceiling}): "
+            f"{reasons}",
+            f"{_first_left_out(store, books)} Mend them, or raise data.audit.max_rejected.",
+        )
+
+
+def _first_left_out(store: RowStore, books: Books) -> str:
+    rows = np.flatnonzero(~books.alive)[:1]
+    if not len(rows):
+        return ""
+    source, line = store.values("source", rows)[0], store.values("line", rows)[0]
+    return f"The first: {source}:{line}: {books.explain(rows)[0][0]}."
+
+
+def _require_labels(job: Job, labels: Labels) -> None:
+    where = job.where("data", "label")
+    if labels.kind in {SINGLE, SEVERAL} and len(labels.names) < 2:
+        raise DataError(
+            f"{where}: data.label: only one class: every row is labelled {labels.names[0]!r}",
+            "A classifier needs two or more; is that the label column?",
+        )
+    if labels.kind == TAGS and not labels.names:
+        raise DataError(f"{where}: data.label: no row has an entity", "Is that the column with the tags or spans?")
+
+
+def _require_parts(job: Job, fold: Array, unit: Array, k: int, test: float) -> None:
+    """Refuse a split in which an asked-for fold or the test part got no row."""
+    wanted = set(range(max(k, 1))) | ({SEALED} if test > 0 else set())
+    missing = wanted - set(np.unique(fold).tolist())
+    if missing:
+        what = "test part" if SEALED in missing else f"fold {min(missing)}"
+        group = job.config.data.group
+        raise DataError(
+            f"the {what} would be empty: {len(fold)} rows fall into {len(np.unique(unit))} units that must stay "
+            "together" + (f" (data.group: {group})" if group else ""),
+            f"{len(wanted)} parts need many more units; use fewer folds (folds.k), a finer data.group, or more rows.",
+        )

@@ -1,0 +1,148 @@
+"""All rows of a corpus with their features, on disk and mapped; columns as arrays, texts where they are asked for."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from raysft.corpus.rows import TEST, TRAIN, VALIDATION, where
+from raysft.preparation.features import Wanted, add_features
+from raysft.storage.commit import ASIDE, read_json, write_json
+
+ORIGINS = (TRAIN, VALIDATION, TEST)  # their codes are their places
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class ReadFacts:
+    """What reading one source found."""
+
+    path: str
+    origin: str
+    format: str
+    encoding: str
+    rows: int
+    scripts: dict[str, int]
+
+
+def rows_file(folder: Path, number: int) -> Path:
+    return folder / f"{number:05d}.arrow"
+
+
+def facts_file(folder: Path, number: int) -> Path:
+    """Written last: its presence says that the rows of this source are complete."""
+    return folder / f"{number:05d}.json"
+
+
+def write_rows(folder: Path, number: int, tables: Iterable[pa.Table], wanted: Wanted) -> tuple[int, Counter[str]]:
+    """Stream canonical tables with their features into one file; (rows, scripts). Appears only when complete."""
+    file = rows_file(folder, number)
+    aside = file.with_name(file.name + ASIDE)
+    count, scripts, writer = 0, Counter[str](), None
+    with pa.OSFile(str(aside), "wb") as sink:
+        for table in tables:
+            table, found = add_features(table, wanted)
+            writer = writer or pa.ipc.new_file(sink, table.schema)
+            writer.write_table(table.combine_chunks())
+            count += table.num_rows
+            scripts += found
+        if writer is not None:
+            writer.close()
+    aside.replace(file)
+    return count, scripts
+
+
+class RowStore:
+    """Rows in the order of the sources and their lines; row i of the store is row_id i."""
+
+    def __init__(self, tables: list[pa.Table], facts: list[ReadFacts]) -> None:
+        self.facts = facts
+        self._batches: list[pa.RecordBatch] = [batch for table in tables for batch in table.to_batches()]
+        self._starts = np.cumsum([0, *(batch.num_rows for batch in self._batches)])
+        self.rows = int(self._starts[-1])
+
+    @staticmethod
+    def open(folder: Path, sources: int) -> RowStore:
+        """Map what `write_rows` left for each source."""
+        facts = [ReadFacts(**read_json(facts_file(folder, number))) for number in range(sources)]
+        files = [rows_file(folder, number) for number, each in enumerate(facts) if each.rows]
+        return RowStore([pa.ipc.open_file(pa.memory_map(str(file))).read_all() for file in files], facts)
+
+    @staticmethod
+    def of_table(rows: pa.Table, wanted: Wanted) -> RowStore:
+        """Canonical rows in memory, as `raysft check` samples them."""
+        table, _ = add_features(rows, wanted)
+        return RowStore([table] if table.num_rows else [], [])
+
+    def numbers(self, name: str) -> Array:
+        """One column of numbers as an array; nulls of time become NaN."""
+        if not self._batches:
+            return np.zeros(0)
+        return np.concatenate([batch.column(name).to_numpy(zero_copy_only=False) for batch in self._batches])
+
+    def codes(self, name: str) -> tuple[Array, list[str]]:
+        """A column of strings as (int32 code per row, the strings); null is -1."""
+        known: dict[str, int] = {}
+        parts = [np.zeros(0, np.int32)]
+        for batch in self._batches:
+            column = batch.column(name).dictionary_encode()
+            places = [known.setdefault(value, len(known)) for value in column.dictionary.to_pylist()]
+            here = column.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+            parts.append(np.array([*places, -1], np.int32)[here])
+        return np.concatenate(parts), list(known)
+
+    @cached_property
+    def origin(self) -> Array:
+        """TRAIN, VALIDATION or TEST of raysft.audit.repeats, int8."""
+        codes, names = self.codes("origin")
+        return np.array([ORIGINS.index(name) for name in names] or [0], np.int8)[codes]
+
+    @cached_property
+    def text_key(self) -> Array:
+        return self.numbers("text_key").astype(np.uint64)
+
+    def bands(self, wanted: Wanted) -> Iterator[Array]:
+        """The keys of one band after the other, uint32, shape (rows,)."""
+        from raysft.preparation.features import band_name
+
+        return (self.numbers(band_name(number)) for number in range(wanted.bands))
+
+    def values(self, name: str, rows: Array) -> list[Any]:
+        """Values of one column at some rows, in their order."""
+        order = np.argsort(rows, kind="stable")
+        ordered = rows[order]
+        found: list[Any] = [None] * len(rows)
+        edges = np.searchsorted(ordered, self._starts)
+        for number, (first, last) in enumerate(pairwise(edges.tolist())):
+            if first < last:
+                inside = pa.array(ordered[first:last] - self._starts[number])
+                taken = self._batches[number].column(name).take(inside).to_pylist()
+                for place, value in zip(order[first:last].tolist(), taken, strict=True):
+                    found[place] = value
+        return found
+
+    def texts(self, rows: Array) -> list[str]:
+        return self.values("text", rows)
+
+    def where(self, rows: Array) -> list[str]:
+        """`tickets.csv:12` of some rows."""
+        return [where(*each) for each in zip(self.values("source", rows), self.values("line", rows), strict=True)]
+
+    def tables(self) -> Iterator[tuple[int, pa.Table]]:
+        """(first row, rows) of each stretch of the store, with all columns."""
+        for start, batch in zip(self._starts.tolist(), self._batches, strict=False):
+            yield start, pa.Table.from_batches([batch])
+
+
+def save_facts(folder: Path, number: int, facts: ReadFacts) -> None:
+    from dataclasses import asdict
+
+    write_json(facts_file(folder, number), asdict(facts))

@@ -1,0 +1,146 @@
+"""Decided rows -> files: corpus (open and sealed), rejected.parquet, and quarantine.csv for a person to mend."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from raysft.corpus.folds import SEALED
+from raysft.corpus.rows import ROW
+from raysft.corpus.tokens import SHARD_ROWS
+from raysft.preparation.books import Books
+from raysft.preparation.rowstore import RowStore
+from raysft.storage.layout import DataFolder
+
+Array = np.ndarray[Any, Any]
+CORPUS = pa.schema(
+    [
+        ("row_id", pa.int64()),
+        *(field for field in ROW if field.name not in {"reason", "detail"}),
+        ("label_id", pa.int32()),  # -1 where one number cannot say it
+        ("unit", pa.int64()),  # rows of one unit never stand in two parts
+        ("fold", pa.int16()),
+    ]
+)
+REJECTED = pa.schema([("row_id", pa.int64()), *ROW, ("quarantined", pa.bool_())])
+QUARANTINE = ("file", "line", "reason", "detail", "text", "label", "group")
+
+
+@dataclass(frozen=True)
+class Placed:
+    """Where every row of the store goes; entries of rows that were left out mean nothing."""
+
+    label_id: Array  # (rows,) int32
+    unit: Array  # (rows,) int64
+    fold: Array  # (rows,) int16
+
+
+def write_corpus(store: RowStore, books: Books, placed: Placed, folder: DataFolder) -> dict[bool, int]:
+    """Write everything; returns the number of row groups, and so of shards, of the open and of the sealed rows."""
+    alive = books.alive
+    with ExitStack() as open_files:
+        parts = {
+            sealed: open_files.enter_context(_RowGroups(folder.corpus(sealed), CORPUS)) for sealed in (False, True)
+        }
+        rejected = open_files.enter_context(_RowGroups(folder.rejected, REJECTED))
+        quarantine = open_files.enter_context(_Quarantine(folder.quarantine))
+        for start, rows in store.tables():
+            ids = np.arange(start, start + rows.num_rows)
+            kept = _kept(rows, ids, placed)
+            for sealed, part in parts.items():
+                part.add(kept.filter(pa.array(alive[ids] & ((placed.fold[ids] == SEALED) == sealed))))
+            if not alive[ids].all():
+                left = _left_out(rows, ids[~alive[ids]], start, books)
+                rejected.add(left)
+                quarantine.add(left)
+    return {sealed: part.groups for sealed, part in parts.items()}
+
+
+def _kept(rows: pa.Table, ids: Array, placed: Placed) -> pa.Table:
+    columns = {
+        "row_id": pa.array(ids),
+        "label_id": pa.array(placed.label_id[ids], pa.int32()),
+        "unit": pa.array(placed.unit[ids], pa.int64()),
+        "fold": pa.array(placed.fold[ids], pa.int16()),
+    }
+    return pa.table([columns[name] if name in columns else rows.column(name) for name in CORPUS.names], schema=CORPUS)
+
+
+def _left_out(rows: pa.Table, ids: Array, start: int, books: Books) -> pa.Table:
+    reasons, details = books.explain(ids)
+    columns = {
+        "row_id": pa.array(ids),
+        "reason": pa.array(reasons, pa.string()),
+        "detail": pa.array(details, pa.string()),
+        "quarantined": pa.array(books.quarantined[ids]),
+    }
+    left = rows.take(pa.array(ids - start))
+    return pa.table([columns[name] if name in columns else left.column(name) for name in REJECTED.names], schema=REJECTED)
+
+
+class _RowGroups:
+    """A Parquet file whose row groups hold SHARD_ROWS rows each, but the last; written as rows come."""
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._writer = pq.ParquetWriter(str(path), schema, compression="zstd", store_schema=True)
+        self._waiting: list[pa.Table] = [schema.empty_table()]
+        self._rows = 0
+        self.groups = 0
+
+    def __enter__(self) -> _RowGroups:
+        return self
+
+    def __exit__(self, *failed: object) -> None:
+        if failed[0] is None and self._rows:
+            self._write(pa.concat_tables(self._waiting))
+        self._writer.close()
+
+    def add(self, rows: pa.Table) -> None:
+        self._waiting.append(rows)
+        self._rows += rows.num_rows
+        while self._rows >= SHARD_ROWS:
+            waiting = pa.concat_tables(self._waiting)
+            self._write(waiting.slice(0, SHARD_ROWS))
+            # Copied, so that what was written is not held in memory by the rest.
+            self._waiting = [waiting.slice(SHARD_ROWS).combine_chunks()]
+            self._rows -= SHARD_ROWS
+
+    def _write(self, rows: pa.Table) -> None:
+        self._writer.write_table(rows, row_group_size=SHARD_ROWS)
+        self.groups += 1
+
+
+class _Quarantine:
+    """quarantine.csv: rows as a person can mend them and hand them in again; no file where there is none."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._open = ExitStack()
+        self._writer: Any = None
+
+    def __enter__(self) -> _Quarantine:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open.close()
+
+    def add(self, left: pa.Table) -> None:
+        for row in self._lines(left):
+            if self._writer is None:
+                file = self._open.enter_context(self._path.open("w", encoding="utf-8", newline=""))
+                self._writer = csv.writer(file, lineterminator="\n")
+                self._writer.writerow(QUARANTINE)
+            self._writer.writerow(row)
+
+    def _lines(self, left: pa.Table) -> Iterator[list[Any]]:
+        for row in left.filter(left.column("quarantined")).to_pylist():
+            yield [row["source"], *(row[name] for name in QUARANTINE[1:])]

@@ -1,0 +1,90 @@
+"""CoNLL columns: a token and its tag on each line, a blank line between sentences.
+
+The first column is the token, the last one the tag. Columns are separated by tabs where the first token line has one,
+else by spaces. `-DOCSTART-` lines are skipped; so are comments (`# ...`), unless they have a tag as other lines do:
+`#` is a common token.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from raysft.reading.batch import Columns, Gatherer, RawBatch
+from raysft.reading.sources import Source
+from raysft.reading.streams import open_text
+
+BLANKS = " \t\r\n"
+DOCUMENT = "-DOCSTART-"
+TAG = re.compile(r"O|[BIESLUM][-_]\S+")
+
+
+@dataclass
+class _Sentence:
+    line: int = 0  # of its first token
+    tokens: list[str] = field(default_factory=list)
+    tags: list[str] = field(default_factory=list)
+    wrong: str = ""
+
+
+def read_conll(source: Source, columns: Columns) -> Iterator[RawBatch]:
+    """Every sentence: text is the list of its tokens, label the list of their tags, line that of its first token."""
+    with open_text(source.path, source.encoding) as text:
+        rows = Gatherer(Columns("text", "label" if columns.label else None), text.reason)
+        for sentence in _sentences(text.lines):
+            if sentence.wrong:
+                rows.refuse(sentence.line, "missing_tag", sentence.wrong, " ".join(sentence.tokens))
+            else:
+                rows.add(sentence.line, {"text": sentence.tokens, "label": sentence.tags})
+            if rows.full(text.raw.position):
+                yield from rows.take(text.raw.position)
+        yield from rows.take()
+
+
+def _sentences(lines: Iterator[str]) -> Iterator[_Sentence]:
+    """Sentences in order; a token without a tag is told in `wrong`, with its line."""
+    sentence = _Sentence()
+    splitter = _Splitter()
+    for number, raw in enumerate(lines, start=1):
+        line = raw.strip("\r\n")
+        if not line.strip(BLANKS):
+            if sentence.tokens:
+                yield sentence
+            sentence = _Sentence()
+        elif not (line.startswith(DOCUMENT) or splitter.is_comment(line)):
+            fields = splitter.split(line)
+            sentence.line = sentence.line or number
+            sentence.tokens.append(fields[0])
+            sentence.tags.append(fields[-1])
+            if len(fields) < 2 or not all((fields[0], fields[-1])):
+                sentence.wrong = sentence.wrong or f"line {number} has a token and no tag: {line[:80].strip(BLANKS)!r}"
+    if sentence.tokens:
+        yield sentence
+
+
+class _Splitter:
+    """Lines to columns, once the first token line has shown what separates them."""
+
+    def __init__(self) -> None:
+        self._tabs: bool | None = None
+        self._seen: set[str] = set()  # tags so far
+
+    def is_comment(self, line: str) -> bool:
+        """A line that begins with # and has no tag column."""
+        if not line.startswith("#"):
+            return False
+        if self._tabs or "\t" in line:
+            return "\t" not in line
+        tag = line.rstrip(BLANKS).rpartition(" ")[2] if " " in line.rstrip(BLANKS) else ""
+        return not (TAG.fullmatch(tag) or tag in self._seen)
+
+    def split(self, line: str) -> list[str]:
+        """The columns of a token line."""
+        if self._tabs is None:
+            self._tabs = "\t" in line
+        # A token may hold any other kind of space, which str.split() would split at.
+        fields = line.rstrip(" ").split("\t") if self._tabs else re.split(r"[ \t]+", line.strip(BLANKS))
+        if len(fields) > 1:
+            self._seen.add(fields[-1])
+        return [fields[0].strip(" "), *fields[1:-1], *([fields[-1].strip(" ")] if len(fields) > 1 else [])]

@@ -1,0 +1,110 @@
+"""Near-duplicates: pieces as the definition says, pairs as comparing all with all finds them."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from raysft.audit import near
+
+WORDS = ["card", "arrive", "money", "transfer", "café", "naïve", "Straße", "42", "please", "привет", "注文"]
+texts = st.lists(st.text(st.characters(blacklist_categories=["Cs", "Cc"]), min_size=1, max_size=30), max_size=8)
+
+
+def plain_pieces(text: str) -> set[str]:
+    """The definition, letter by letter; what lies beyond the basic plane (emoji, rare scripts) counts as a letter."""
+    letters = "".join(c if c.isalnum() or ord(c) > 0xFFFF else " " if c.isspace() else "" for c in text.casefold())
+    letters = " ".join(letters.split()) or text.casefold()
+    return {letters[i : i + near.PIECE] for i in range(max(1, len(letters) - near.PIECE + 1))}
+
+
+def clusters(cluster: Any) -> set[tuple[int, ...]]:
+    found: dict[int, list[int]] = {}
+    for row, number in enumerate(cluster.tolist()):
+        found.setdefault(number, []).append(row)
+    return {tuple(rows) for rows in found.values() if len(rows) > 1}
+
+
+def find(rows: list[str], similarity: float) -> tuple[Any, Any]:
+    keys = near.band_keys(rows, similarity)
+    return near.near_pairs(iter(keys.T), len(rows), lambda at: [rows[i] for i in at], similarity)
+
+
+@settings(max_examples=200, deadline=None)
+@given(texts)
+@example(["!!!", "a", "👍", "  x  ", "it's", "its", "A B", "a  b!"])
+def test_pieces_are_those_of_the_definition(rows: list[str]) -> None:
+    keys, offsets = near.piece_hashes(rows) if rows else (np.zeros(0), np.zeros(1, int))
+    for row, text in enumerate(rows):
+        assert len(set(keys[offsets[row] : offsets[row + 1]].tolist())) == len(plain_pieces(text)), text
+
+
+@settings(max_examples=100, deadline=None)
+@given(texts, texts)
+def test_overlap_is_the_jaccard_similarity_of_the_pieces(first: list[str], second: list[str]) -> None:
+    pairs = list(zip(first, second, strict=False))
+    if not pairs:
+        return
+    found = near.overlap([a for a, _ in pairs], [b for _, b in pairs])
+    for value, (a, b) in zip(found, pairs, strict=True):
+        mine, theirs = plain_pieces(a), plain_pieces(b)
+        assert value == pytest.approx(len(mine & theirs) / len(mine | theirs))
+
+
+@pytest.mark.parametrize("similarity", [0.3, 0.5, 0.8, 0.95])
+def test_clusters_are_those_of_comparing_all_with_all(similarity: float) -> None:
+    draw = random.Random(3)
+    rows = []
+    for number in range(150):
+        words = draw.choices(WORDS, k=draw.randint(6, 14))
+        rows.append(f"{' '.join(words)} {number}")
+        if number % 3 == 0:
+            words[draw.randrange(len(words))] = draw.choice(WORDS)
+            rows.append(f"{' '.join(words)} {number}!")
+            rows.append(f"{rows[-1]}s")
+    pieces = [plain_pieces(text) for text in rows]
+    alike = [
+        (a, b)
+        for b in range(len(rows))
+        for a in range(b)
+        if len(pieces[a] & pieces[b]) / len(pieces[a] | pieces[b]) >= similarity
+    ]
+    pairs, cluster = find(rows, similarity)
+    assert len(alike) > 20
+    together = sum(cluster[a] == cluster[b] for a, b in alike)
+    assert together >= 0.99 * len(alike), "RECALL is for pairs just at the threshold; most are above it"
+    for a, b in pairs.tolist():
+        assert len(pieces[a] & pieces[b]) / len(pieces[a] | pieces[b]) >= similarity
+
+
+def test_thousands_of_copies_cost_one_pair_each() -> None:
+    rows = [f"where is my parcel, it should have come by now, order {number}" for number in range(3000)]
+    pairs, cluster = find(rows, 0.8)
+    assert len(clusters(cluster)) == 1
+    assert len(pairs) < 3 * len(rows)
+
+
+def test_the_keys_of_a_text_do_not_depend_on_its_neighbours() -> None:
+    rows = ["Where is my card?", "!!!", "where is MY card", "x", "注文はどこですか", "Where is my card?"]
+    together = near.band_keys(rows, 0.8)
+    alone = np.concatenate([near.band_keys([text], 0.8) for text in rows])
+    assert (together == alone).all()
+    assert (together[0] == together[2]).all(), "case and punctuation do not count"
+
+
+@pytest.mark.parametrize("similarity", [0.2, 0.3, 0.5, 0.8, 0.9, 0.99])
+def test_bands_find_what_they_should(similarity: float) -> None:
+    bands, rows = near.band_shape(similarity)
+    assert bands * rows <= near.PERMUTATIONS
+    assert 1 - (1 - similarity**rows) ** bands >= near.RECALL or rows == 1
+
+
+def test_no_rows_at_all() -> None:
+    pairs, cluster = find([], 0.8)
+    assert pairs.shape == (0, 2)
+    assert len(cluster) == 0
