@@ -208,6 +208,7 @@ def _evaluate_and_report(
         task=job.config.task,
         status="done",
         rows={**audit["rows"], "parts": audit["parts"]},
+        columns=audit["columns"],
         metrics=metrics_json(evaluation),
         baselines=baselines_json(evaluation),
         timing={**timing, **clock.total()},
@@ -382,7 +383,7 @@ def _model_folder(model: str | Path, overrides: Sequence[str], column: str | Non
     path = Path(model)
     if path.suffix in {".yaml", ".yml"}:
         loaded, run = run_of(path, overrides)
-        return run.model, column or loaded.config.data.text
+        return run.model, column or RunResult.read(run.result).columns["text"]
     if (path / "model" / "config.json").is_file():
         path = path / "model"
     return path, column or "text"

@@ -24,6 +24,7 @@ class RunResult:
     task: str
     status: str  # done
     rows: dict[str, Any]  # read, kept, rejected {reason: rows}, and rows per part
+    columns: dict[str, Any]  # role -> column, and `guessed`: the roles that were found by name
     metrics: dict[str, dict[str, Any] | None]  # test, validation -> measure -> value, low, high, n
     baselines: dict[str, Any]
     timing: dict[str, float]

@@ -98,12 +98,17 @@ def _chi_square(counts: Array) -> float:
 
 
 def word_drift(
-    first: Sequence[str], second: Sequence[str], units: tuple[Array, Array] | None = None, seed: int = 0
+    first: Sequence[str],
+    second: Sequence[str],
+    labels: Array | None = None,
+    units: tuple[Array, Array] | None = None,
+    seed: int = 0,
 ) -> dict[str, Any] | None:
     """How well words tell the two sides apart; None with fewer than LEAST_ROWS rows of a side.
 
-    first, second: texts, in the order of `choose_rows`. units: a number for each row of either side; rows that share
-    one (near-duplicates, a group) are tested together, so that a text that was seen cannot give its twin away.
+    first, second: texts, in the order of `choose_rows`. labels: a number for each row, the same on both sides, where
+    texts have labels. units: a number for each row of either side; rows that share one (near-duplicates, a group) are
+    tested together, so that a text that was seen cannot give its twin away.
     {"n": [rows, rows], "auc", "low", "high": 95% by a bootstrap over units, "first", "second": telling words of a side
     as [{"word", "first": texts, "second": texts}]}
     """
@@ -112,8 +117,9 @@ def word_drift(
     texts = [text[:LETTERS] for text in (*first, *second)]
     side = np.repeat([0, 1], [len(first), len(second)])
     rows = np.arange(len(texts)) if units is None else np.unique(np.concatenate(units), return_inverse=True)[1]
+    label = np.zeros(len(texts), np.int64) if labels is None else np.unique(np.tile(labels, 2), return_inverse=True)[1]
     words, names = _words(texts)
-    scores = _held_out_scores(words, side, rows)
+    scores = _held_out_scores(words, side, label, rows)
     low, high = _interval(scores, side, rows, seed)
     telling = _telling(words, names, side, 2.5 if low > 0.5 else 4.0)
     return {
@@ -131,8 +137,8 @@ def _words(texts: list[str]) -> tuple[Any, list[str]]:
     from sklearn.feature_extraction.text import CountVectorizer
 
     spaceless = sum(NO_SPACES.search(text) is not None for text in texts) > len(texts) / 2
-    kind: dict[str, Any] = {"analyzer": "char", "ngram_range": (1, 2)} if spaceless else {"ngram_range": (1, 2)}
-    counter = CountVectorizer(binary=True, max_features=20_000, token_pattern=WORD, **kind)
+    kind: dict[str, Any] = {"analyzer": "char"} if spaceless else {"token_pattern": WORD}
+    counter = CountVectorizer(binary=True, max_features=20_000, ngram_range=(1, 2), **kind)
     try:
         found = counter.fit_transform(texts)
     except ValueError:  # not a word in any text
@@ -140,7 +146,7 @@ def _words(texts: list[str]) -> tuple[Any, list[str]]:
     return found, list(counter.get_feature_names_out())
 
 
-def _held_out_scores(words: Any, side: Array, units: Array) -> Array:
+def _held_out_scores(words: Any, side: Array, label: Array, units: Array) -> Array:
     """For each text, how much it looks like the second side to a model that did not see its unit. Shape (rows,)."""
     from sklearn.feature_extraction.text import TfidfTransformer
     from sklearn.linear_model import LogisticRegression
@@ -149,7 +155,7 @@ def _held_out_scores(words: Any, side: Array, units: Array) -> Array:
     if words is None:
         return scores
     features = TfidfTransformer().fit_transform(words)
-    fold = _folds(side, units)
+    fold = _folds(side, label, units)
     for number in range(CV_FOLDS):
         seen, held = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
         if len(held) and len(np.unique(side[seen])) == 2:
@@ -159,15 +165,19 @@ def _held_out_scores(words: Any, side: Array, units: Array) -> Array:
     return scores
 
 
-def _folds(side: Array, units: Array) -> Array:
-    """A fold for each row; a unit is never split.
+def _folds(side: Array, label: Array, units: Array) -> Array:
+    """A fold for each row; a unit is never split, and each label's units are spread alike on both sides.
 
-    The i-th rows of both sides share a label, and go to one fold: else a label of few rows would leave more of one side
-    to learn from, and the held-out ones of the other would be guessed wrong more often than by chance.
+    A label of few rows, held out on one side only, would leave more of the other side to learn from: its rows would
+    be guessed wrong more often than by chance, and drift would be missed.
     """
-    place = np.concatenate([np.arange(np.count_nonzero(side == which)) for which in (0, 1)])
     _, first = np.unique(units, return_index=True)
-    return np.asarray(place[first][units] % CV_FOLDS)
+    group = label[first] * 2 + side[first]
+    order = np.lexsort((first, group))
+    begins = np.searchsorted(group[order], group[order])
+    fold = np.zeros(len(first), np.int64)
+    fold[order] = (np.arange(len(order)) - begins + label[first][order]) % CV_FOLDS
+    return np.asarray(fold[units])
 
 
 def _interval(scores: Array, side: Array, units: Array, seed: int) -> tuple[float, float]:

@@ -168,7 +168,7 @@ def language_finding(section: Mapping[str, Any]) -> Finding:
         explanation = f"{'. '.join(said)}. Choose a base model that knows these languages, and score each on its own."
     elif shares:
         name, share = shares[0]
-        explanation = f"One language: {name}, {share:.1%} of {section['sure']} texts that are long enough."
+        explanation = f"One language: {name}, {share:.1%} of {section['sure']:,} texts that are long enough."
     else:
         explanation = f"Too few texts of {LETTERS} letters or more to tell the language."
     return Finding(

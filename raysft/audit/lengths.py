@@ -109,8 +109,8 @@ def short_finding(found: int, rows: int, examples: Sequence[Example] = ()) -> Fi
         level="note" if share > SHORT_SHARE else "fine",
         explanation=(
             f"{share:.1%} of the texts say little about their label; look whether they are real."
-            if found
-            else "Every text has at least two words."
+            if share > SHORT_SHARE
+            else f"{share:.1%} of the texts, which is few."
         ),
         examples=tuple(examples[:EXAMPLES]),
     )

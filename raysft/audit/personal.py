@@ -47,6 +47,7 @@ CARD = re.compile(
     rf"{_NOT_WITHIN}(?:\d{{13,19}}|\d{{4}}([ -])\d{{4}}\1\d{{4}}\1\d{{4}}(?:\1\d{{1,3}})?"
     rf"|\d{{4}}([ -])\d{{6}}\2\d{{4,5}})(?![\w-])(?![.,]\d)"
 )
+GROUPED = 19  # characters of four groups of four digits
 # First digits and lengths: Visa, Mastercard, American Express, Diners, JCB, then Maestro, Discover and UnionPay.
 ISSUER = re.compile(
     r"4(?:\d{12}|\d{15}|\d{18})|(?:5[1-5]|2[2-7])\d{14}|3[47]\d{13}|3[0689]\d{12,17}|35\d{14,17}"
@@ -165,9 +166,12 @@ def _cards(text: str) -> Iterator[tuple[int, int]]:
     from stdnum import luhn
 
     for match in CARD.finditer(text):
-        digits = re.sub(r"\D", "", match[0])
-        if ISSUER.fullmatch(digits) and len(set(digits)) > 2 and luhn.is_valid(digits):
-            yield match.span()
+        # What follows four groups of four may be the rest of the number, or its date or check value.
+        for number in dict.fromkeys((match[0], match[0][:GROUPED] if match[1] else match[0])):
+            digits = re.sub(r"\D", "", number)
+            if ISSUER.fullmatch(digits) and luhn.is_valid(digits):
+                yield match.start(), match.start() + len(number)
+                break
 
 
 def _phones(text: str, region: str | None) -> Iterator[tuple[int, int]]:

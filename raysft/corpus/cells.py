@@ -26,11 +26,9 @@ CLOCKS = ("", " %H:%M:%S", " %H:%M", " %H:%M:%S.%f", " %H:%M:%S%z", " %H:%M%z")
 FORMS = (*(day + clock for day in DATES for clock in CLOCKS), "%a %b %d %H:%M:%S %z %Y")
 LONGEST_DATE = 64  # characters
 # A list as Python prints it (pandas writes such cells): strings, numbers, names, brackets. Nothing else is evaluated.
-PIECE = re.compile(
-    r"""\s*(?:(?P<value>'(?:[^'\\\n]|\\[\\'"nrtxuU])*'|"(?:[^"\\\n]|\\[\\'"nrtxuU])*"|-?\d+(?:\.\d+)?(?:e[+-]?\d+)?|None|True|False)"""
-    r"""|(?P<open>[\[({])|(?P<close>[\])}])|(?P<mark>[,:]))""",
-    re.ASCII,
-)
+STRING = r"""'(?:[^'\\\n]|\\[\\'"nrtxuU])*'|"(?:[^"\\\n]|\\[\\'"nrtxuU])*\""""
+VALUE = rf"{STRING}|-?\d+(?:\.\d+)?(?:e[+-]?\d+)?|None|True|False"
+PIECE = re.compile(rf"\s*(?:(?P<value>{VALUE})|(?P<open>[\[({{])|(?P<close>[\])}}])|[,:])", re.ASCII)
 DEEPEST = 8  # brackets in brackets of a Python list; people have two or three
 EXACT = 10**15  # whole floats below are printed as whole numbers
 

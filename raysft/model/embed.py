@@ -17,7 +17,7 @@ from raysft.errors import UsageError
 from raysft.model.classifier import quiet_transformers
 from raysft.storage.pretrained import Base
 
-BATCH_TOKENS = 4096  # padding included; more gains nothing on a CPU and leaves its caches
+BATCH_TOKENS = 2048  # padding included; more gains nothing on a CPU
 TokenIds = Sequence[Any]  # per row: list or int array of token ids, special tokens included
 Progress = Callable[[int, int], None]  # rows done, rows in all
 

@@ -23,11 +23,12 @@ from raysft.preparation.build import Sources, open_sources
 from raysft.preparation.decide import screen
 from raysft.preparation.features import Wanted
 from raysft.preparation.rowstore import ORIGINS, RowStore
+from raysft.reading.columns import Columns
 from raysft.reading.records import read_batches
 from raysft.reading.sources import Source, compression_of, size_bytes
 from raysft.storage.pretrained import Base
 
-SAMPLE_BATCHES = 2  # of each file: at most 8192 rows
+SAMPLE_ROWS = 5000  # of each file
 COMPRESSED = 3  # times that text usually shrinks
 NO_NEAR = Wanted(similarity=1.0)  # near-duplicates take longer than a check may
 
@@ -40,7 +41,7 @@ class Check:
     files: list[str]
     columns: dict[str, str | None]
     guessed: list[str]  # which of the columns were found by their names
-    sampled: bool  # rows are extrapolated from the first SAMPLE_BATCHES of each file
+    sampled: bool  # rows are extrapolated from the first SAMPLE_ROWS of each file
     rows: dict[str, Any]  # read, kept, rejected by reason, as far as was read
     labels: list[str]
     plan: Plan
@@ -124,25 +125,38 @@ def _sample(job: Job, sources: Sources) -> tuple[pa.Table, dict[str, float]]:
     seen: Counter[str] = Counter()
     total: Counter[str] = Counter()
     for source in sources.files:
-        batches = read_batches(source, sources.columns)
-        found = concat(canonical(batch, source, sources.columns, meaning) for batch in islice(batches, SAMPLE_BATCHES))
-        whole = next(batches, None) is None
-        seen[source.origin] += found.num_rows
-        total[source.origin] += found.num_rows if whole else max(found.num_rows, _rows_in(source, found))
-        tables.append(found)
+        found = _first_rows(source, sources.columns, meaning)
+        few = found.slice(0, SAMPLE_ROWS)
+        seen[source.origin] += few.num_rows
+        total[source.origin] += few.num_rows if few.num_rows == found.num_rows else _rows_in(source, few)
+        tables.append(few)
     return concat(tables), {origin: total[origin] / max(seen[origin], 1) for origin in total}
+
+
+def _first_rows(source: Source, columns: Columns, meaning: Meaning) -> pa.Table:
+    """All rows, or some more than SAMPLE_ROWS."""
+    tables: list[pa.Table] = []
+    for batch in read_batches(source, columns):
+        tables.append(canonical(batch, source, columns, meaning))
+        if sum(table.num_rows for table in tables) > SAMPLE_ROWS:
+            break
+    return concat(tables)
 
 
 def _rows_in(source: Source, first: pa.Table) -> int:
     """About how many rows a source holds, from the bytes that its first rows take."""
     line = first.column("line")[-1].as_py()
-    if source.format in {"csv", "tsv", "jsonl", "conll"} and not compression_of(source.path) and "://" not in source.path:
+    if (
+        source.format in {"csv", "tsv", "jsonl", "conll"}
+        and not compression_of(source.path)
+        and "://" not in source.path
+    ):
         with Path(source.path).open("rb") as file:
             read = sum(map(len, islice(file, line)))
     else:
         cells = sum(pc.sum(pc.binary_length(first.column(name))).as_py() or 0 for name in ("text", "label"))
         read = cells // (COMPRESSED if compression_of(source.path) or source.format == "parquet" else 1)
-    return round(first.num_rows * size_bytes(source) / max(1, read))
+    return int(first.num_rows * size_bytes(source) / max(1, read))
 
 
 def _parts(job: Job, origins: list[str], scale: dict[str, float]) -> dict[str, int]:

@@ -5,45 +5,77 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from raysft.config import Job
-from raysft.config.sections import DataSection
-from raysft.corpus.records import Columns, RawRow, expand, header, read_rows
-from raysft.corpus.rows import TEST, check, clean, where
+from raysft.corpus.cleaning import clean
+from raysft.corpus.rows import Meaning, canonical, concat
 from raysft.errors import DataError, UsageError
 from raysft.evaluation.evaluation import Evaluation, score
 from raysft.events import Listener
 from raysft.prediction.artifact import Artifact, Prediction
+from raysft.reading.columns import Columns, resolve_columns
+from raysft.reading.records import header, read_batches
+from raysft.reading.sources import Source, sources_of
 from raysft.storage.commit import write_bytes, writing
 
 FORMATS = (".csv", ".jsonl")
-PASTED = Path("--text")
+PASTED = "--text"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a text to predict stands."""
+
+    file: str
+    line: int
 
 
 def predict_files(
     folder: Path, files: Sequence[str], texts: Sequence[str], column: str
-) -> tuple[list[tuple[Path, RawRow]], list[Prediction]]:
+) -> tuple[list[Place], list[Prediction]]:
     """Every row of the files, then the texts, with a prediction each. A blank text is predicted like any other.
 
     Raises NotFound, DataError (no such column, a row that cannot be read).
     """
     artifact = Artifact.open(folder)
-    rows = [(file, row) for file in expand(files, Path.cwd()) for row in _rows(file, Columns(column, None))]
-    for file, row in rows:
-        if row.reason:
-            raise DataError(f"{file}:{row.line}: {row.reason} {row.detail}".rstrip(), "Mend or remove that row.")
-    rows = [(file, replace(row, text=clean(row.text))) for file, row in rows]  # as training texts were
-    rows += [(PASTED, RawRow(number, text, "", "")) for number, text in enumerate(texts, start=1)]
-    if not rows:
+    places: list[Place] = []
+    found: list[str] = []
+    for source in _sources(files):
+        for line, text in _texts(source, column):
+            places.append(Place(source.path, line))
+            found.append(text)
+    places += [Place(PASTED, number) for number in range(1, len(texts) + 1)]
+    found += texts
+    if not places:
         raise UsageError("nothing to predict", 'Name a file, or a text with --text "...".')
-    return rows, artifact.predict([row.text for _, row in rows])
+    return places, artifact.predict(found)
+
+
+def _sources(files: Sequence[str]) -> list[Source]:
+    return list(dict.fromkeys(source for file in files for source in sources_of(file, Path.cwd(), origin="test")))
+
+
+def _texts(source: Source, column: str) -> Iterator[tuple[int, str]]:
+    """(line, text) of every row, cleaned as training texts were. Raises DataError for a row that cannot be read."""
+    names = header(source)
+    if column not in names:
+        raise DataError(
+            f"{source.path}: no column {column!r}; it has: {', '.join(names)}",
+            "Name the column in the job file, or for predict with --column.",
+        )
+    for batch in read_batches(source, Columns(column, None)):
+        for line, cell, reason, detail in zip(batch.line, batch.cells["text"], batch.reason, batch.detail, strict=True):
+            if reason:
+                raise DataError(f"{source.path}:{line}: {reason} {detail}".rstrip(), "Mend or remove that row.")
+            yield line, clean(cell if isinstance(cell, str) else "" if cell is None else str(cell))
 
 
 def require_writable_kind(path: Path) -> None:
@@ -55,17 +87,17 @@ def require_writable_kind(path: Path) -> None:
         )
 
 
-def write_predictions(path: Path, rows: Sequence[tuple[Path, RawRow]], predictions: Sequence[Prediction]) -> None:
+def write_predictions(path: Path, places: Sequence[Place], predictions: Sequence[Prediction]) -> None:
     """One line per row: file, line, text, label, confidence. CSV or JSON Lines by the ending of `path`."""
     lines = [
         {
-            "file": str(file),
-            "line": row.line,
-            "text": row.text,
+            "file": place.file,
+            "line": place.line,
+            "text": found.text,
             "label": found.label,
             "confidence": found.confidence,
         }
-        for (file, row), found in zip(rows, predictions, strict=True)
+        for place, found in zip(places, predictions, strict=True)
     ]
     stream = io.StringIO()
     if path.suffix == ".csv":
@@ -78,53 +110,43 @@ def write_predictions(path: Path, rows: Sequence[tuple[Path, RawRow]], predictio
         write_bytes(path, stream.getvalue().encode())
 
 
-def _labelled_columns(file: Path, settings: DataSection) -> Columns:
-    """The columns of the job; the group only where the file has it."""
-    return Columns(settings.text, settings.label, settings.group if settings.group in header(file) else None)
-
-
 def evaluate_files(folder: Path, files: Sequence[str], job: Job, listener: Listener) -> Evaluation:
     """Scores on other labelled files, which count as the test part. Raises DataError for labels the model lacks."""
     artifact = Artifact.open(folder)
-    settings = job.config.data
-    rows = [
-        {"source": str(file), **check(row, columns)}
-        for file in expand(files, Path.cwd())
-        for columns in [_labelled_columns(file, settings)]
-        for row in _rows(file, columns)
-    ]
-    kept = [row for row in rows if row["reason"] is None]
-    listener.note(f"rows: {len(rows)} read = {len(kept)} kept + {len(rows) - len(kept)} rejected")
-    if not kept:
-        raise DataError("no usable row in the files", f"They need {settings.text} and {settings.label} in each row.")
+    rows = concat(_labelled(source, job) for source in _sources(files))
+    kept = rows.filter(pc.is_null(rows.column("reason")))
+    listener.note(f"rows: {rows.num_rows} read = {kept.num_rows} kept + {rows.num_rows - kept.num_rows} rejected")
+    if not kept.num_rows:
+        raise DataError("no usable row in the files", "They need a text and a label in each row.")
     number = {label: index for index, label in enumerate(artifact.labels)}
-    for row in kept:
-        if row["label"] not in number:
+    labels = kept.column("label").to_pylist()
+    for index, label in enumerate(labels):
+        if label not in number:
+            row = kept.slice(index, 1).to_pylist()[0]
             raise DataError(
-                f"{row['source']}:{row['line']}: label {row['label']!r} is not one of the model's",
+                f"{row['source']}:{row['line']}: label {label!r} is not one of the model's",
                 f"The model knows: {', '.join(artifact.labels[:20])}.",
             )
-    table = pa.Table.from_pylist([{**row, "origin": TEST} for row in kept])
-    table = table.append_column("label_id", pa.array([number[str(row["label"])] for row in kept], pa.int32()))
-    table = table.append_column("unit", pa.array(_units(kept)))
-    scores = score(table, artifact.logits(table.column("text").to_pylist()), artifact.labels)
+    kept = kept.append_column("label_id", pa.array([number[label] for label in labels], pa.int32()))
+    kept = kept.append_column("unit", pa.array(_units(kept)))
+    scores = score(kept, artifact.logits(kept.column("text").to_pylist()), artifact.labels)
     return Evaluation(artifact.labels, scores, None, {}, "test")
 
 
-def _rows(file: Path, columns: Columns) -> list[RawRow]:
-    names = header(file)
-    for name in columns.names:
-        if name not in names:
-            raise DataError(
-                f"{file}: no column {name!r}; it has: {', '.join(names)}",
-                "Name the column in the job file, or for predict with --column.",
-            )
-    return list(read_rows(file, columns))
+def _labelled(source: Source, job: Job) -> pa.Table:
+    """All rows of one file by the columns of the job; its group only where the file has it, its time and split never."""
+    data = job.config.data
+    group = data.group if data.group in header(source) else None
+    data = data.model_copy(update={"group": group, "time": None, "split": None})
+    columns = resolve_columns(data, job.config.task, [source], job.problem)
+    meaning = Meaning(job.config.task, data.multi_label, data.label_separator)
+    return concat(canonical(batch, source, columns, meaning) for batch in read_batches(source, columns))
 
 
-def _units(rows: list[dict[str, Any]]) -> np.ndarray[Any, Any]:
-    keys = [str(row["group"]) or where(str(row["source"]), index) for index, row in enumerate(rows)]
-    return np.unique(keys, return_inverse=True)[1]
+def _units(rows: pa.Table) -> np.ndarray[Any, Any]:
+    """Rows of one group belong together; each of the others stands for itself."""
+    groups = rows.column("group").to_pylist()
+    return np.unique([group or f"\0{index}" for index, group in enumerate(groups)], return_inverse=True)[1]
 
 
 def to_json(predictions: Sequence[Prediction]) -> dict[str, Any]:

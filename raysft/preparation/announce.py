@@ -41,7 +41,8 @@ def announce(audit: dict[str, Any], reused: bool, listener: Listener) -> None:
         if finding["level"] == "warning":
             listener.warn(f"{finding['title']}: {finding['found']} {finding['unit']}. {finding['explanation']}")
     for check in audit["proof"]:
-        if check["crossing"]:
+        # Texts that stand in the person's own files too are findings; here are groups, and what must never be.
+        if check["crossing"] and (check["what"].startswith("groups") or not check["what"].endswith("your files")):
             listener.warn(
                 f"{check['what']}: {check['crossing']} of {check['checked']} cross a boundary. {check['note']}"
             )

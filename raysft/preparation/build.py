@@ -225,7 +225,7 @@ def _manifest(base: Base, how: Encoding, shards: list[tuple[Shard, dict[str, Any
 def _tidy(partial: DataFolder) -> None:
     """What was needed to go on after a crash is not part of the result."""
     shutil.rmtree(partial.rows)
-    for left in (partial.decided, partial.suspects):
+    for left in (partial.decided, partial.points):
         left.unlink(missing_ok=True)
     for sealed in (False, True):
         for facts in partial.tokens(sealed).glob("shard-*.json"):

@@ -136,18 +136,19 @@ def _proof(
     place = np.full(store.rows, -1, np.int64)
     place[rows] = np.arange(len(rows))
     pairs = place[near.pairs]
-    pairs = pairs[(pairs >= 0).all(axis=1)] if job.config.data.audit.similarity < 1 else None
-    return proof(fold, unit, groups, store.text_key[rows], pairs, given, time)
+    looked_for = job.config.data.audit.similarity < 1
+    kept = pairs[(pairs >= 0).all(axis=1)]
+    return proof(fold, unit, groups, store.text_key[rows], kept if looked_for else None, given, time)
 
 
 def check_personal(store: RowStore, books: Books, action: str) -> Finding:
     """Rows with an e-mail address, a phone or a card number; only training rows are ever left out for it."""
     alive = books.alive
-    counts = tuple(store.numbers(name)[alive].astype(np.uint8) for name in PERSONAL)
+    emails, phones, cards = (store.numbers(name).astype(np.uint8) for name in PERSONAL)
+    counts = (emails[alive], phones[alive], cards[alive])
     held = np.flatnonzero(alive)[np.flatnonzero(counts[0] | counts[1] | counts[2])]
     some = held[:EXAMPLES]
-    shown = tuple(store.numbers(name)[some].astype(np.uint8) for name in PERSONAL)
-    examples = personal_examples(store.texts(some), store.where(some), shown)
+    examples = personal_examples(store.texts(some), store.where(some), (emails[some], phones[some], cards[some]))
     finding = personal_finding(PersonalCounts.of(counts), examples, action)
     mine = held[store.origin[held] == TRAIN]
     books.apply(Found("personal_data", mine, np.full(len(mine), -1), ("see the text",) * len(mine)), action)

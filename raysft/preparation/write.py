@@ -83,7 +83,9 @@ def _left_out(rows: pa.Table, ids: Array, start: int, books: Books) -> pa.Table:
         "quarantined": pa.array(books.quarantined[ids]),
     }
     left = rows.take(pa.array(ids - start))
-    return pa.table([columns[name] if name in columns else left.column(name) for name in REJECTED.names], schema=REJECTED)
+    return pa.table(
+        [columns[name] if name in columns else left.column(name) for name in REJECTED.names], schema=REJECTED
+    )
 
 
 class _RowGroups:

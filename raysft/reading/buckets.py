@@ -13,11 +13,10 @@ from functools import lru_cache
 from typing import Any, BinaryIO
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
-import pyarrow as pa
 from pyarrow import fs
 
 from raysft.errors import DataError, NotFound
-from raysft.reading.trouble import trouble
+from raysft.reading.trouble import TROUBLES, trouble
 
 SCHEMES = ("s3", "gs", "gcs", "abfs", "abfss")
 # The last part is query options only where it reads `name=value`: `?` is also a wildcard.
@@ -65,16 +64,16 @@ class Remote:
         found = self._info()
         try:
             with self.system.open_input_stream(self.path) as stream:
-                told = {bytes(key).lower(): bytes(value) for key, value in (stream.metadata() or {}).items()}
-        except (OSError, ValueError) as error:
+                told = {_text(key).lower(): _text(value) for key, value in (stream.metadata() or {}).items()}
+        except TROUBLES as error:
             raise trouble(self.shown, error) from None
-        return f"{found.size} {found.mtime_ns} {told.get(b'etag', b'').decode(errors='replace')}"
+        return f"{found.size} {found.mtime_ns} {told.get('etag', '')}"
 
     def open(self) -> BinaryIO:
         """The bytes, which can be sought. Raises NotFound, NotAllowed."""
         try:
             file: BinaryIO = self.system.open_input_file(self.path)
-        except (OSError, ValueError) as error:
+        except TROUBLES as error:
             raise trouble(self.shown, error) from None
         return file
 
@@ -86,6 +85,10 @@ class Remote:
         rule = re.compile(_rule(self.path), re.DOTALL)
         return [each for each in self._below(self.path[: wild.start()], deep=True) if rule.fullmatch(each.path)]
 
+    def bucket_is_there(self) -> bool:
+        """Whether the bucket exists, as far as it may be known."""
+        return not self.root or replace(self, path=self.root.rstrip("/")).kind() != "nothing"
+
     def nearby(self) -> list[str]:
         """Names of the files in the folder of this path."""
         wild = WILD.search(self.path)
@@ -96,14 +99,14 @@ class Remote:
         select = fs.FileSelector(folder.rstrip("/"), allow_not_found=True, recursive=deep)
         try:
             found = self.system.get_file_info(select)
-        except (OSError, ValueError) as error:
+        except TROUBLES as error:
             raise trouble(self.shown, error) from None
         return [replace(self, path=path) for path in sorted(each.path for each in found if each.is_file)]
 
     def _info(self) -> Any:
         try:
             return self.system.get_file_info(self.path)
-        except (OSError, ValueError) as error:
+        except TROUBLES as error:
             raise trouble(self.shown, error) from None
 
 
@@ -118,14 +121,17 @@ def remote(uri: str) -> Remote:
         raise DataError(f"{uri}: cannot read {scheme or uri}:// paths", "Allowed: local paths, s3://, gs://, abfs://.")
     authority, key, query = found[2], found[3], found[4] or ""
     options = dict(parse_qsl(query[1:], keep_blank_values=True))
-    shown = f"{scheme}://{authority.rpartition('@')[2]}/{key}"
-    if ":" in authority.rpartition("@")[0] or any(SECRET.search(name) for name in options):
-        raise DataError(f"{shown}: a secret does not belong into a path", "Secrets are read from the environment.")
+    user, _, host = authority.rpartition("@")
+    shown = f"{scheme}://{authority}/{key}"
+    if ":" in user or any(SECRET.search(name) for name in options):
+        raise DataError(
+            f"{scheme}://{host}/{key}: a secret does not belong into a path", "Secrets are read from the environment."
+        )
     if not authority.strip("/"):
         raise DataError(f"{uri}: no bucket is named", f"Write {scheme}://BUCKET/PATH.")
     try:
         system, root = _system(scheme, authority, tuple(sorted(options.items())), _environment())
-    except (OSError, ValueError, NotImplementedError, pa.ArrowException) as error:
+    except TROUBLES as error:
         raise trouble(shown, error) from None
     return Remote(system, root + key, root, f"{scheme}://{authority}/", query)
 
@@ -180,6 +186,10 @@ def _region(bucket: str, endpoint: str) -> str | None:
         if "not found" in said.lower() or "404" in said:
             raise NotFound(f"s3://{bucket}: no such bucket", "Look at its spelling.") from None
         raise
+
+
+def _text(value: Any) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
 
 def _yes(options: dict[str, str], name: str) -> bool:

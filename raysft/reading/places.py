@@ -94,6 +94,9 @@ def full_path(written: str, folder: Path) -> str:
 
 def local_matches(pattern: str, folder: Path) -> list[Place]:
     """The files and saved datasets of a pattern, sorted, hidden ones left out; `folder` itself is no pattern."""
-    names = sorted(glob.glob(str(home_path(pattern)), root_dir=folder, recursive=True))  # noqa: PTH207
+    try:
+        names = sorted(glob.glob(str(home_path(pattern)), root_dir=folder, recursive=True))  # noqa: PTH207
+    except ValueError:  # no path holds a NUL
+        return []
     found = [Local(str(folder / name)) for name in names]
     return [each for each in found if each.kind() == "file" or each.child(HF_STATE).kind() == "file"]

@@ -159,6 +159,7 @@ def _format(here: Place, written: str, before: str) -> str:
         return _folder_format(here, before)
     if here.size() == 0:
         raise DataError(f"{before}{here.shown}: the file is empty", "It needs rows.")
+    here.open().close()  # says now whether it may be read
     if written == "lines":
         raise DataError(f"{before}{here.shown}: texts without labels", "Write {text: FILE, label: FILE} for two files.")
     suffixes = [suffix.lower() for suffix in Path(here.name).suffixes]
@@ -205,6 +206,7 @@ def _pair(entry: TwoFiles, folder: Path, origin: str, format: str, encoding: str
     for here in places:
         if here.kind() != "file":
             raise NotFound(f"{before}no such file: {here.shown}", _nearby(here))
+        here.open().close()
     if not any(here.size() for here in places):
         raise DataError(f"{before}{places[0].shown}: the file is empty", "It needs rows.")
     return Source(origin, places[0].shown, "lines", places[1].shown, encoding)
@@ -220,4 +222,4 @@ def _nearby(here: Place) -> str:
         return f"Files there: {', '.join(known[:8])}{', ...' if len(known) > 8 else ''}"
     if isinstance(here, Local):
         return f"The folder {Path(here.path).parent} is empty or does not exist. Paths are relative to the job file."
-    return "There is no file in that folder of the bucket."
+    return "There is no file in that folder of the bucket." if here.bucket_is_there() else "There is no such bucket."

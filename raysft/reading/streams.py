@@ -14,7 +14,7 @@ from raysft.errors import DataError, RaysftError
 from raysft.reading import decoding
 from raysft.reading.places import place
 from raysft.reading.sources import compression_of
-from raysft.reading.trouble import trouble
+from raysft.reading.trouble import TROUBLES, trouble
 
 SAMPLE_BYTES = 1 << 18  # looked at for encoding, separator and kind of JSON
 CHUNK = 1 << 16
@@ -52,7 +52,7 @@ class Watched(io.RawIOBase):
     def _fetch(self, size: int) -> bytes:
         try:
             chunk: bytes = self._stream.read(size)
-        except (OSError, ValueError, pa.ArrowException) as error:
+        except TROUBLES as error:
             raise self._broken(error) from None
         self.lines += chunk.count(b"\n")
         return chunk
@@ -93,7 +93,7 @@ def open_bytes(path: str) -> Iterator[Watched]:
     packed = compression_of(path)
     try:
         stream = pa.CompressedInputStream(file, packed) if packed else file
-    except (OSError, pa.ArrowException) as error:
+    except TROUBLES as error:
         raise trouble(path, error) from None
     with Watched(path, stream) as raw:
         yield raw

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import re
 
+import pyarrow as pa
+
 from raysft.errors import DataError, NotAllowed, NotFound, RaysftError
 
+TROUBLES = (OSError, ValueError, pa.ArrowException)  # what Python's and pyarrow's file systems raise
 DENIED = re.compile(
     r"access.?denied|access_?key|signature.?does.?not.?match|status 40[13]|forbidden|unauthori[sz]ed|credential"
     r"|permission.?denied|unauthenticated|authenticat|anonymous caller",
@@ -39,7 +42,7 @@ def trouble(shown: str, error: Exception) -> RaysftError:
             f"{shown}: the storage cannot be reached ({said})",
             "Look at the network, the region and endpoint_override (AWS_ENDPOINT_URL); or copy the file here.",
         )
-    return DataError(f"{shown}: cannot be read ({said})", "Copy the file here and try again.")
+    return DataError(f"{shown}: cannot be read ({said})", "Look at the address and its options, or copy the file here.")
 
 
 def _local(shown: str, error: Exception, said: str) -> RaysftError:

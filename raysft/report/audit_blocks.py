@@ -18,7 +18,6 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from raysft.report.audit_view import reason_name
 from raysft.report.numbers import count, percent, plural
 
 Audit = Mapping[str, Any]
@@ -29,7 +28,20 @@ DONE = {
     "quarantine": "left out, in quarantine.csv",
     "report": "reported only",
     "fail": "would stop the job",
-    "": "reported only",
+    "": "",
+}
+# Reasons that read badly as they are named.
+REASONS = {
+    "missing_label": "no label",
+    "missing_group": "no group",
+    "leakage": "also in a held-out file",
+    "near_leakage": "almost in a held-out file",
+    "near_duplicate": "near-duplicate",
+    "malformed_csv": "malformed CSV",
+    "malformed_json": "malformed JSON",
+    "wrong_field_count": "wrong number of fields",
+    "not_utf8": "not UTF-8",
+    "wrong_labels": "likely wrong label",
 }
 ORDER = {"warning": 0, "note": 1, "fine": 2}
 REJECTED_EACH = 5  # rows shown of each reason
@@ -62,6 +74,11 @@ class PartRow(NamedTuple):
     labels: int
 
 
+def reason_name(reason: str) -> str:
+    """A reason in plain words."""
+    return REASONS.get(reason, reason.replace("_", " "))
+
+
 def slices(audit: Audit) -> list[Slice]:
     """What the rows read consist of; adds up to them."""
     rows = audit["rows"]
@@ -84,7 +101,7 @@ def finding(audit: Audit, name: str) -> dict[str, Any] | None:
 
 def done(each: Mapping[str, Any]) -> str:
     """What became of a finding, in words."""
-    return DONE.get(each["action"], each["action"]) if each["found"] else "–"
+    return DONE.get(each["action"], each["action"]) if each["found"] else ""
 
 
 def is_open(each: Mapping[str, Any]) -> bool:
@@ -99,7 +116,9 @@ def crossings(audit: Audit) -> list[dict[str, Any]]:
 
 def verdict(audit: Audit) -> tuple[str, str]:
     """(sentence, style good | bad): what must be mended before training."""
-    said = [f"{each['title'][:1].lower()}{each['title'][1:]} ({_amount(each)})" for each in findings(audit) if is_open(each)]
+    said = [
+        f"{each['title'][:1].lower()}{each['title'][1:]} ({_amount(each)})" for each in findings(audit) if is_open(each)
+    ]
     said += [f"{each['what']} on both sides of a split ({count(each['crossing'])})" for each in crossings(audit)]
     kept = plural(audit["rows"]["kept"], "row")
     if said:
@@ -177,15 +196,12 @@ def _bar(label: str, rows: list[int], most: int) -> LabelBar:
 
 
 def suspects(audit: Audit) -> list[dict[str, Any]]:
-    """Rows whose label is likely wrong, most likely first: text, label, suggested, probability (None: not known), where."""
+    """Rows whose label is likely wrong, most likely first: text, label, suggested, where, probability or None."""
     found = (audit.get("wrong_labels") or {}).get("examples")
     if found is not None:
         return [{"probability": None, "suggested": "", **each} for each in found]
     shown = finding(audit, "wrong_labels") or {"examples": []}
-    return [
-        {**each, "suggested": each["detail"], "probability": None}
-        for each in shown["examples"]
-    ]
+    return [{**each, "suggested": each["detail"], "probability": None} for each in shown["examples"]]
 
 
 def clusters(audit: Audit) -> list[dict[str, Any]]:
@@ -227,7 +243,9 @@ def rejected(audit: Audit) -> list[dict[str, Any]]:
     for style in ("quarantined", "rejected"):
         for reason, number in (rows.get(style) or {}).items():
             examples = [each for each in audit.get("rejected_examples") or [] if each["reason"] == reason]
-            found.append({"reason": reason_name(reason), "rows": number, "style": style, "examples": examples[:REJECTED_EACH]})
+            found.append(
+                {"reason": reason_name(reason), "rows": number, "style": style, "examples": examples[:REJECTED_EACH]}
+            )
     return found
 
 

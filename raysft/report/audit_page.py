@@ -81,7 +81,7 @@ def length_plot(lengths: Mapping[str, Any]) -> str:
     width = edges[1] - edges[0]
     cut = [left >= limit for left in edges[:-1]]
     with mpl.rc_context(plots.STYLE):
-        figure, axes = plots._figure((7.2, 2.3))
+        figure, axes = plots._figure((5.0, 1.9))
         colours = [plots.SECOND if each else plots.FIRST for each in cut]
         axes.bar(edges[:-1], counts, width=0.9 * width, align="edge", color=colours)
         last = edges[-2] + width

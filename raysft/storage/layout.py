@@ -36,9 +36,9 @@ class DataFolder:
         return self.path / "rows"
 
     @property
-    def suspects(self) -> Path:
-        """Likely wrong labels, as soon as they are known."""
-        return self.path / "wrong_labels.json"
+    def points(self) -> Path:
+        """Embeddings of the rows that are looked at for wrong labels; gone when the preparation is complete."""
+        return self.path / "points.npy"
 
     @property
     def decided(self) -> Path:

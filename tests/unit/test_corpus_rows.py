@@ -183,12 +183,15 @@ ANYTHING = st.recursive(
 )
 TAG = st.sampled_from(["O", "B-A", "I-A", "E-B", "S-B", "A", "B"])
 OFFSET = st.integers(-1, 12)
+GOOD_SPAN = st.builds(lambda start, size: [start, start + size, "A"], st.integers(0, 9), st.integers(1, 9))
 SPAN = st.tuples(OFFSET, OFFSET, ANYTHING) | st.fixed_dictionaries({"start": OFFSET, "end": OFFSET, "label": ANYTHING})
 ROLE = st.sampled_from(["user", "assistant", "gpt", "system", "tool"]) | ANYTHING
 TURN = st.fixed_dictionaries({"role": ROLE, "content": ANYTHING}) | st.fixed_dictionaries(
     {"from": ROLE, "value": ANY_TEXT}
 )
 LIKELY = st.one_of(
+    st.lists(TAG, max_size=5),
+    st.lists(GOOD_SPAN, max_size=2),
     st.lists(TAG | ANYTHING, max_size=5),
     st.lists(SPAN | ANYTHING, max_size=3),
     st.lists(TURN | ANYTHING, max_size=4),

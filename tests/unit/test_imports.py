@@ -21,9 +21,12 @@ ORDER = [
     ["config"],
     ["storage"],
     ["session", "claim"],
+    ["reading"],
     ["corpus"],
+    ["audit"],
     ["model"],
     ["metrics"],
+    ["preparation"],
     ["plan"],
     ["training"],
     ["evaluation"],
@@ -35,7 +38,7 @@ ORDER = [
     ["__init__", "__main__"],
 ]
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
-RAY = {"session.py", "corpus/build.py", "training/launch.py"}
+RAY = {"session.py", "preparation/engine.py", "training/launch.py"}
 HEAVY = ("ray", "torch", "transformers", "sklearn", "matplotlib")
 FILES = sorted(PACKAGE.rglob("*.py"))
 
@@ -82,7 +85,8 @@ def test_ray_is_imported_in_its_three_files_only_and_never_at_their_top() -> Non
 
 def test_no_front_part_imports_torch_at_its_top() -> None:
     """Reading a job, a corpus or a plan must not cost the seconds that torch and transformers take."""
-    light = {"errors", "events", "version", "config", "storage", "session", "corpus", "metrics", "plan", "cli"}
+    light = {"errors", "events", "version", "config", "storage", "session", "reading", "corpus", "audit", "metrics"}
+    light |= {"preparation", "plan", "cli"}
     for file in FILES:
         if part_of(file) in light | {"pipeline", "initialise", "claim", "__init__"}:
             found = {name.split(".")[0] for name in imports(file, top_only=True)}

@@ -1,0 +1,145 @@
+"""Drift is seen where it was put, not seen where there is none, and the same each time."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from raysft.audit.drift import (
+    LEAST_ROWS,
+    choose_rows,
+    drift_finding,
+    label_drift,
+    length_drift,
+    word_drift,
+)
+
+WORDS = [f"word{number}" for number in range(60)]
+CODES = st.lists(st.integers(0, 4), min_size=1, max_size=60)
+
+
+def texts(rows: int, seed: int, extra: str = "", share: float = 0.0) -> list[str]:
+    random = np.random.default_rng(seed)
+    drawn = [" ".join(random.choice(WORDS, 8)) for _ in range(rows)]
+    return [f"{text} {extra}" if random.random() < share else text for text in drawn]
+
+
+@given(CODES, CODES, st.integers(1, 50))
+def test_chosen_rows_agree_in_their_labels(first: list[int], second: list[int], rows: int) -> None:
+    a, b = np.array(first), np.array(second)
+    mine, theirs = choose_rows(a, b, seed=1, rows=rows)
+    assert a[mine].tolist() == b[theirs].tolist()
+    assert len(set(mine.tolist())) == len(mine) and len(set(theirs.tolist())) == len(theirs)
+    assert len(mine) <= max(rows, len(np.intersect1d(a, b)))
+    assert set(a[mine].tolist()) == set(first) & set(second)
+    again = choose_rows(a, b, seed=1, rows=rows)
+    assert all(np.array_equal(x, y) for x, y in zip((mine, theirs), again, strict=True))
+
+
+def test_the_same_words_tell_nothing() -> None:
+    found = word_drift(texts(400, 1), texts(400, 2))
+    assert found is not None
+    assert found["low"] < 0.5 < found["high"] and abs(found["auc"] - 0.5) < 0.06
+    assert found["first"] == found["second"] == []
+
+
+def test_another_word_is_seen_and_named() -> None:
+    found = word_drift(texts(300, 1), texts(300, 2, "lockdown", 0.5))
+    assert found is not None and found["low"] > 0.6
+    assert found["second"][0]["word"] == "lockdown"
+    assert found["second"][0]["first"] == 0 and found["second"][0]["second"] > 100
+    assert found == word_drift(texts(300, 1), texts(300, 2, "lockdown", 0.5))
+    section = {"between": ["train", "test"], "labels": None, "words": found, "lengths": None}
+    finding = drift_finding(section, "fail")
+    assert (finding.level, finding.found, finding.action) == ("warning", 1, "fail")
+    assert finding.examples[0].text == "lockdown" and "in 0 texts of train" in finding.examples[0].detail
+
+
+def test_near_duplicates_do_not_fake_it() -> None:
+    """Twenty copies of ten texts a side, each side its own: only their units say that there is nothing to learn."""
+    first = [text for text in texts(10, 1) for _ in range(20)]
+    second = [text for text in texts(10, 2) for _ in range(20)]
+    units = np.repeat(np.arange(10), 20), np.repeat(np.arange(10, 20), 20)
+    naive, honest = word_drift(first, second), word_drift(first, second, units=units)
+    assert naive is not None and honest is not None
+    assert naive["auc"] > 0.99
+    assert honest["low"] < 0.5 or honest["auc"] < 0.7
+    assert honest["high"] - honest["low"] > naive["high"] - naive["low"]
+
+
+def test_few_rows_and_texts_without_words() -> None:
+    assert word_drift(texts(LEAST_ROWS - 1, 1), texts(500, 2)) is None
+    found = word_drift(["?"] * 60, ["!"] * 60)
+    assert found is not None and found["auc"] == 0.5 and found["first"] == []
+
+
+def test_writing_without_spaces() -> None:
+    first, second = (
+        ["我的卡什么时候到" + c for c in "一二三四五六七八九十" * 8],
+        ["请问退款需要多久" + c for c in "一二三四五六七八九十" * 8],
+    )
+    found = word_drift(first, second)
+    assert found is not None and found["auc"] > 0.99 and found["first"] and found["second"]
+
+
+def test_shares_of_labels() -> None:
+    same = label_drift({"a": 500, "b": 500}, {"a": 248, "b": 252})
+    assert same["distance"] < 0.02 and same["p_value"] > 0.5
+    other = label_drift({"a": 500, "b": 500}, {"a": 450, "b": 50})
+    assert other["distance"] == pytest.approx(0.4) and other["p_value"] < 1e-6 and other["n"] == [1000, 500]
+    assert other["most"][0] == {"label": "a", "first": 0.5, "second": 0.9}
+    assert label_drift({}, {"a": 1})["p_value"] == label_drift({}, {})["p_value"] == 1.0
+    assert label_drift({"a": 3}, {"a": 9}) == {
+        "n": [3, 9],
+        "distance": 0.0,
+        "by_chance": 0.0,
+        "p_value": 1.0,
+        "most": [],
+    }
+
+
+def test_chance_is_what_two_samples_of_the_same_show() -> None:
+    random = np.random.default_rng(0)
+    shares = random.dirichlet(np.ones(30))
+    seen, expected = [], []
+    for _ in range(40):
+        drawn = [dict(enumerate(random.multinomial(n, shares).tolist())) for n in (800, 200)]
+        found = label_drift(*({str(k): v for k, v in side.items()} for side in drawn))
+        seen.append(found["distance"])
+        expected.append(found["by_chance"])
+    assert np.mean(seen) == pytest.approx(np.mean(expected), rel=0.1)
+
+
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=80), st.lists(st.integers(1, 50), min_size=1, max_size=80))
+def test_lengths_as_scipy_compares_them(first: list[int], second: list[int]) -> None:
+    from scipy.stats import ks_2samp
+
+    found = length_drift(Counter(first), Counter(second))
+    assert found["distance"] == pytest.approx(ks_2samp(first, second).statistic, abs=1e-4)
+    assert found["medians"][0] == np.percentile(first, 50, method="inverted_cdf")
+    assert found["n"] == [len(first), len(second)]
+
+
+def test_the_finding_weighs_each_difference() -> None:
+    alike = {"between": ["train", "test"], "labels": label_drift({"a": 50, "b": 50}, {"a": 50, "b": 50})}
+    assert drift_finding(alike, "report").level == "fine"
+    short, long = Counter({5: 500}), Counter({50: 500})
+    unlike = {
+        "between": ["train", "test"],
+        "labels": label_drift({"a": 5000, "b": 5000}, {"a": 4200, "b": 5800}),
+        "words": None,
+        "lengths": length_drift(short, long),
+    }
+    finding = drift_finding(unlike, "report")
+    assert (finding.found, finding.level) == (2, "warning")
+    assert "shares of labels differ by 8%" in finding.explanation and "medians 5 and 50" in finding.explanation
+    mild = {**unlike, "lengths": None}
+    assert drift_finding(mild, "report").level == "note"
+    assert (
+        drift_finding({"between": ["train", "test"], "lengths": length_drift(Counter(), Counter())}, "report").found
+        == 0
+    )
