@@ -266,7 +266,7 @@ def _refuse_untrainable(job: Job) -> None:
     if config.task != "classification":
         raise job.problem("task", f"`raysft data` prepares {config.task}; this version trains classification only")
     if config.data.multi_label:
-        raise job.problem("data.multi_label", "`raysft data` prepares several labels a row; this version trains one only")
+        raise job.problem("data.multi_label", "`raysft data` prepares several labels a row; this version trains one")
 
 
 def _refuse_unshareable(job: Job, resources: Resources) -> None:
@@ -382,7 +382,7 @@ def predict(
 def _model_folder(model: str | Path, overrides: Sequence[str], column: str | None) -> tuple[Path, str]:
     path = Path(model)
     if path.suffix in {".yaml", ".yml"}:
-        loaded, run = run_of(path, overrides)
+        _, run = run_of(path, overrides)
         return run.model, column or RunResult.read(run.result).columns["text"]
     if (path / "model" / "config.json").is_file():
         path = path / "model"

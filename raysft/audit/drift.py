@@ -41,8 +41,9 @@ def choose_rows(first: Array, second: Array, seed: int, rows: int = ROWS) -> tup
     """
     random = np.random.default_rng(seed)
     mine, theirs = (random.permutation(len(side)) for side in (first, second))
-    shared = np.intersect1d(first, second)
-    counts = np.array([min(np.count_nonzero(first == c), np.count_nonzero(second == c)) for c in shared])
+    sizes = [np.unique(side, return_counts=True) for side in (first, second)]
+    shared, *at = np.intersect1d(sizes[0][0], sizes[1][0], assume_unique=True, return_indices=True)
+    counts = np.minimum(sizes[0][1][at[0]], sizes[1][1][at[1]])
     if counts.sum() > rows:
         counts = np.maximum(1, counts * rows // counts.sum())
     wanted = dict(zip(shared.tolist(), counts.tolist(), strict=True))
@@ -100,15 +101,15 @@ def _chi_square(counts: Array) -> float:
 def word_drift(
     first: Sequence[str],
     second: Sequence[str],
-    labels: Array | None = None,
     units: tuple[Array, Array] | None = None,
     seed: int = 0,
+    labels: Array | None = None,
 ) -> dict[str, Any] | None:
     """How well words tell the two sides apart; None with fewer than LEAST_ROWS rows of a side.
 
-    first, second: texts, in the order of `choose_rows`. labels: a number for each row, the same on both sides, where
-    texts have labels. units: a number for each row of either side; rows that share one (near-duplicates, a group) are
-    tested together, so that a text that was seen cannot give its twin away.
+    first, second: texts, in the order of `choose_rows`. units: a number for each row of either side; rows that share
+    one (near-duplicates, a group) are tested together, so that a text that was seen cannot give its twin away.
+    labels: a number for each row, the same on both sides, where texts have labels; few rows a label need it.
     {"n": [rows, rows], "auc", "low", "high": 95% by a bootstrap over units, "first", "second": telling words of a side
     as [{"word", "first": texts, "second": texts}]}
     """
@@ -124,7 +125,7 @@ def word_drift(
     telling = _telling(words, names, side, 2.5 if low > 0.5 else 4.0)
     return {
         "n": [len(first), len(second)],
-        "auc": round(_auc(scores, side, np.ones(len(side))), 4),
+        "auc": round(_auc(_ranks(scores), side, np.ones(len(side))), 4),
         "low": round(low, 4),
         "high": round(high, 4),
         "first": telling[0],
@@ -183,21 +184,24 @@ def _folds(side: Array, label: Array, units: Array) -> Array:
 def _interval(scores: Array, side: Array, units: Array, seed: int) -> tuple[float, float]:
     random = np.random.default_rng(seed)
     number = int(units.max()) + 1
-    drawn = []
+    tie, drawn = _ranks(scores), []
     for _ in range(DRAWS):
         weight = np.bincount(random.integers(0, number, number), minlength=number)[units].astype(float)
         if weight[side == 0].any() and weight[side == 1].any():
-            drawn.append(_auc(scores, side, weight))
+            drawn.append(_auc(tie, side, weight))
     low, high = np.quantile(drawn, [0.025, 0.975])
     return float(low), float(high)
 
 
-def _auc(scores: Array, side: Array, weight: Array) -> float:
-    """Probability that a text of the second side scores above one of the first; ties count half."""
-    order = np.argsort(scores, kind="stable")
-    _, tie = np.unique(scores[order], return_inverse=True)
-    zeros = np.bincount(tie, weight[order] * (side[order] == 0))
-    ones = np.bincount(tie, weight[order] * (side[order] == 1))
+def _ranks(scores: Array) -> Array:
+    """The rank of each score from 0, equal scores alike; int64, shape (rows,)."""
+    return np.asarray(np.unique(scores, return_inverse=True)[1])
+
+
+def _auc(rank: Array, side: Array, weight: Array) -> float:
+    """Probability that a text of the second side ranks above one of the first; ties count half."""
+    zeros = np.bincount(rank, weight * (side == 0))
+    ones = np.bincount(rank, weight * (side == 1))
     below = np.cumsum(zeros) - zeros
     return float((ones * (below + zeros / 2)).sum() / (ones.sum() * zeros.sum()))
 
@@ -228,8 +232,8 @@ def _named(z: Array, least: float, names: list[str], counts: Array) -> list[dict
     return [{"word": names[i], "first": int(counts[0, i]), "second": int(counts[1, i])} for i in words[:SHOWN]]
 
 
-def length_drift(first: Mapping[int, int], second: Mapping[int, int]) -> dict[str, Any]:
-    """{"n", "medians", "distance": Kolmogorov-Smirnov, "by_chance": what 1 of 100 pairs alike exceed}.
+def length_drift(first: Mapping[int, int], second: Mapping[int, int], unit: str = "words") -> dict[str, Any]:
+    """{"n", "unit", "medians", "distance": Kolmogorov-Smirnov, "by_chance": what 1 of 100 pairs alike exceed}.
 
     first, second: length -> texts, as `count_lengths` gives them.
     """
@@ -237,10 +241,11 @@ def length_drift(first: Mapping[int, int], second: Mapping[int, int]) -> dict[st
     below = [np.cumsum([side.get(int(value), 0) for value in values]) for side in (first, second)]
     n = [int(each[-1]) if len(each) else 0 for each in below]
     if not all(n):
-        return {"n": n, "medians": [0, 0], "distance": 0.0, "by_chance": 0.0}
+        return {"n": n, "unit": unit, "medians": [0, 0], "distance": 0.0, "by_chance": 0.0}
     share = [each / each[-1] for each in below]
     return {
         "n": n,
+        "unit": unit,
         "medians": [int(values[np.searchsorted(each, 0.5)]) for each in share],
         "distance": round(float(np.abs(share[0] - share[1]).max()), 4),
         "by_chance": round(1.63 * float(np.sqrt(1 / n[0] + 1 / n[1])), 4),
@@ -287,7 +292,7 @@ def _judged(name: str, section: Mapping[str, Any]) -> tuple[str, str] | None:
     else:
         distance = found["distance"]
         at_all, far = distance > max(NOTE_LENGTHS, found["by_chance"]), distance > WARN_LENGTHS
-        said = f"lengths differ (medians {found['medians'][0]} and {found['medians'][1]} tokens)"
+        said = f"lengths differ (medians {found['medians'][0]} and {found['medians'][1]} {found['unit']})"
     return ("warning" if far else "note", said) if at_all else None
 
 

@@ -1,8 +1,8 @@
 """Personal data in texts: e-mail addresses, phone numbers, card numbers.
 
-Ordinary texts cost a single scan of the batch by pyarrow's RE2 (0.25 microseconds a row of Banking77, 0.5 where 1% of
-the rows hold something; 2 cores of a cloud machine, November 2026). Only texts with an @, or with seven digits close
-together, are looked at again.
+Ordinary texts cost a single scan of the batch by pyarrow's RE2: 1 microsecond of CPU a row of Banking77, 2 to 3 where 1%
+of the rows hold something (a busy two-core cloud machine, November 2026). Only texts with an @, or with seven digits
+close together, are looked at again.
 
 What counts:
 - E-mail address: local part, @, a domain with a dot. Not: git@host:path, user:password@host of a URL, icon@2x.png.

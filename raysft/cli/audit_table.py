@@ -44,7 +44,9 @@ def _findings(audit: Mapping[str, Any]) -> list[RenderableType]:
     found = blocks.findings(audit)
     shown = [each for each in found if each["level"] != "fine"]
     quiet = len(found) - len(shown)
-    more = [Text(f"{plural(quiet, 'more check', 'more checks')} with nothing to do", style="dim")] if quiet else []
+    more: list[RenderableType] = []
+    if quiet:
+        more.append(Text(f"{plural(quiet, 'more check', 'more checks')} with nothing to do", style="dim"))
     if not shown:
         return more
     table = _table("", "found", "finding, what was done, what to do")

@@ -51,7 +51,7 @@ def text_of(cell: Any, role: str) -> str:
         cell = as_text(cell, role)
     if cell.isascii() and cell.isprintable():  # most rows: nothing but the space around can change
         return str(cell.strip())
-    if SURROGATE.search(cell):
+    if not cell.isascii() and SURROGATE.search(cell):
         raise Unusable("not_utf8", f"in the {role}")
     return clean(cell)
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 LINE_END = re.compile("\r\n|[\r\x0b\x0c\x85\u2028\u2029]")
 # Control characters (category Cc) but tab and line ends, and the byte order mark wherever it stands.
 REMOVED = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\ufeff]")
+REPLACED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ufeff]")  # any character of the two above
 SURROGATE = re.compile("[\ud800-\udfff]")  # half a character: a bad byte, or half an emoji in JSON
 
 
@@ -19,9 +20,9 @@ def clean(text: str) -> str:
 
     clean(clean(x)) == clean(x): normal forms are closed under cutting (Unicode Standard Annex 15, section 9).
     """
-    if not text.isprintable():  # printable texts hold nothing that is removed or replaced
+    if not text.isprintable() and REPLACED.search(text):  # two quick looks: most texts have none of these
         text = REMOVED.sub("", LINE_END.sub("\n", text))
-    return unicodedata.normalize("NFC", text).strip()
+    return text.strip() if text.isascii() else unicodedata.normalize("NFC", text).strip()
 
 
 def readable(text: str) -> str:

@@ -13,9 +13,13 @@ from raysft.corpus.quota import Bins
 from raysft.corpus.units import distance
 
 Array = np.ndarray[Any, Any]
-import os
-RESERVE = float(os.environ.get('RES', '0'))
+ANY = np.True_
 CHUNK = 8192  # units whose distances are computed together
+# Share of each quota that is kept for the last units, which are placed for balance and not by preference. Measured on
+# grouped corpora of 1000 to 5000 rows: with none, label shares are up to 2.7 times as far off as those of scikit-learn's
+# StratifiedGroupKFold; with 5%, up to 1.4 times, and 1% more rows move 6% of the old rows instead of 4%.
+RESERVE = 0.05
+SETTLE = 3  # times that these are placed anew
 
 
 class Loads(NamedTuple):
@@ -41,37 +45,20 @@ def loads_of(unit: Array, row: Array, label: Array, strata: int) -> Loads:
 def pack(loads: Loads, keys: Array, quota: Array, total: Array, bins: Bins) -> Array:
     """The bin of each unit: int64 (u,), 0 to B - 1.
 
-    keys: uint64 (u,). quota: int (S, B), how much each bin should hold of each stratum. total: int (S,), of all rows
-    of the corpus. A unit goes to the nearest bin in which it keeps within the quota of all its labels; where there is
-    none, to the one that it brings least out of proportion. The last rows of a label that does not train yet train.
+    keys: uint64 (u,). quota: int (S, B), how much each bin should hold of each stratum. total: int (S,), of all rows,
+    also those that are no part of these units. A unit goes to the nearest bin that has room for all its labels; where
+    there is none, to the one that it brings least out of proportion, and is placed anew when the rest stand. The last
+    rows of a label that has no training row yet train.
     """
-    packing = _Packing(quota, total, bins)
-    chosen = np.zeros(len(keys), dtype=np.int64)
+    packing = _Packing(loads, quota, total, bins)
     order = _order(loads, keys, total)
-    fell = set()
     for at in range(0, len(order), CHUNK):
         some = order[at : at + CHUNK]
-        away = np.stack([distance(keys[some], *bin_) for bin_ in bins.each()], axis=1)
+        away = np.stack([distance(keys[some], *each) for each in bins.each()], axis=1)
         for index, unit in enumerate(some.tolist()):
-            mine = slice(loads.start[unit], loads.start[unit + 1])
-            packing.fell = False
-            chosen[unit] = packing.put(loads.strata[mine], loads.rows[mine], away[index])
-            if packing.fell: fell.add(unit)
-    if os.environ.get('SHOW'): print('fell', len(fell)/len(chosen))
-    for _ in range(int(os.environ.get('PASS','0'))):
-        moved=0
-        for unit in [u for u in order[::-1].tolist() if u in fell]:
-            mine = slice(loads.start[unit], loads.start[unit + 1])
-            st, ro, a = loads.strata[mine], loads.rows[mine], chosen[unit]
-            packing.room[st, a] += ro
-            worse = packing.weight[st] @ (ro[:, None] * (ro[:, None] - 2 * packing.room[st])) / bins.share
-            b = worse.argmin()
-            if worse[b] < worse[a] - float(os.environ.get('EPS','1e-9'))*(packing.weight[st] @ ro**2): moved+=1
-            else: b = a
-            packing.room[st, b] -= ro
-            chosen[unit] = b
-        if not moved: break
-    return chosen
+            packing.put(unit, away[index])
+    packing.settle(keys, bins)
+    return packing.chosen
 
 
 def _order(loads: Loads, keys: Array, total: Array) -> Array:
@@ -82,36 +69,64 @@ def _order(loads: Loads, keys: Array, total: Array) -> Array:
 
 
 class _Packing:
-    """What is still to be filled."""
+    """Where each unit went, and what is still to be filled."""
 
-    def __init__(self, quota: Array, total: Array, bins: Bins) -> None:
+    def __init__(self, loads: Loads, quota: Array, total: Array, bins: Bins) -> None:
+        self.loads, self.share, self.trains = loads, bins.share, bins.trains
+        self.chosen = np.zeros(len(loads.start) - 1, dtype=np.int64)
+        self.homeless: list[int] = []  # units that found no bin with room
         self.room = quota.copy()  # (S, B)
+        self.reserve = np.rint(RESERVE * quota).astype(np.int64)  # (S, B)
         self.left = total.copy()  # (S,), rows not yet placed
-        self.idle = np.ones(len(total), dtype=bool)  # (S,): the label has no training row yet
-        self.idle[-2:] = False  # "no label" and "any row" need none
+        self.training = np.zeros(len(total), dtype=np.int64)  # (S,), rows in bins that train
+        self.training[-2:] = 1  # "no label" and "any row" need none
         self.weight = 1.0 / np.maximum(total, 1)  # (S,)
-        self.share, self.trains = bins.share, bins.trains
-        self.keep = np.floor(RESERVE * quota + float(os.environ.get("OFF","0")))
 
-    def put(self, strata: Array, rows: Array, away: Array) -> int:
-        """The bin for a unit with these rows of these strata; `away` (B,) is how far it is from each."""
-        room = self.room[strata]
-        fits = (room >= rows[:, None] + self.keep[strata]).all(axis=0)
-        idle = self.idle[strata]
-        last = idle.any() and (idle & (self.left[strata] == rows)).any()
-        if last:
-            fits &= self.trains
+    def put(self, unit: int, away: Array) -> None:
+        """Place a unit; `away`: float (B,), how far it is from each bin."""
+        strata, rows = self._load(unit)
+        allowed = self.trains if self._is_last_to_train(strata, rows) else ANY
+        fits = (self.room[strata] >= rows[:, None] + self.reserve[strata]).all(axis=0) & allowed
         if fits.any():
-            best = int(np.where(fits, away, np.inf).argmin())
+            self._move(unit, int(np.where(fits, away, np.inf).argmin()), 1)
         else:
-            self.fell = True
-            # Change of squared error, relative to what the bin should hold (chi-square).
-            worse = self.weight[strata] @ (rows[:, None] * (rows[:, None] - 2 * room)) / self.share
-            if last:
-                worse[~self.trains] = np.inf
-            best = int(np.lexsort((away, np.round(worse, 9)))[0])
-        self.room[strata, best] -= rows
-        self.left[strata] -= rows
-        if self.trains[best]:
-            self.idle[strata] = False
-        return best
+            self.homeless.append(unit)
+            self._move(unit, self._least_harm(strata, rows, away, allowed), 1)
+
+    def settle(self, keys: Array, bins: Bins) -> None:
+        """Place the units that found no room anew, now that all others stand; the last first."""
+        away = np.stack([distance(keys[self.homeless], *each) for each in bins.each()], axis=1)
+        for _ in range(SETTLE):
+            before = self.chosen.copy()
+            for index in range(len(self.homeless) - 1, -1, -1):
+                unit = self.homeless[index]
+                strata, rows = self._load(unit)
+                self._move(unit, int(self.chosen[unit]), -1)
+                allowed = self.trains if self._is_last_to_train(strata, rows) else ANY
+                self._move(unit, self._least_harm(strata, rows, away[index], allowed), 1)
+            if np.array_equal(before, self.chosen):
+                return
+
+    def _load(self, unit: int) -> tuple[Array, Array]:
+        mine = slice(self.loads.start[unit], self.loads.start[unit + 1])
+        return self.loads.strata[mine], self.loads.rows[mine]
+
+    def _is_last_to_train(self, strata: Array, rows: Array) -> bool:
+        """Whether some label of this unit has no training row, and no other rows that could still become one."""
+        idle = self.training[strata] == 0
+        return bool(idle.any() and (idle & (self.left[strata] == rows)).any())
+
+    def _least_harm(self, strata: Array, rows: Array, away: Array, allowed: Array) -> int:
+        """The bin whose squared error, relative to what it should hold (chi-square), the unit changes for the best."""
+        harm = self.weight[strata] @ (rows[:, None] * (rows[:, None] - 2 * self.room[strata])) / self.share
+        # Rounded, so that equals are equal: then the nearest.
+        return int(np.lexsort((away, np.where(allowed, np.round(harm, 9), np.inf)))[0])
+
+    def _move(self, unit: int, to: int, sign: int) -> None:
+        """Into a bin (sign 1), or out of it (-1)."""
+        strata, rows = self._load(unit)
+        self.chosen[unit] = to
+        self.room[strata, to] -= sign * rows
+        self.left[strata] -= sign * rows
+        if self.trains[to]:
+            self.training[strata] += sign * rows

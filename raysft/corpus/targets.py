@@ -17,6 +17,7 @@ from raysft.corpus.tags import entities
 
 SEPARATORS = ";|,"  # tried in this order: a comma may well stand inside a label
 TYPE_KEYS = ("label", "type", "tag", "entity")
+ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 Span = tuple[int, int, str]
 
@@ -56,7 +57,7 @@ def spans_of(label: str) -> list[Span]:
 
 def compact(value: Any) -> str:
     """JSON in the one form in which equal values are equal strings."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return ENCODER.encode(value)
 
 
 def tagged_text(text_cell: Any, label_cell: Any) -> tuple[str, str]:

@@ -30,9 +30,10 @@ class Embedder:
     """
 
     def __init__(self, base: Base, threads: int | None = None) -> None:
-        self.model = _load(base)
+        self.model: Any = _load(base)
         self.threads = threads
         self.hidden = int(self.model.config.hidden_size)
+        self.pad = int(self.model.config.pad_token_id or 0)
 
     def __call__(self, ids: TokenIds, progress: Progress | None = None) -> np.ndarray[Any, Any]:
         """Points of unit length, float32 (R, H), in the order of `ids`; a row without tokens gives zeros.
@@ -50,7 +51,7 @@ class Embedder:
         return points
 
     def _embed(self, rows: list[Any]) -> np.ndarray[Any, Any]:
-        tokens_bt, mask_bt = _pad(rows, self.model.config.pad_token_id or 0)
+        tokens_bt, mask_bt = _pad(rows, self.pad)
         states_bth = self.model(input_ids=tokens_bt, attention_mask=mask_bt).last_hidden_state
         weights_bt1 = mask_bt.unsqueeze(-1).to(states_bth.dtype)
         means_bh = (states_bth * weights_bt1).sum(dim=1) / weights_bt1.sum(dim=1)
@@ -89,7 +90,7 @@ def _load(base: Base) -> nn.Module:
     except (ValueError, OSError, RuntimeError) as error:
         raise UsageError(
             f"model.base: {base.name} cannot be loaded as an encoder: {str(error).splitlines()[0]}",
-            "Use an encoder that transformers knows (BERT, RoBERTa, DeBERTa, ...), or set data.audit.wrong_labels: off.",
+            "Use an encoder that transformers knows (BERT, RoBERTa, ...), or set data.audit.wrong_labels: off.",
         ) from None
     return model.eval()  # type: ignore[no-any-return]
 

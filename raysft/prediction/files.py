@@ -134,7 +134,7 @@ def evaluate_files(folder: Path, files: Sequence[str], job: Job, listener: Liste
 
 
 def _labelled(source: Source, job: Job) -> pa.Table:
-    """All rows of one file by the columns of the job; its group only where the file has it, its time and split never."""
+    """All rows of one file by the columns of the job; its group where the file has it, its time and split never."""
     data = job.config.data
     group = data.group if data.group in header(source) else None
     data = data.model_copy(update={"group": group, "time": None, "split": None})

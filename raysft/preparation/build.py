@@ -8,24 +8,19 @@ The result is committed under a digest of all it depends on, so the same data is
 from __future__ import annotations
 
 import shutil
-from collections import Counter
-from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from raysft.config import Job
 from raysft.corpus.encode import ANSWERS, TAGS, Encoding, tag_names
 from raysft.corpus.folds import validation_fold, validation_problem
 from raysft.corpus.rows import Meaning
 from raysft.corpus.template import template_of
-from raysft.errors import DataError
 from raysft.events import Listener
 from raysft.preparation.announce import announce
-from raysft.preparation.decide import Decided, decide
+from raysft.preparation.decide import decide
 from raysft.preparation.engine import actors, each
 from raysft.preparation.facts import audit_facts, with_lengths
 from raysft.preparation.features import Wanted

@@ -1,4 +1,4 @@
-"""Likely wrong labels: embed training rows with the frozen base, let a probe doubt their labels, act on what it says."""
+"""Likely wrong labels: embed training rows with the frozen base, let a probe doubt their labels, and act on it."""
 
 from __future__ import annotations
 
@@ -38,13 +38,14 @@ def check_wrong_labels(
     audit = job.config.data.audit
     rows = _sample(store, books, audit.wrong_labels_rows)
     given = labels.label_id[rows].astype(np.int64)
-    points = _points(job, base, store.texts(rows), partial, listener)
+    texts = store.texts(rows)
+    points = _points(job, base, texts, partial, listener)
     suspects = find_suspects(points, given, unit[rows], seed=job.config.folds.seed)
     flagged = rows[suspects.flagged]
     names = [labels.names[label] for label in suspects.suggested[suspects.flagged].tolist()]
     sure = suspects.probability[suspects.flagged].tolist()
     details = tuple(f"suggested: {name} ({p:.2f})" for name, p in zip(names, sure, strict=True))
-    found = finding(suspects, store.where(rows), store.texts(rows), labels.names, given, audit.wrong_labels)
+    found = finding(suspects, store.where(rows), texts, labels.names, audit.wrong_labels)
     books.apply(Found("wrong_label", flagged, np.full(len(flagged), -1), details), audit.wrong_labels)
     some = flagged[:SHOWN]
     section = {

@@ -5,6 +5,7 @@ Labels that are stored as numbers of a ClassLabel become their names, wherever t
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
@@ -22,7 +23,8 @@ from raysft.reading.streams import open_bytes
 from raysft.reading.trouble import trouble
 
 FILE_MAGIC = b"ARROW1"
-BROKEN = (OSError, pa.ArrowException, ValueError, KeyError, OverflowError)
+# What damaged files make pyarrow raise; MemoryError where a length was damaged.
+BROKEN = (OSError, pa.ArrowException, ValueError, KeyError, OverflowError, MemoryError)
 
 
 def read_columnar(source: Source, columns: Columns) -> Iterator[RawBatch]:
@@ -60,7 +62,7 @@ def _schema(path: str, kind: str) -> Any:
         if raw.sample().startswith(FILE_MAGIC):
             with _seekable(path) as file:
                 return pa.ipc.open_file(file).schema
-        return pa.ipc.open_stream(raw).schema
+        return pa.ipc.open_stream(io.BufferedReader(raw)).schema
 
 
 def _batches(path: str, kind: str, columns: Columns) -> Iterator[Any]:
@@ -72,7 +74,7 @@ def _batches(path: str, kind: str, columns: Columns) -> Iterator[Any]:
         if raw.sample().startswith(FILE_MAGIC):
             yield from _arrow_file(path, columns)
             return
-        stream = pa.ipc.open_stream(raw)
+        stream = pa.ipc.open_stream(io.BufferedReader(raw))  # which reads as much as it is asked for
         places_of(columns, stream.schema.names, path)
         for batch in stream:
             yield batch.select(_wanted(columns))

@@ -1,7 +1,7 @@
 """CoNLL columns: a token and its tag on each line, a blank line between sentences.
 
-The first column is the token, the last one the tag. Columns are separated by tabs where the first token line has one,
-else by spaces. `-DOCSTART-` lines are skipped; so are comments (`# ...`), unless they have a tag as other lines do:
+The first column is the token, the last one the tag. Columns are separated by tabs where most lines have one, else by
+spaces. `-DOCSTART-` lines are skipped; so are comments (`# ...`), unless they have a tag as other lines do:
 `#` is a common token.
 """
 
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from raysft.reading.batch import Columns, Gatherer, RawBatch
 from raysft.reading.sources import Source
-from raysft.reading.streams import open_text
+from raysft.reading.streams import Text, open_text
 
 BLANKS = " \t\r\n"
 DOCUMENT = "-DOCSTART-"
@@ -32,7 +32,7 @@ def read_conll(source: Source, columns: Columns) -> Iterator[RawBatch]:
     """Every sentence: text is the list of its tokens, label the list of their tags, line that of its first token."""
     with open_text(source.path, source.encoding) as text:
         rows = Gatherer(Columns("text", "label" if columns.label else None), text.reason)
-        for sentence in _sentences(text.lines):
+        for sentence in _sentences(text):
             if sentence.wrong:
                 rows.refuse(sentence.line, "missing_tag", sentence.wrong, " ".join(sentence.tokens))
             else:
@@ -42,11 +42,11 @@ def read_conll(source: Source, columns: Columns) -> Iterator[RawBatch]:
         yield from rows.take()
 
 
-def _sentences(lines: Iterator[str]) -> Iterator[_Sentence]:
+def _sentences(text: Text) -> Iterator[_Sentence]:
     """Sentences in order; a token without a tag is told in `wrong`, with its line."""
     sentence = _Sentence()
-    splitter = _Splitter()
-    for number, raw in enumerate(lines, start=1):
+    splitter = _Splitter(text.sample)
+    for number, raw in enumerate(text.lines, start=1):
         line = raw.strip("\r\n")
         if not line.strip(BLANKS):
             if sentence.tokens:
@@ -64,25 +64,24 @@ def _sentences(lines: Iterator[str]) -> Iterator[_Sentence]:
 
 
 class _Splitter:
-    """Lines to columns, once the first token line has shown what separates them."""
+    """Lines to columns, by what separates them in the first lines of the file."""
 
-    def __init__(self) -> None:
-        self._tabs: bool | None = None
+    def __init__(self, sample: str) -> None:
+        lines = [line for line in sample.split("\n") if line.strip(BLANKS) and not line.startswith(("#", DOCUMENT))]
+        self._tabs = 2 * sum("\t" in line for line in lines) > len(lines)
         self._seen: set[str] = set()  # tags so far
 
     def is_comment(self, line: str) -> bool:
         """A line that begins with # and has no tag column."""
         if not line.startswith("#"):
             return False
-        if self._tabs or "\t" in line:
+        if self._tabs:
             return "\t" not in line
-        tag = line.rstrip(BLANKS).rpartition(" ")[2] if " " in line.rstrip(BLANKS) else ""
+        tag = line.strip(BLANKS).rpartition(" ")[2] if " " in line.strip(BLANKS) else ""
         return not (TAG.fullmatch(tag) or tag in self._seen)
 
     def split(self, line: str) -> list[str]:
         """The columns of a token line."""
-        if self._tabs is None:
-            self._tabs = "\t" in line
         # A token may hold any other kind of space, which str.split() would split at.
         fields = line.rstrip(" ").split("\t") if self._tabs else re.split(r"[ \t]+", line.strip(BLANKS))
         if len(fields) > 1:

@@ -84,7 +84,7 @@ class _Document:
 
     def elements(self) -> Iterator[tuple[int, Any, str]]:
         """(number, value, "") of each element, or (number, its text, what is wrong)."""
-        last = self._enter()
+        behind = self._enter()
         while self._row or self._next() != "]":
             self._row += 1
             yield self._row, *self._element()
@@ -94,21 +94,21 @@ class _Document:
             self._expect(",")
         self._expect("]")
         rest = self._next()
-        if (rest not in last) if last else rest:
+        if rest not in behind:
             raise self._broken(f"{rest or 'nothing'!r} behind the array")
 
-    def _enter(self) -> str:
+    def _enter(self) -> set[str]:
         """Go behind the [ of the array; what may stand behind its ]."""
         if self._next() == "[":
             self._at += 1
-            return ""
+            return {""}
         self._expect("{")
         while self._next() == '"':
             key, wrong = self._element()
             self._expect(":")
             if key == ROWS_KEY and not wrong and self._next() == "[":
                 self._at += 1
-                return "},"
+                return {"}", ","}
             self._element()
             if self._next() != "}":
                 self._expect(",")

@@ -185,8 +185,14 @@ def _refuse_odd_rows(batch: RawBatch, block: _Block, text: int, width: int, sepa
         if at in block.wrong:
             batch.refuse(at, "malformed_csv", block.wrong[at])
         elif len(fields) != width:
-            batch.refuse(at, "wrong_field_count", f"{len(fields)} fields, the header has {width}")
+            batch.refuse(at, "wrong_field_count", f"{len(fields)} fields, the header has {width}{_span(batch, at, fields)}")
         else:
             continue
         block.fields[at] = [""] * width
         block.fields[at][text] = readable(separator.join(fields))
+
+
+def _span(batch: RawBatch, at: int, fields: list[str]) -> str:
+    """Which lines a row of several stands on: a stray quote may have joined them."""
+    more = sum(value.count("\n") for value in fields)
+    return f", lines {batch.line[at]} to {batch.line[at] + more}" if more else ""

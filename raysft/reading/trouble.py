@@ -33,6 +33,8 @@ def trouble(shown: str, error: Exception) -> RaysftError:
     family = next((each for each in CREDENTIALS if shown.startswith(each) and "://" in shown), "")
     if not family:
         return _local(shown, error, said)
+    if isinstance(error, ValueError):  # not what the storage said, but what pyarrow says to the address
+        return DataError(f"{shown}: cannot be read ({said})", "Look at the address and its options.")
     if DENIED.search(said):
         return NotAllowed(f"{shown}: the storage refuses ({said})", CREDENTIALS[family])
     if isinstance(error, FileNotFoundError) or ABSENT.search(said):

@@ -7,7 +7,7 @@ Keys that are read (all but `rows` may be missing or null):
   lengths{mean p50 p90 p99 max cut cut_share max_length enough histogram{edges counts}}
   language{sampled sure shares parts}, scripts{script: rows}
   drift{between labels words lengths} as raysft.audit.drift gives them
-  wrong_labels{looked_at accuracy by_pair[label suggested rows] examples[text label suggested probability where]}
+  wrong_labels{looked_at of by_pair[given suggested count] examples[text label suggested probability where]}
   near_duplicates{similarity clusters rows largest examples[rows where texts labels]}
   rejected_examples[where reason detail text label], settings{section: {key: value}}
 """
@@ -41,7 +41,7 @@ REASONS = {
     "malformed_json": "malformed JSON",
     "wrong_field_count": "wrong number of fields",
     "not_utf8": "not UTF-8",
-    "wrong_labels": "likely wrong label",
+    "wrong_label": "likely wrong label",
 }
 ORDER = {"warning": 0, "note": 1, "fine": 2}
 REJECTED_EACH = 5  # rows shown of each reason

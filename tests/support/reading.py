@@ -32,7 +32,7 @@ def source(path: Path | str, format: str | None = None, encoding: str = "auto") 
 def batches(of: Source, columns: Columns = BOTH) -> Iterator[RawBatch]:
     """Its batches; each holds lists of one length and not too many rows."""
     for batch in read_batches(of, columns):
-        lists = [batch.line, batch.reason, batch.detail, *batch.cells.values()]
+        lists: list[list[Any]] = [batch.line, batch.reason, batch.detail, *batch.cells.values()]
         assert {len(each) for each in lists} == {len(batch)} and 0 < len(batch) <= 4096
         assert set(batch.cells) == set(columns.named) or of.format in {"lines", "conll"}
         yield batch

@@ -86,11 +86,5 @@ def test_a_real_corpus(name: str, sentences: int, tokens: int) -> None:
     found = seen(source(CORPORA / "wnut17" / name, "conll"))
     assert (len(found), sum(len(row[1]) for row in found)) == (sentences, tokens)
     assert all(row[3] is None and len(row[1]) == len(row[2]) for row in found)
-    assert {tag for row in found for tag in row[2]} <= {
-        "O",
-        *(
-            f"{mark}-{kind}"
-            for mark in "BI"
-            for kind in ["corporation", "creative-work", "group", "location", "person", "product"]
-        ),
-    }
+    kinds = ["corporation", "creative-work", "group", "location", "person", "product"]
+    assert {tag for row in found for tag in row[2]} <= {"O", *(f"{mark}-{kind}" for mark in "BI" for kind in kinds)}

@@ -44,7 +44,7 @@ def test_unequal_files_are_refused_with_both_counts(
     tmp_path: Path, texts: int, labels: int, counts: tuple[int, int]
 ) -> None:
     of = pair(tmp_path, "a\n" * texts or "\ufeff", "x\n" * labels or "\ufeff")
-    with pytest.raises(DataError, match=f"seq.in has {counts[0]} lines and .*label has {counts[1]} lines"):
+    with pytest.raises(DataError, match=f"seq.in has {texts} lines and .*label has {labels} lines"):
         seen(of)
 
 

@@ -1,0 +1,107 @@
+"""Preparation killed at any point: the same command goes on, redoes nothing that was complete, and leaves the same."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from raysft.storage.commit import sha256_file
+from tests.support.jobs import corpus_rows, write_base, write_csv, write_job
+
+ROWS = 6000
+SMALL_SHARDS = """
+import sys
+from raysft.preparation import write
+write.SHARD_ROWS = 100
+from raysft import pipeline
+pipeline.data(sys.argv[1], [f"output={sys.argv[2]}"])
+"""
+
+
+@pytest.fixture(scope="module")
+def job(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("a job with 'quotes'")
+    base = write_base(tmp_path_factory.mktemp("base"))
+    rows = corpus_rows(ROWS)
+    write_csv(folder / "more.csv", rows[ROWS // 2 :])
+    data = {"train": ["rows.csv", "more.csv"], "audit": {"wrong_labels": "off"}}
+    return write_job(folder, base, rows[: ROWS // 2], data=data)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(job: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    output = tmp_path_factory.mktemp("undisturbed")
+    assert start(job, output).wait(120) == 0
+    return contents(output)
+
+
+def start(job: Path, output: Path) -> subprocess.Popen[bytes]:
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    return subprocess.Popen([sys.executable, "-c", SMALL_SHARDS, str(job), str(output)], env=environment)
+
+
+def contents(output: Path) -> dict[str, str]:
+    """Everything below the one data folder, audit page included."""
+    (folder,) = (each for each in (output / "data").iterdir() if each.is_dir())
+    assert not folder.name.endswith(".partial")
+    return {str(file.relative_to(folder)): sha256_file(file) for file in sorted(folder.rglob("*")) if file.is_file()}
+
+
+def kill_when(process: subprocess.Popen[bytes], output: Path, pattern: str) -> None:
+    """SIGKILL as soon as a file of the pattern stands in the unfinished folder."""
+    deadline = time.monotonic() + 120
+    while not list(output.glob(f"data/*.partial/{pattern}")):
+        assert process.poll() is None, "it ended before it could be killed"
+        assert time.monotonic() < deadline, f"no {pattern}"
+        time.sleep(0.001)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+
+
+def complete(output: Path) -> dict[str, int]:
+    """File -> inode of what an unfinished preparation has completed."""
+    done = [each.with_suffix(".arrow") for each in output.glob("data/*.partial/*/**/*.json")]
+    return {str(each): each.stat().st_ino for each in done}
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    ["rows/00000.arrow.tmp-", "rows/00000.json", "corpus/open.parquet", "tokenized/open/shard-00009.json"],
+    ids=["while reading", "between two files", "while deciding", "while tokenizing"],
+)
+def test_killed_and_resumed(job: Path, undisturbed: dict[str, str], tmp_path: Path, pattern: str) -> None:
+    kill_when(start(job, tmp_path), tmp_path, pattern)
+    before = complete(tmp_path)
+    second = start(job, tmp_path)
+    assert second.wait(120) == 0
+    assert contents(tmp_path) == undisturbed
+    assert not list(tmp_path.glob("data/*.partial"))
+    shards = {Path(name).name: inode for name, inode in before.items() if "/tokenized/open/" in name}
+    if "shard" in pattern:
+        assert len(shards) >= 10, "the kill came too early to say anything"
+        assert len(shards) < sum(name.startswith("tokenized/open/") for name in undisturbed), "and not too late"
+    (folder,) = (each for each in (tmp_path / "data").iterdir() if each.is_dir())
+    for name, inode in shards.items():
+        assert (folder / "tokenized/open" / name).stat().st_ino == inode, f"{name} was made again"
+
+
+def test_killed_again_and_again(job: Path, undisturbed: dict[str, str], tmp_path: Path) -> None:
+    """At moments that nobody chose: each attempt lives a little longer."""
+    kills = 0
+    for tenths in range(10, 400, 4):
+        process = start(job, tmp_path)
+        try:
+            assert process.wait(tenths / 10) == 0
+            break
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            kills += 1
+    assert kills > 0
+    assert contents(tmp_path) == undisturbed
