@@ -71,8 +71,8 @@ def find_suspects(embeddings: Array, labels: Array, units: Array, k: int = 5, se
     embeddings: float, (R, D), of unit length; labels: int, (R,); units: int, (R,): rows that must stay together.
     k: folds, at least 2. The result does not depend on the order of the rows.
 
-    A row is judged when the other folds have its label LEARNT times. No row is flagged when the probe is no better than always
-    saying the most frequent label: then it knows nothing.
+    A row is judged when the other folds have its label LEARNT times. No row is flagged when the probe is no better
+    than always saying the most frequent label: then it knows nothing.
     """
     if not len(embeddings) == len(labels) == len(units):
         raise ValueError(f"lengths differ: {len(embeddings)} embeddings, {len(labels)} labels, {len(units)} units")

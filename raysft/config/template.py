@@ -21,7 +21,7 @@ data:
   text: {text}
   label: {label}
 {group}
-  audit: {{duplicates: drop, conflicts: quarantine, leakage: drop, max_rejected: 10%}}
+  audit: {{duplicates: drop, conflicts: quarantine, leakage: drop, max_rejected: 5%}}
 folds: {{k: 5, test: 15%, seed: 7}}  # one fold validates, the test part stays sealed until the end
 train:
   epochs: 12

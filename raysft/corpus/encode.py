@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from raysft.corpus.template import Template
-from raysft.corpus.tokens import TOKENS, TokenizedRows, from_tables
+from raysft.corpus.tokens import TOKENS, TokenizedRows, from_lists
 
 IGNORED = -100  # a token without a tag of its own; the index torch's cross-entropy leaves out
 SINGLE, SEVERAL, TAGS, ANSWERS = "single", "several", "tags", "answers"
@@ -135,14 +135,7 @@ def _answers(records: list[str], how: Encoding) -> tuple[list[Any], list[Any], l
 def from_texts(texts: list[str], tokenizer: Path, max_length: int) -> TokenizedRows:
     """Texts without labels, tokenized in this process."""
     ids, _ = encode_texts(texts, tokenizer, max_length)
-    rows = len(texts)
-    columns = [
-        pa.array(range(rows), pa.int64()),
-        pa.array([-1] * rows, pa.int32()),
-        pa.array(ids, TOKENS.field("input_ids").type),
-        pa.array([[]] * rows, TOKENS.field("targets").type),
-    ]
-    return from_tables([pa.table(columns, schema=TOKENS)])
+    return from_lists(ids, [-1] * len(ids))
 
 
 def tag_names(types: Sequence[str]) -> tuple[str, ...]:

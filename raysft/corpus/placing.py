@@ -1,7 +1,7 @@
 """Units to bins: each its first choice, unless that bin has its share of the unit's labels already.
 
-Units of several rows or labels are placed first, one after the other; then the rows that stand alone fill what is left,
-all at once.
+Units of several rows are placed first, one after the other; then rows of several labels: those that many others are
+like all at once, the rest one after the other; at last the rows of one label or none fill what is left, all at once.
 
 Shapes: n rows, u units, L labels and "no label" as one more, B bins.
 """
@@ -18,55 +18,98 @@ from raysft.corpus.strata import Strata
 from raysft.corpus.units import distance, smallest
 
 Array = np.ndarray[Any, Any]
+NOWHERE = -1
 
 
 def place(strata: Strata, unit: Array, keys: Array, bins: Bins) -> Array:
     """The bin of every row: int64 (n,), 0 to B - 1. unit: int (n,), 0 to u - 1; keys: uint64 (n,)."""
-    row, label = strata.occurrences()
-    total = np.bincount(label, minlength=strata.count + 1)
-    alone = (np.bincount(unit)[unit] == 1) & (np.diff(strata.start) <= 1)
-    lone = alone[row]
-    chosen = np.zeros(len(unit), dtype=np.int64)
-    if not alone.all():
-        chosen[~alone] = _place_together(unit[~alone], row[~lone], label[~lone], keys, alone, total, bins)
-    held = np.zeros((len(total), len(bins.share)), dtype=np.int64)
-    np.add.at(held, (label[~lone], chosen[row[~lone]]), 1)
-    size = np.bincount(chosen[~alone], minlength=len(bins.share))
-    chosen[row[lone]] = _place_alone(label[lone], keys[row[lone]], total, held, bins.share * len(unit) - size, bins)
-    return chosen
+    placing = _Placing(strata, unit, keys, bins)
+    together = np.bincount(unit)[unit] > 1
+    several = ~together & (np.diff(strata.start) > 1)
+    placing.one_by_one(np.flatnonzero(together))
+    placing.alike(np.flatnonzero(several))
+    placing.one_by_one(np.flatnonzero(several & (placing.chosen == NOWHERE)))
+    placing.all_at_once(np.flatnonzero(placing.chosen == NOWHERE))
+    return placing.chosen
 
 
-def _place_together(
-    unit: Array, row: Array, label: Array, keys: Array, alone: Array, total: Array, bins: Bins
-) -> Array:
-    """The bin of each row of a unit with several rows or labels: int64 (rows,).
+class _Placing:
+    """Where each row went, and what the bins hold."""
 
-    unit: int (rows,). row, label: int (occurrences,), of these rows. total: int (L + 1,), of all rows.
-    """
-    _, mine = np.unique(unit, return_inverse=True)
-    number = np.cumsum(~alone) - 1  # of each row of the corpus, among these rows
-    unit_keys = smallest(keys[~alone], mine, int(mine.max()) + 1)
-    wanted = bins.share * total[:, None]
-    fair = liking(label, unit_keys[mine[number[row]]], wanted, bins)
-    trained = np.zeros(len(total), dtype=bool)
-    trained[-1] = True
-    quota = whole(wanted, wanted.sum(axis=0), fair, bins.trains, trained)
-    every = np.ceil(bins.share * len(mine) - 1e-9).astype(np.int64)
-    loads = loads_of(mine, number[row], label, len(total) + 1)
-    return pack(loads, unit_keys, np.vstack([quota, every]), np.append(total, len(mine)), bins)[mine]
+    def __init__(self, strata: Strata, unit: Array, keys: Array, bins: Bins) -> None:
+        self.strata, self.unit, self.keys, self.bins = strata, unit, keys, bins
+        self.total = np.bincount(strata.occurrences()[1], minlength=strata.count + 1)
+        self.chosen = np.full(len(unit), NOWHERE, dtype=np.int64)
+        self.held = np.zeros((len(self.total), len(bins.share)), dtype=np.int64)  # (L + 1, B)
+
+    @property
+    def wanted(self) -> Array:
+        """float64 (L + 1, B): the rows that each bin should hold in the end."""
+        return np.asarray(self.bins.share * self.total[:, None])
+
+    def one_by_one(self, rows: Array) -> None:
+        """Place the units of these rows, largest first."""
+        if len(rows) == 0:
+            return
+        row, label = self.strata.take(rows).occurrences()
+        _, unit = np.unique(self.unit[rows], return_inverse=True)
+        keys = smallest(self.keys[rows], unit, int(unit.max()) + 1)
+        fair = liking(label, keys[unit[row]], self.wanted, self.bins)
+        quota = whole(self.wanted, self.wanted.sum(axis=0), fair, self.bins.trains, self._needless())
+        size = np.ceil(self.bins.share * len(rows) - 1e-9).astype(np.int64)
+        held = np.vstack([self.held, np.zeros_like(size)])
+        loads = loads_of(unit, row, label, len(self.total) + 1)
+        total = np.append(self.total, len(rows))
+        self._put(rows, pack(loads, keys, np.vstack([quota, size]), total, held, self.bins)[unit])
+
+    def alike(self, rows: Array) -> None:
+        """Place of each set of labels, rounded down, what every bin should have; so no label exceeds its share."""
+        if len(rows) == 0:
+            return
+        some = self.strata.take(rows)
+        kind, first = _kinds(some)
+        left = self.total - self.held.sum(axis=1)
+        # Bins that hold much of a label already have room for a part of the rest only.
+        room = (self.wanted - self.held) / np.maximum(self.bins.share * left[:, None], 1e-9)
+        row, label = some.take(first).occurrences()
+        part = np.ones(len(first))
+        np.minimum.at(part, row, room.min(axis=1).clip(0, 1)[label])
+        quota = np.floor(self.bins.share * (part * np.bincount(kind))[:, None] + 1e-9).astype(np.int64)
+        chosen = _seat(kind, self.keys[rows], quota, self.bins)
+        seated = chosen != NOWHERE
+        self._put(rows[seated], chosen[seated])
+
+    def all_at_once(self, rows: Array) -> None:
+        """Place rows that stand alone and have one label or none."""
+        row, label = self.strata.take(rows).occurrences()
+        rows = rows[row]
+        wanted = remaining(self.wanted, self.held, np.bincount(label, minlength=len(self.total)))
+        held = np.bincount(self.chosen[self.chosen != NOWHERE], minlength=len(self.bins.share))
+        sums = self.bins.share * len(self.unit) - held
+        fair = liking(label, self.keys[rows], wanted, self.bins)
+        quota = whole(wanted, sums, fair, self.bins.trains, self._needless())
+        self._put(rows, _seat(label, self.keys[rows], quota, self.bins))
+
+    def _needless(self) -> Array:
+        """bool (L + 1,): labels that have a training row; "no label" needs none, as there is nothing to be learnt."""
+        trained = np.asarray(self.held[:, self.bins.trains].any(axis=1))
+        trained[-1] = True
+        return trained
+
+    def _put(self, rows: Array, chosen: Array) -> None:
+        self.chosen[rows] = chosen
+        row, label = self.strata.take(rows).occurrences()
+        np.add.at(self.held, (label, chosen[row]), 1)
 
 
-def _place_alone(label: Array, keys: Array, total: Array, held: Array, size: Array, bins: Bins) -> Array:
-    """The bin of each row that stands alone: int64 (rows,).
-
-    label: int (rows,). total: int (L + 1,), of all rows. held: int (L + 1, B), placed before. size: float (B,), how
-    many rows each bin should still get.
-    """
-    wanted = remaining(bins.share * total[:, None], held, np.bincount(label, minlength=len(total)))
-    trained = held[:, bins.trains].any(axis=1)
-    trained[-1] = True  # "no label" is nothing to be learnt
-    quota = whole(wanted, size, liking(label, keys, wanted, bins), bins.trains, trained)
-    return _seat(label, keys, quota, bins)
+def _kinds(strata: Strata) -> tuple[Array, Array]:
+    """(kind of each row, first row of each kind): rows of one kind have the same labels. Every row has some."""
+    # A sum of hashes, which the order of the labels does not change.
+    mixed = (distance(np.arange(strata.count, dtype=np.uint64), 0, 1.0) * 2.0**52).astype(np.uint64)
+    _, first, kind = np.unique(
+        np.add.reduceat(mixed[strata.ids], strata.start[:-1]), return_index=True, return_inverse=True
+    )
+    return kind, first
 
 
 def liking(label: Array, keys: Array, wanted: Array, bins: Bins) -> Array:
@@ -85,7 +128,7 @@ def liking(label: Array, keys: Array, wanted: Array, bins: Bins) -> Array:
 
 
 def _nearest(keys: Array, bins: Bins, room: Array | None = None, label: Array | None = None) -> tuple[Array, Array]:
-    """(bin, distance) per key: the nearest bin, of those with room for its label where `room` (L + 1, B) is given."""
+    """(bin, distance) per key: the nearest bin, of those with room for its label where `room` (L, B) is given."""
     best, least = np.zeros(len(keys), dtype=np.int64), np.full(len(keys), np.inf)
     for index, (fold, share) in enumerate(bins.each()):
         away = distance(keys, fold, share)
@@ -97,10 +140,14 @@ def _nearest(keys: Array, bins: Bins, room: Array | None = None, label: Array | 
 
 
 def _seat(label: Array, keys: Array, quota: Array, bins: Bins) -> Array:
-    """Fill the seats of each label and bin with the rows that are nearest; who finds none asks the next bin."""
-    chosen = np.zeros(len(label), dtype=np.int64)
+    """The bin of each row, or NOWHERE when all are full: int64 (rows,).
+
+    The seats of a label in a bin go to the rows that are nearest to it; who finds none asks the next bin. label: int
+    (rows,); keys: uint64 (rows,); quota: int (labels, B).
+    """
+    chosen = np.full(len(label), NOWHERE, dtype=np.int64)
     room = quota.copy()
-    waiting = np.arange(len(label))
+    waiting = np.flatnonzero(room.sum(axis=1)[label] > 0)
     while len(waiting):
         best, away = _nearest(keys[waiting], bins, room, label[waiting])
         seat = label[waiting] * room.shape[1] + best
@@ -111,4 +158,5 @@ def _seat(label: Array, keys: Array, quota: Array, bins: Bins) -> Array:
         chosen[waiting[seated]] = best[seated]
         room -= np.bincount(seat[seated], minlength=room.size).reshape(room.shape)
         waiting = waiting[~seated]
+        waiting = waiting[room.sum(axis=1)[label[waiting]] > 0]
     return chosen

@@ -107,4 +107,4 @@ def remaining(wanted: Array, held: Array, rows: Array) -> Array:
     levels = (np.cumsum(falling, axis=1) - rows[:, None]) / np.arange(1, gap.shape[1] + 1)
     depth = (falling > levels).sum(axis=1)
     level = levels[np.arange(len(gap)), np.maximum(depth, 1) - 1]
-    return np.maximum(gap - level[:, None], 0)
+    return np.asarray(np.maximum(gap - level[:, None], 0))

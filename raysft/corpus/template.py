@@ -60,7 +60,9 @@ class Template:
                 )
             )
         except TemplateError as error:
-            raise DataError(f"the chat template of model.base fails: {error}", "Use a base with another template.") from None
+            raise DataError(
+                f"the chat template of model.base fails: {error}", "Use a base with another template."
+            ) from None
 
 
 @functools.lru_cache(maxsize=4)

@@ -110,3 +110,14 @@ def from_tables(tables: Sequence[pa.Table]) -> TokenizedRows:
         starts=np.cumsum([0, *rows[:-1]]),
         place=np.arange(sum(rows)),
     )
+
+
+def from_lists(ids: Sequence[Sequence[int]], labels: Sequence[int]) -> TokenizedRows:
+    """Rows in memory, numbered from 0: token ids and a label each."""
+    columns = [
+        pa.array(range(len(ids)), pa.int64()),
+        pa.array(labels, pa.int32()),
+        pa.array(ids, TOKENS.field("input_ids").type),
+        pa.array([[]] * len(ids), TOKENS.field("targets").type),
+    ]
+    return from_tables([pa.table(columns, schema=TOKENS)])

@@ -30,10 +30,11 @@ class Embedder:
     """
 
     def __init__(self, base: Base, threads: int | None = None) -> None:
-        self.model: Any = _load(base)
+        self.model = _load(base)
         self.threads = threads
-        self.hidden = int(self.model.config.hidden_size)
-        self.pad = int(self.model.config.pad_token_id or 0)
+        config: Any = self.model.config
+        self.hidden = int(config.hidden_size)
+        self.pad = int(config.pad_token_id or 0)
 
     def __call__(self, ids: TokenIds, progress: Progress | None = None) -> np.ndarray[Any, Any]:
         """Points of unit length, float32 (R, H), in the order of `ids`; a row without tokens gives zeros.

@@ -11,6 +11,7 @@ import numpy as np
 from raysft.audit.balance import label_findings
 from raysft.audit.drift import choose_rows, drift_finding, label_drift, length_drift, word_drift
 from raysft.audit.finding import EXAMPLES, Example, Finding
+from raysft.audit.personal import excerpt
 from raysft.audit.language import language_finding, language_section, mixed_words_finding
 from raysft.audit.lengths import cut_finding, lengths_section, short_finding
 from raysft.audit.repeats import TEST
@@ -131,10 +132,11 @@ def _drift(
     rows = dict(zip(("train", "test"), _alike(decided, parts, job.config.folds.seed), strict=True))
     texts = {name: store.texts(chosen) for name, chosen in rows.items()}
     units = (decided.placed.unit[rows["train"]], decided.placed.unit[rows["test"]])
+    labels = decided.placed.label_id[rows["train"]]
     section = {
         "between": ["train", "test"],
         "labels": label_drift(*(_sizes(decided, parts[name]) for name in ("train", "test"))),
-        "words": word_drift(texts["train"], texts["test"], units, job.config.folds.seed),
+        "words": word_drift(texts["train"], texts["test"], units, job.config.folds.seed, labels),
         "lengths": length_drift(*(Counter(len(text.split()) for text in texts[name]) for name in ("train", "test"))),
     }
     return section, [drift_finding(section, job.config.data.audit.drift)]
@@ -166,7 +168,7 @@ def _mixed(store: RowStore, kept: Array) -> Finding:
 def _examples(store: RowStore, rows: Array) -> list[Example]:
     some = rows[:EXAMPLES]
     return [
-        Example(place, text[:300], label[:80])
+        Example(place, excerpt(text), label[:80])
         for place, text, label in zip(store.where(some), store.texts(some), store.values("label", some), strict=True)
     ]
 
@@ -184,7 +186,7 @@ def _near(job: Job, store: RowStore, decided: Decided, kept: Array) -> dict[str,
             {
                 "rows": int((cluster == number).sum()),
                 "where": store.where(members),
-                "texts": [text[:300] for text in store.texts(members)],
+                "texts": [excerpt(text) for text in store.texts(members)],
                 "labels": [label[:80] for label in store.values("label", members)],
             }
         )
@@ -208,7 +210,7 @@ def _rejected(store: RowStore, decided: Decided) -> list[dict[str, Any]]:
             "where": where(str(Path(source)), line),
             "reason": reason,
             "detail": detail,
-            "text": text[:500],
+            "text": excerpt(text),
             "label": label[:80],
         }
         for source, line, text, label, reason, detail in zip(*columns, reasons, details, strict=True)

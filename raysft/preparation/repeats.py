@@ -9,6 +9,7 @@ import numpy as np
 
 from raysft.audit import near, repeats
 from raysft.audit.finding import EXAMPLES, Example, Finding
+from raysft.audit.personal import excerpt
 from raysft.config.sections import AuditSection
 from raysft.preparation.books import OTHER, Books, Found
 from raysft.preparation.features import Wanted
@@ -110,7 +111,9 @@ def _finding(store: RowStore, found: Found, action: str, title: str, explanation
     }.get(found.reason, found.reason)
     some, others = found.rows[:EXAMPLES], found.other[:EXAMPLES]
     examples = [
-        Example(where, text[:300], label[:80], f"{OTHER[found.reason]} {place}: {other_label[:80]}: {other[:300]}")
+        Example(
+            where, excerpt(text), label[:80], f"{OTHER[found.reason]} {place}: {other_label[:80]}: {excerpt(other)}"
+        )
         for where, text, label, place, other_label, other in zip(
             store.where(some),
             store.texts(some),

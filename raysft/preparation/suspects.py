@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from raysft.audit.finding import Finding
+from raysft.audit.personal import excerpt
 from raysft.audit.repeats import TRAIN
 from raysft.audit.wrong_labels import find_suspects, finding
 from raysft.config import Job
@@ -59,7 +60,7 @@ def check_wrong_labels(
             for pair in suspects.pairs
         ],
         "examples": [
-            {"where": where, "text": text[:500], "label": label, "suggested": name, "probability": round(p, 4)}
+            {"where": where, "text": excerpt(text), "label": label, "suggested": name, "probability": round(p, 4)}
             for where, text, label, name, p in zip(
                 store.where(some),
                 store.texts(some),

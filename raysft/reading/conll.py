@@ -12,17 +12,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from raysft.reading.batch import Columns, Gatherer, RawBatch
+from raysft.reading.decoding import readable
 from raysft.reading.sources import Source
 from raysft.reading.streams import Text, open_text
 
 BLANKS = " \t\r\n"
 DOCUMENT = "-DOCSTART-"
+SPACES = re.compile(r"[ \t]+")
 TAG = re.compile(r"O|[BIESLUM][-_]\S+")
 
 
 @dataclass
 class _Sentence:
     line: int = 0  # of its first token
+    last: int = 0  # of its last one
     tokens: list[str] = field(default_factory=list)
     tags: list[str] = field(default_factory=list)
     wrong: str = ""
@@ -34,7 +37,8 @@ def read_conll(source: Source, columns: Columns) -> Iterator[RawBatch]:
         rows = Gatherer(Columns("text", "label" if columns.label else None), text.reason)
         for sentence in _sentences(text):
             if sentence.wrong:
-                rows.refuse(sentence.line, "missing_tag", sentence.wrong, " ".join(sentence.tokens))
+                detail = f"{sentence.wrong}, in the sentence of lines {sentence.line} to {sentence.last}"
+                rows.refuse(sentence.line, "missing_tag", detail, " ".join(sentence.tokens))
             else:
                 rows.add(sentence.line, {"text": sentence.tokens, "label": sentence.tags})
             if rows.full(text.raw.position):
@@ -54,11 +58,13 @@ def _sentences(text: Text) -> Iterator[_Sentence]:
             sentence = _Sentence()
         elif not (line.startswith(DOCUMENT) or splitter.is_comment(line)):
             fields = splitter.split(line)
-            sentence.line = sentence.line or number
+            sentence.line, sentence.last = sentence.line or number, number
             sentence.tokens.append(fields[0])
             sentence.tags.append(fields[-1])
             if len(fields) < 2 or not all((fields[0], fields[-1])):
-                sentence.wrong = sentence.wrong or f"line {number} has a token and no tag: {line[:80].strip(BLANKS)!r}"
+                sentence.wrong = (
+                    sentence.wrong or f"line {number} has a token and no tag: {readable(line[:80].strip(BLANKS))}"
+                )
     if sentence.tokens:
         yield sentence
 
@@ -67,8 +73,9 @@ class _Splitter:
     """Lines to columns, by what separates them in the first lines of the file."""
 
     def __init__(self, sample: str) -> None:
-        lines = [line for line in sample.split("\n") if line.strip(BLANKS) and not line.startswith(("#", DOCUMENT))]
-        self._tabs = 2 * sum("\t" in line for line in lines) > len(lines)
+        lines = [line for line in sample.split("\n") if line.strip(BLANKS) and not line.startswith(DOCUMENT)]
+        with_tab = sum("\t" in line for line in lines)
+        self._tabs = with_tab > 0 and with_tab >= sum("\t" not in line and line[0] != "#" for line in lines)
         self._seen: set[str] = set()  # tags so far
 
     def is_comment(self, line: str) -> bool:
@@ -77,13 +84,13 @@ class _Splitter:
             return False
         if self._tabs:
             return "\t" not in line
-        tag = line.strip(BLANKS).rpartition(" ")[2] if " " in line.strip(BLANKS) else ""
-        return not (TAG.fullmatch(tag) or tag in self._seen)
+        _, *columns = SPACES.split(line.strip(BLANKS))
+        return not (columns and (TAG.fullmatch(columns[-1]) or columns[-1] in self._seen))
 
     def split(self, line: str) -> list[str]:
         """The columns of a token line."""
         # A token may hold any other kind of space, which str.split() would split at.
-        fields = line.rstrip(" ").split("\t") if self._tabs else re.split(r"[ \t]+", line.strip(BLANKS))
+        fields = line.rstrip(" ").split("\t") if self._tabs else SPACES.split(line.strip(BLANKS))
         if len(fields) > 1:
             self._seen.add(fields[-1])
         return [fields[0].strip(" "), *fields[1:-1], *([fields[-1].strip(" ")] if len(fields) > 1 else [])]

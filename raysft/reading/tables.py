@@ -75,6 +75,7 @@ class _Reader:
         self._taken: list[str] = []  # lines of the row that is being read
         self._done = 0  # lines of all rows before
         self._suspect = False  # a row may begin inside a field
+        self._doubtful: list[int] = []  # rows of this block that may be inside one
         csv.field_size_limit(MAX_FIELD)
 
     def header(self, shown: str) -> list[str]:
@@ -113,6 +114,7 @@ class _Reader:
         """Row by row, to the end of the block and of the row that goes on behind it."""
         self._ahead.extend(lines)
         block = _Block()
+        self._doubtful = []
         while self._ahead:
             try:
                 self._parse(block)
@@ -124,21 +126,35 @@ class _Reader:
     def _parse(self, block: _Block) -> None:
         # Strict, since a quote that is never closed would else take the rows behind it without a word.
         for fields in csv.reader(self._take(), delimiter=self._separator, strict=True):
-            if self._suspect and fields:
-                # Only quotes in pairs show that the row does not begin inside a field.
-                self._suspect = sum(line.count('"') for line in self._taken) % 2 == 1
-            if self._suspect and fields:
-                self._refuse(block, "a quote without its pair, behind a quote that was never closed")
+            if fields and self._suspect and self._ends_a_field():
+                self._refuse(block, "the end of a field whose beginning could not be parsed")
+                self._suspect = False
             elif fields:
+                if self._suspect:
+                    self._doubtful.append(len(block.line))
                 block.add(self._done + 1, fields)
             self._finish()
             if not self._ahead:
                 return
 
+    def _ends_a_field(self) -> bool:
+        """Whether the row is the rest of a field that began in lines before: it has half a pair of quotes.
+
+        A row that opens and closes its quotes shows that it and those before it are none, and ends the suspicion.
+        """
+        line = "".join(self._taken)
+        if line.count('"') % 2:
+            return True
+        if line.startswith('"') or f'{self._separator}"' in line:
+            self._suspect, self._doubtful = False, []
+        return False
+
     def _refuse(self, block: _Block, why: str) -> None:
-        """Each line of the row that is being read becomes a row of its own that cannot be used."""
+        """Each line of the row that is being read becomes a row of its own that cannot be used; so do doubtful ones."""
         first, last = self._done + 1, self._done + len(self._taken)
         detail = why if first == last else f"{why}, lines {first} to {last}"
+        block.wrong.update(dict.fromkeys(self._doubtful, f"perhaps part of the field that ends in line {last}"))
+        self._doubtful = []
         for number, line in enumerate(self._taken, start=first):
             if line.strip("\r\n"):
                 block.add(number, [line.strip("\r\n")], detail)
@@ -185,7 +201,9 @@ def _refuse_odd_rows(batch: RawBatch, block: _Block, text: int, width: int, sepa
         if at in block.wrong:
             batch.refuse(at, "malformed_csv", block.wrong[at])
         elif len(fields) != width:
-            batch.refuse(at, "wrong_field_count", f"{len(fields)} fields, the header has {width}{_span(batch, at, fields)}")
+            batch.refuse(
+                at, "wrong_field_count", f"{len(fields)} fields, the header has {width}{_span(batch, at, fields)}"
+            )
         else:
             continue
         block.fields[at] = [""] * width

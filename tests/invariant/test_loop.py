@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pytest
 import torch
 
 from raysft.config.sections import ModelSection, TrainSection
+from raysft.corpus.encode import encode_texts
 from raysft.corpus.sampler import epoch_steps
-from raysft.corpus.tokens import TOKENS, TokenizedRows, encode, from_table
+from raysft.corpus.tokens import TokenizedRows, from_lists
 from raysft.model.classifier import build_classifier
 from raysft.model.groups import parameter_groups
 from raysft.storage.pretrained import Base, resolve_base
@@ -33,10 +33,8 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Base:
 
 def rows_of(base: Base, count: int, seed: int) -> TokenizedRows:
     rows = corpus_rows(count, seed)
-    ids, _ = encode([row["text"] for row in rows], base, 32)
-    labels = [LABELS.index(row["label"]) for row in rows]
-    columns = [pa.array(range(count), pa.int64()), pa.array(labels, pa.int32()), pa.array(ids, TOKENS.field(2).type)]
-    return from_table(pa.table(columns, schema=TOKENS))
+    ids, _ = encode_texts([row["text"] for row in rows], base.folder / "tokenizer.json", 32)
+    return from_lists(ids, [LABELS.index(row["label"]) for row in rows])
 
 
 def make_loop(base: Base, folder: Path, settings: TrainSection = SETTINGS, micro: int = 16) -> Loop:

@@ -23,13 +23,15 @@ from raysft.errors import RaysftError
 from raysft.reading.records import Columns, header, read_batches
 from raysft.reading.sources import Source
 
-LETTERS = list("abc xyz,;|\t\"'éß🙂\u2028\x85\x0b\x1c\x00") + ["\n", "\r\n", "##", "},{", "NaN", "\\ud83d"]
+LETTERS = [*"abc xyz,;|\t\"'éß🙂\u2028\x85\x0b\x1c\x00", "\n", "\r\n", "##", "},{", "NaN", "\\ud83d"]
 TAGS = ["O", "B-x", "I-x"]
 TEXTS = ("csv", "tsv", "jsonl", "json", "lines", "conll")
 BINARY = ("parquet", "arrow", "stream", "csv.gz", "jsonl.zst")
 FORMATS = TEXTS + BINARY
-JUNK = [b"\x00", b"\xff", b"\xe9", b'"', b"'", b"\n", b"\r", b",", b"\t", b"{", b"}", b"[", b"]", b"\\", b"\xe2\x80\xa8"]
-JUNK += [b"\xef\xbb\xbf", b"\n\n", b'""', b"# x\n", b"\xed\xa0\x80", b"NaN", b"[" * 2000, b"a" * 50]
+JUNK = [
+    *(b"\x00", b"\xff", b"\xe9", b'"', b"'", b"\n", b"\r", b",", b"\t", b"{", b"}", b"[", b"]", b"\\", b"# x\n"),
+    *(b"\xe2\x80\xa8", b"\xef\xbb\xbf", b"\n\n", b'""', b"\xed\xa0\x80", b"NaN", b"[" * 2000, b"a" * 50),
+]
 Row = tuple[int, Any, Any]  # line, text, label
 
 
@@ -80,7 +82,8 @@ def make(kind: str, random: Random) -> File:
 def _row(kind: str, index: int, random: Random) -> tuple[Any, Any]:
     if kind == "conll":
         count = random.randint(1, 4)
-        return [f"t{index}", *random.choices(["#", "a\u2028b", "é", "New York"], k=count)], random.choices(TAGS, k=count + 1)
+        tokens = random.choices(["#", "a\u2028b", "é", "New York"], k=count)
+        return [f"t{index}", *tokens], random.choices(TAGS, k=count + 1)
     text = f"t{index}" + "".join(random.choices(LETTERS, k=random.randint(0, 12))) + "."
     if kind == "lines":
         text = text.replace("\n", " ").replace("\r", " ")
@@ -166,9 +169,10 @@ def _compare(kind: str, file: File, damage: Damage, found: list[tuple[int, Any, 
         return
     lost = file.content[damage.start : damage.end]
     shift = damage.instead.count(b"\n") - lost.count(b"\n")
-    # A letter at the edge of a row may join it with the one beside it.
-    touched = [start <= damage.end and damage.start <= end for start, end in file.spans]
-    behind = [start > damage.end for start, _ in file.spans]
+    # A letter at the edge of a row may join it with the one beside it; between sentences stand two line ends.
+    edge = 1 if kind == "conll" else 0
+    touched = [start - edge <= damage.end and damage.start <= end + edge for start, end in file.spans]
+    behind = [start - edge > damage.end for start, _ in file.spans]
     kept = _plain([row[:3] for row in found if row[3] is None])
     refused = [row for row in found if row[3] is not None]
     if kind == "json":

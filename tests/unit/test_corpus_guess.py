@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from raysft.corpus.guess import guess
@@ -39,13 +43,27 @@ def test_a_group_that_is_different_or_the_same_in_each_row_is_no_group(tmp_path:
         assert guess(table(tmp_path, {"user": values, "label": ["x", "y"] * 6, "text": TEXTS})).group is None
 
 
-def test_json_lines_are_understood_too(tmp_path: Path) -> None:
-    path = tmp_path / "rows.jsonl"
-    path.write_text(
-        "\n".join(f'{{"utterance": "{text}", "category": {index % 2}}}' for index, text in enumerate(TEXTS))
-    )
-    found = guess(path)
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.json", "rows.parquet", "rows.jsonl.gz", "many.jsonl"])
+def test_every_format_is_understood(tmp_path: Path, name: str) -> None:
+    rows = [{"utterance": text, "category": index % 2} for index, text in enumerate(TEXTS)]
+    if name.endswith(".parquet"):
+        pq.write_table(pa.Table.from_pylist(rows), tmp_path / name)
+    else:
+        rows = rows * 500 if name.startswith("many") else rows
+        content = json.dumps(rows) if name.endswith(".json") else "\n".join(map(json.dumps, rows))
+        (tmp_path / name).write_bytes(gzip.compress(content.encode()) if name.endswith(".gz") else content.encode())
+    found = guess(tmp_path / name)
     assert (found.text, found.label, found.labels) == ("utterance", "category", ("0", "1"))
+    assert found.rows == min(2000, len(rows)) and found.file == tmp_path / name
+
+
+def test_rows_that_cannot_be_read_and_ambiguous_columns_are_passed_over(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    rows = "".join(f"{text},{index % 2},n,n\n" for index, text in enumerate(TEXTS))
+    path.write_bytes(b"text,label,note,note\nonly one field\ncaf\xe9,x,n,n\n" + rows.encode())
+    found = guess(path)
+    assert [column.name for column in found.columns] == ["text", "label"]
+    assert found.rows == 13 and found.columns[0].filled == 12
 
 
 @pytest.mark.parametrize(
@@ -62,16 +80,38 @@ def test_a_column_that_cannot_be_found_is_named(tmp_path: Path, columns: dict[st
     assert all(name in caught.value.message for name in columns)
 
 
-def test_an_empty_file_has_no_columns(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "content", "task"),
+    [
+        ("a.conll", "a\tO\n", "token-classification"),
+        ("a.jsonl", '{"tokens": ["a"], "ner_tags": ["O"]}', "token-classification"),
+        ("a.jsonl", '{"text": "a", "spans": []}', "token-classification"),
+        ("a.jsonl", '{"messages": [{"role": "user", "content": "a"}]}', "generation"),
+        ("a.jsonl", '{"question": "a", "answer": "b"}', "generation"),
+    ],
+)
+def test_a_file_for_another_task_is_refused_with_what_to_write(
+    tmp_path: Path, name: str, content: str, task: str
+) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(DataError, match=f"this looks like {task}") as caught:
+        guess(tmp_path / name)
+    assert f"`task: {task}`" in caught.value.next_step
+
+
+def test_a_file_without_rows_or_columns(tmp_path: Path) -> None:
     (tmp_path / "rows.csv").write_bytes(b"")
-    with pytest.raises(DataError, match="it has: none"):
+    with pytest.raises(DataError, match="the file is empty"):
         guess(tmp_path / "rows.csv")
+    (tmp_path / "rows.jsonl").write_bytes(b"\n")
+    with pytest.raises(DataError, match="it has: none"):
+        guess(tmp_path / "rows.jsonl")
 
 
 def test_a_missing_file_and_a_kind_that_is_not_read(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="no such file"):
         guess(tmp_path / "rows.csv")
-    with pytest.raises(NotFound):
+    with pytest.raises(DataError, match="a folder, and not one"):
         guess(tmp_path)
     with pytest.raises(DataError, match=r"cannot read \.txt"):
         guess(table(tmp_path, {"text": ["a"], "label": ["x"]}, "rows.txt"))

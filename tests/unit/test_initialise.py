@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from raysft.config import load_job
-from raysft.corpus.build import find_sources
+from raysft.preparation.build import open_sources
 from raysft.errors import UsageError
 from raysft.initialise import init
 from tests.support.jobs import corpus_rows, write_csv
@@ -51,14 +51,14 @@ def test_any_file_name_works(tmp_path: Path, name: str) -> None:
     data = write(tmp_path / name)
     made = init(data)
     assert made.path == data.with_suffix(".yaml")
-    assert [file for _, file in find_sources(load_job(made.path)).files] == [data]
+    assert [file.path for file in open_sources(load_job(made.path)).files] == [str(data)]
 
 
 @pytest.mark.parametrize("columns", COLUMNS)
 def test_any_column_names_work(tmp_path: Path, columns: tuple[str, str, str]) -> None:
     job = load_job(init(write(tmp_path / "rows.csv", columns)).path)
     assert (job.config.data.text, job.config.data.label) == columns[:2]
-    find_sources(job)
+    open_sources(job)
 
 
 def test_the_path_is_relative_to_the_job_file_wherever_the_command_is_typed(
@@ -71,7 +71,7 @@ def test_the_path_is_relative_to_the_job_file_wherever_the_command_is_typed(
     made = init("../data/rows.csv", "../jobs/deep/mine.yaml")
     job = load_job(made.path)
     assert job.config.data.train == ("../../data/rows.csv",)
-    assert [file.resolve() for _, file in find_sources(job).files] == [data]
+    assert [Path(file.path).resolve() for file in open_sources(job).files] == [data]
     assert job.config.name == "mine"
 
 

@@ -160,7 +160,7 @@ class Forbidding(BaseHTTPRequestHandler):
         self.send_response(403)
         self.end_headers()
 
-    def do_GET(self) -> None:  # noqa: N802
+    def do_GET(self) -> None:
         self.do_HEAD()
 
     def log_message(self, format: str, *args: Any) -> None:

@@ -64,7 +64,9 @@ def test_a_token_without_a_tag_rejects_its_sentence_only(tmp_path: Path) -> None
         (9, "missing_tag"),
     ]
     assert found[0][1] == "a b c"
-    assert details(source(tmp_path / "a.conll"))[0] == "line 2 has a token and no tag: 'b'"
+    assert (
+        details(source(tmp_path / "a.conll"))[0] == "line 2 has a token and no tag: b, in the sentence of lines 1 to 3"
+    )
 
 
 def test_a_bad_byte_rejects_its_sentence_only(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Whatever happens to a file on its way: no row is lost without a word, moved, or made up; only our errors are raised."""
+"""Whatever happens to a file: no row is lost without a word, moved, or made up; only our errors are raised."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_any_bytes_are_rows_or_one_of_our_errors(
     try:
         found = read(tmp_path_factory.getbasetemp(), start[ending] + content, f"rows.{ending}")
     except Exception as error:  # noqa: BLE001
-        assert type(error).__module__ == "raysft.errors"  # noqa: PT017
+        assert type(error).__module__ == "raysft.errors"
     else:
         lines = [row[0] for row in found]
         assert lines == sorted(set(lines))

@@ -140,6 +140,14 @@ def test_the_rest_of_a_field_that_was_cut_is_not_taken_for_a_row(tmp_path: Path)
     assert [(row[0], row[3]) for row in found] == [*((line, "malformed_csv") for line in (2, 3, 4)), (5, None)]
 
 
+def test_lines_that_may_be_inside_a_field_are_rejected_until_it_is_clear_that_they_are_not(tmp_path: Path) -> None:
+    """A damaged quote in line 2 makes it look as if the field of line 4 ended where it begins."""
+    inside = 'text,label\n"a\nb.,y\n"c\nd,e\nf",w\ng,v\n'
+    assert [row[0] for row in read(tmp_path, inside) if row[3] is None] == [7]
+    outside = 'text,label\n"a\nb.,y\n"c",x\nd,e\n"f, g",w\n'
+    assert [row[:2] for row in read(tmp_path, outside) if row[3] is None] == [(5, "d"), (6, "f, g")]
+
+
 def test_rows_behind_a_huge_unclosed_quote_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("raysft.reading.tables.MAX_FIELD", 100)
     found = read(tmp_path, 'text,label\n"a,x\n' + "b,y\n" * 50)

@@ -6,13 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pytest
 import torch
 from torch import nn
 
 from raysft.config.sections import ModelSection
-from raysft.corpus.tokens import TOKENS, TokenizedRows, from_table
+from raysft.corpus.tokens import TokenizedRows, from_lists
 from raysft.model.classifier import build_classifier
 from raysft.storage.pretrained import resolve_base
 from raysft.training import forward
@@ -22,12 +21,7 @@ CPU = torch.device("cpu")
 
 
 def rows_of(lists: list[list[int]]) -> TokenizedRows:
-    columns = [
-        pa.array(range(len(lists)), pa.int64()),
-        pa.array([row % 3 for row in range(len(lists))], pa.int32()),
-        pa.array(lists, TOKENS.field("input_ids").type),
-    ]
-    return from_table(pa.table(columns, schema=TOKENS))
+    return from_lists(lists, [row % 3 for row in range(len(lists))])
 
 
 @pytest.fixture(scope="module", autouse=True)
