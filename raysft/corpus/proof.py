@@ -17,10 +17,10 @@ YOURS = "between data.train and your own validation or test file, or between the
 
 def crossings(keys: Array, parts: Array) -> int:
     """How many keys stand in more than one part. keys, parts: any integers (n,)."""
-    names, key = np.unique(keys, return_inverse=True)
-    kinds, part = np.unique(parts, return_inverse=True)
-    seen = np.unique(key * len(kinds) + part)
-    return int((np.bincount(seen // max(len(kinds), 1), minlength=len(names)) > 1).sum())
+    order = np.lexsort((parts, keys))
+    keys, parts = keys[order], parts[order]
+    crossing = (keys[1:] == keys[:-1]) & (parts[1:] != parts[:-1])
+    return len(np.unique(keys[1:][crossing]))
 
 
 def proof(

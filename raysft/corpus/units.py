@@ -8,8 +8,6 @@ Shapes: n rows, p pairs, u units, b bins.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -45,20 +43,6 @@ def _to_first(codes: Array, rows: Array) -> Array:
     """Edges (2, n) from each row to the first row with its code."""
     _, first, code = np.unique(codes, return_index=True, return_inverse=True)
     return np.stack([rows, rows[first[code]]])
-
-
-def row_keys(contents: Iterable[str], seed: int) -> Array:
-    """A stable random number per row: uint64 (n,), the BLAKE2b hash of its content under this seed.
-
-    A content is what tells a row from others: its text, and its label where equal texts may differ in it. Never its
-    file or line, so that rows may move. About 1.2 s for a million rows.
-    """
-    salt = hashlib.blake2b(str(seed).encode(), digest_size=16).digest()
-    digests = b"".join(
-        hashlib.blake2b(content.encode("utf-8", "surrogatepass"), digest_size=8, key=salt).digest()
-        for content in contents
-    )
-    return np.frombuffer(digests, dtype="<u8").astype(np.uint64)
 
 
 def smallest(values: Array, units: Array, count: int) -> Array:

@@ -6,6 +6,7 @@ Shapes: R rows, B rows of one batch, T tokens of the longest of them, H hidden s
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from typing import Any
 
@@ -25,13 +26,13 @@ Progress = Callable[[int, int], None]  # rows done, rows in all
 class Embedder:
     """A base that is loaded once and called often; fit for a Ray actor.
 
-    threads: CPU threads of torch while it works; None leaves them as they are.
+    threads: how many batches are computed at once, each on one CPU thread; None: as many as torch would use.
     Raises UsageError when transformers cannot load the base as an encoder.
     """
 
     def __init__(self, base: Base, threads: int | None = None) -> None:
         self.model = _load(base)
-        self.threads = threads
+        self.threads = threads or torch.get_num_threads()
         config: Any = self.model.config
         self.hidden = int(config.hidden_size)
         self.pad = int(config.pad_token_id or 0)
@@ -39,18 +40,24 @@ class Embedder:
     def __call__(self, ids: TokenIds, progress: Progress | None = None) -> np.ndarray[Any, Any]:
         """Points of unit length, float32 (R, H), in the order of `ids`; a row without tokens gives zeros.
 
-        The same rows give the same bits in any order; beside other rows they differ by rounding (1e-6) only.
+        The same rows give the same bits in any order, on any number of threads; beside other rows they differ by
+        rounding (1e-6) only.
         """
         points = np.zeros((len(ids), self.hidden), np.float32)
         done = sum(len(row) == 0 for row in ids)
-        with _threads(self.threads), torch.inference_mode():
-            for positions in batches(ids):
-                points[positions] = self._embed([ids[position] for position in positions])
+        # A batch a thread, because threads that share one batch wait for each other busily. Measured on two cores:
+        # THREADS_NOTE
+        with _one_torch_thread(), ThreadPoolExecutor(self.threads) as pool:
+            work = {pool.submit(self._embed, [ids[p] for p in positions]): positions for positions in batches(ids)}
+            for finished in as_completed(work):
+                positions = work.pop(finished)
+                points[positions] = finished.result()
                 done += len(positions)
                 if progress is not None:
                     progress(done, len(ids))
         return points
 
+    @torch.inference_mode()
     def _embed(self, rows: list[Any]) -> np.ndarray[Any, Any]:
         tokens_bt, mask_bt = _pad(rows, self.pad)
         states_bth = self.model(input_ids=tokens_bt, attention_mask=mask_bt).last_hidden_state
@@ -108,12 +115,11 @@ def _pad(rows: list[Any], pad: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 @contextmanager
-def _threads(number: int | None) -> Iterator[None]:
-    """Torch's CPU threads set to `number` for a while."""
+def _one_torch_thread() -> Iterator[None]:
+    """Torch computes on the thread that calls it, and on no other, for a while."""
     before = torch.get_num_threads()
+    torch.set_num_threads(1)
     try:
-        if number is not None:
-            torch.set_num_threads(number)
         yield
     finally:
         torch.set_num_threads(before)

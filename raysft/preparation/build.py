@@ -18,6 +18,7 @@ from raysft.corpus.encode import ANSWERS, TAGS, Encoding, tag_names
 from raysft.corpus.folds import validation_fold, validation_problem
 from raysft.corpus.rows import Meaning
 from raysft.corpus.template import template_of
+from raysft.errors import DataError, JobFileError
 from raysft.events import Listener
 from raysft.preparation.announce import announce
 from raysft.preparation.decide import decide
@@ -70,7 +71,12 @@ def prepare(job: Job, base: Base, output: Output, listener: Listener, sources: S
     digest = data_digest(job, base, sources)
     folder = output.data(digest)
     with writing(folder.path), lease(folder.lock, "this prepared data", wait_s=600):
-        prepared = load_prepared(job, output, digest) or _build(job, base, sources, digest, output, listener)
+        try:
+            prepared = load_prepared(job, output, digest) or _build(job, base, sources, digest, output, listener)
+        except (DataError, JobFileError):
+            # Data that cannot be used leaves nothing behind; whatever else stops us can be gone on from.
+            shutil.rmtree(folder.partial, ignore_errors=True)
+            raise
     announce(prepared.audit, prepared.reused, listener)
     return prepared
 

@@ -42,7 +42,7 @@ CASES = [
     ("no base on the hub", {"model": {"base": "nobody/nothing"}}, ROWS, 3, ["model.base", "nobody/nothing"]),
     ("unwritable output", {"output": "/proc/nowhere"}, ROWS, 2, ["output", "/proc/nowhere", "--set output"]),
     ("remote output", {"output": "s3://bucket/x"}, ROWS, 2, ["output", "s3://bucket/x"]),
-    ("kind of file", {"data": {"train": "job.yaml"}}, ROWS, 2, ["cannot read .yaml", ".csv, .tsv, .jsonl"]),
+    ("kind of file", {"data": {"train": "job.yaml"}}, ROWS, 2, ["cannot read .yaml", ".csv, .tsv, .json, .jsonl"]),
 ]
 
 

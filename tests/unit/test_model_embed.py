@@ -82,11 +82,20 @@ def test_progress_counts_every_row(base: Base) -> None:
     assert seen[-1] == (201, 201)
 
 
-def test_threads_are_given_back(base: Base) -> None:
+def test_threads_change_no_bit_and_are_given_back(base: Base) -> None:
+    ids = some_ids(200)
     before = torch.get_num_threads()
-    during: list[int] = []
-    embed(some_ids(3), base, threads=before + 1, progress=lambda *_: during.append(torch.get_num_threads()))
-    assert during == [before + 1]
+    during: set[int] = set()
+    points = embed(ids, base, threads=3, progress=lambda *_: during.add(torch.get_num_threads()))
+    assert during == {1}
+    assert torch.get_num_threads() == before
+    np.testing.assert_array_equal(points, embed(ids, base, threads=1))
+
+
+def test_a_row_that_fails_stops_it_and_gives_the_threads_back(base: Base) -> None:
+    before = torch.get_num_threads()
+    with pytest.raises(IndexError):
+        embed([*some_ids(100), [10**6]], base, threads=2)
     assert torch.get_num_threads() == before
 
 
