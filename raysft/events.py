@@ -18,7 +18,7 @@ class Listener(Protocol):
         """One line that asks for attention."""
 
     def progress(self, done: int, total: int, text: str) -> None:
-        """`done` of `total` units of the current step; `text` holds the current measures."""
+        """`done` of `total`; `text` begins with what is counted: "steps, loss 0.31"."""
 
 
 class Silent:

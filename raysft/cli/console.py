@@ -37,6 +37,7 @@ class Watch:
         self._bar: Progress | None = None
         self._task: TaskID | None = None
         self._said = 0.0
+        self._total = 0
 
     def __enter__(self) -> Watch:
         return self
@@ -60,12 +61,15 @@ class Watch:
             self._advance(done, total, text)
         elif time.monotonic() - self._said > LINE_EVERY_S or done == total:
             self._said = time.monotonic()
-            self.note(f"step {done}/{total}  {text}")
+            self.note(f"{done:,}/{total:,} {text}")
 
     def _advance(self, done: int, total: int, text: str) -> None:
+        if self._bar is not None and self._total != total:
+            self._end_bar()  # another kind of work within the same stage
         if self._bar is None:
+            self._total = total
             columns = (
-                TextColumn("  steps"),
+                TextColumn(" "),
                 BarColumn(),
                 MofNCompleteColumn(),
                 TextColumn("left"),

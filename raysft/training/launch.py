@@ -143,7 +143,7 @@ class _Watcher:
                 self._validation = f"validation F1 {line['validation_f1_macro']:.3f} loss {line['validation_loss']:.3f}"
                 self._listener.note(f"epoch {line['epoch']}: {self._validation}")
             elif "total_steps" in line:
-                words = (f"loss {line['loss']:.3f}", f"{line['examples_per_s']:.0f} rows/s", self._validation)
+                words = ("steps", f"loss {line['loss']:.3f}", f"{line['examples_per_s']:.0f} rows/s", self._validation)
                 self._listener.progress(line["step"], line["total_steps"], "  ".join(filter(None, words)))
 
 

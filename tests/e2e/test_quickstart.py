@@ -5,8 +5,6 @@ from __future__ import annotations
 import csv
 import importlib.util
 import json
-import shutil
-import subprocess
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.browser import open_page
 from tests.support.jobs import run_cli
 
 ROOT = Path(__file__).parents[2]
@@ -78,30 +77,7 @@ def test_it_beats_counting_words_by_three_points(quickstart: Quickstart) -> None
 
 def test_the_report_opens_in_a_browser(quickstart: Quickstart, tmp_path: Path) -> None:
     """Chromium renders the page without a script error and without asking for anything else."""
-    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if browser is None:
-        pytest.skip("no Chromium on this machine: apt-get install chromium")
-    report = Path(quickstart.result["report"])
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
-    flags += [
-        "--disable-component-update",
-        "--disable-sync",
-        "--enable-logging=stderr",
-        f"--user-data-dir={tmp_path / 'profile'}",
-    ]
-    picture = tmp_path / "report.png"
-    shot = subprocess.run(
-        [browser, *flags, "--window-size=1300,3000", f"--screenshot={picture}", report.as_uri()],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert picture.exists() and picture.stat().st_size > 50_000, shot.stderr
-    assert "CONSOLE" not in shot.stderr, shot.stderr
-    page = subprocess.run(
-        [browser, *flags, "--dump-dom", report.as_uri()], capture_output=True, text=True, timeout=120, check=True
-    ).stdout
+    page = open_page(Path(quickstart.result["report"]), tmp_path)
     for heading in (
         "Scores",
         "Baselines",

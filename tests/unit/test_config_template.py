@@ -91,7 +91,9 @@ def test_an_unknown_group_is_left_as_a_hint(tmp_path: Path) -> None:
 def test_the_settings_that_are_written_are_the_defaults(tmp_path: Path) -> None:
     """The template shows what happens anyway; a default that moves must move here too."""
     config = loaded(tmp_path, "a.yaml", "a.csv", "text", "label", None, "sentence-transformers/all-MiniLM-L6-v2")
-    assert config == JobConfig.model_validate({"name": "a", "data": {"train": "a.csv", "text": "text", "label": "label"}})
+    assert config == JobConfig.model_validate(
+        {"name": "a", "data": {"train": "a.csv", "text": "text", "label": "label"}}
+    )
 
 
 @given(st.text(max_size=150))
