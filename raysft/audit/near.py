@@ -147,11 +147,11 @@ def near_pairs(
     for pairs in (some for keys in bands for some in _candidates(keys)):
         # What is chained already needs no comparison: a thousand copies cost a thousand comparisons, not a million.
         codes = pairs[cluster[pairs[:, 0]] != cluster[pairs[:, 1]]] @ np.array([rows, 1])
-        codes = codes[~np.isin(codes, unlike)]
+        codes = codes[~_in_sorted(codes, unlike)]
         for start in range(0, len(codes), CHUNK):
             some = np.stack(np.divmod(codes[start : start + CHUNK], rows), axis=1)
             near = overlap(texts_at(some[:, 0]), texts_at(some[:, 1])) >= similarity
-            unlike = np.union1d(unlike, codes[start : start + CHUNK][~near])
+            unlike = _distinct(np.concatenate([unlike, codes[start : start + CHUNK][~near]]))
             found.append(some[near])
             cluster = _merge(cluster, some[near])
     return np.concatenate(found), cluster
@@ -191,9 +191,21 @@ def overlap(first: Sequence[str], second: Sequence[str]) -> Array:
         pieces, offsets = piece_hashes(texts)
         pair = np.repeat(np.arange(len(texts), dtype=np.uint64), np.diff(offsets))
         # 44 bits of the piece are plenty within one pair of texts, which has thousands of them at most.
-        key = np.unique((pair << np.uint64(44)) | (pieces >> np.uint64(20)))
+        key = _distinct((pair << np.uint64(44)) | (pieces >> np.uint64(20)))
         keys.append(key)
         sizes.append(np.bincount((key >> np.uint64(44)).astype(np.int64), minlength=len(texts)))
     both = np.intersect1d(keys[0], keys[1], assume_unique=True)
     shared = np.bincount((both >> np.uint64(44)).astype(np.int64), minlength=len(first))
     return np.asarray(shared / np.maximum(1, sizes[0] + sizes[1] - shared))
+
+
+def _distinct(values: Array) -> Array:
+    """Sorted, each once. numpy's `unique` hashes integers by their low bits, which are alike here: 20 times slower."""
+    ordered = np.sort(values)
+    return ordered[np.concatenate([[True], ordered[1:] != ordered[:-1]])[: len(ordered)]]
+
+
+def _in_sorted(values: Array, ordered: Array) -> Array:
+    if not len(ordered):
+        return np.zeros(len(values), bool)
+    return np.asarray(ordered[np.minimum(np.searchsorted(ordered, values), len(ordered) - 1)] == values)

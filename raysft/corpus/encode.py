@@ -13,7 +13,8 @@ from typing import Any
 import pyarrow as pa
 
 from raysft.corpus.template import Template
-from raysft.corpus.tokens import TOKENS, TokenizedRows, from_lists
+from raysft.corpus.tokens import TOKENS, TokenizedRows, from_lists, lists_of
+from raysft.corpus.wordpiece import WordPieces
 
 IGNORED = -100  # a token without a tag of its own; the index torch's cross-entropy leaves out
 SINGLE, SEVERAL, TAGS, ANSWERS = "single", "several", "tags", "answers"
@@ -48,8 +49,19 @@ def one_thread_each() -> None:
 
 def encode_texts(texts: list[str], tokenizer: Path, max_length: int) -> tuple[list[list[int]], list[int]]:
     """Token ids of each text, at most `max_length`, and how many it would have without that limit."""
-    encodings = load_tokenizer(str(tokenizer), max_length).encode_batch_fast(texts)
-    return [encoding.ids for encoding in encodings], _full_lengths(encodings)
+    library, fast = load_tokenizer(str(tokenizer), max_length), _word_pieces(str(tokenizer), max_length)
+    found = [None if fast is None else fast.encode(text) for text in texts]
+    left = [place for place, each in enumerate(found) if each is None]
+    encodings = library.encode_batch_fast([texts[place] for place in left])
+    for place, encoding, length in zip(left, encodings, _full_lengths(encodings), strict=True):
+        found[place] = (encoding.ids, length)
+    done = [each for each in found if each is not None]
+    return [ids for ids, _ in done], [length for _, length in done]
+
+
+@functools.lru_cache(maxsize=4)
+def _word_pieces(file: str, max_length: int) -> WordPieces | None:
+    return WordPieces.of(load_tokenizer(file, max_length), max_length)
 
 
 def _full_lengths(encodings: list[Any]) -> list[int]:
@@ -75,15 +87,16 @@ def encode_rows(rows: pa.Table, how: Encoding) -> tuple[pa.Table, list[int]]:
     columns = [
         rows.column("row_id"),
         rows.column("label_id").cast(pa.int32()),
-        pa.array(ids, TOKENS.field("input_ids").type),
-        targets if isinstance(targets, pa.Array) else pa.array(targets, TOKENS.field("targets").type),
+        lists_of(ids),
+        lists_of(targets),
     ]
     return pa.table(columns, schema=TOKENS), lengths
 
 
-def _classes(rows: pa.Table, how: Encoding) -> Any:
+def _classes(rows: pa.Table, how: Encoding) -> list[Any]:
+    """Nothing where the row's label_id says it; else the numbers of its classes."""
     if how.kind == SINGLE:
-        return pa.ListArray.from_arrays(pa.array([0] * (rows.num_rows + 1), pa.int32()), pa.array([], pa.int32()))
+        return [()] * rows.num_rows
     number = {label: index for index, label in enumerate(how.labels)}
     return [[number[name] for name in json.loads(label)] for label in rows.column("label").to_pylist()]
 

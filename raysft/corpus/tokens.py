@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,14 @@ def write_shard(path: Path, rows: pa.Table) -> None:
     """Write `rows` (schema TOKENS) as one Arrow IPC file of one batch, which maps without a copy."""
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, TOKENS) as writer:
         writer.write_table(rows.combine_chunks())
+
+
+def lists_of(rows: Sequence[Sequence[int]]) -> pa.Array:
+    """list<int32>, a list each; several times as fast as pyarrow's own way from Python lists."""
+    lengths = np.fromiter(map(len, rows), np.int64, len(rows))
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    values = np.fromiter(chain.from_iterable(rows), np.int32, int(offsets[-1]))
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values))
 
 
 @dataclass(frozen=True)
@@ -117,7 +126,7 @@ def from_lists(ids: Sequence[Sequence[int]], labels: Sequence[int]) -> Tokenized
     columns = [
         pa.array(range(len(ids)), pa.int64()),
         pa.array(labels, pa.int32()),
-        pa.array(ids, TOKENS.field("input_ids").type),
-        pa.array([[]] * len(ids), TOKENS.field("targets").type),
+        lists_of(ids),
+        lists_of([()] * len(ids)),
     ]
     return from_tables([pa.table(columns, schema=TOKENS)])

@@ -11,9 +11,9 @@ import numpy as np
 from raysft.audit.balance import label_findings
 from raysft.audit.drift import choose_rows, drift_finding, label_drift, length_drift, word_drift
 from raysft.audit.finding import EXAMPLES, Example, Finding
-from raysft.audit.personal import excerpt
 from raysft.audit.language import language_finding, language_section, mixed_words_finding
 from raysft.audit.lengths import cut_finding, lengths_section, short_finding
+from raysft.audit.personal import excerpt
 from raysft.audit.repeats import TEST
 from raysft.config import Job
 from raysft.corpus.folds import SEALED

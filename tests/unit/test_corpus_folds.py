@@ -226,6 +226,7 @@ def share_error(labels: Array, fold: Array) -> float:
     return float(np.abs(table / table.sum(1, keepdims=True) - table.sum(0) / table.sum()).mean())
 
 
+@pytest.mark.filterwarnings("ignore:The least populated class")
 def test_grouped_folds_are_as_alike_as_those_of_scikit_learn() -> None:
     from sklearn.model_selection import StratifiedGroupKFold
 
@@ -270,7 +271,7 @@ def test_labels_of_one_row_train_and_do_not_pile_up() -> None:
         rare = np.bincount(fold[400:], minlength=5)
         assert rare[0] == 0
         assert rare[1:].min() >= 12
-        assert off(corpus, fold, 5, 0.15)[0] <= 1
+        assert off(corpus, fold, 5, 0.15)[1] < 1
 
 
 def test_a_unit_with_all_rows_of_a_label_trains() -> None:
