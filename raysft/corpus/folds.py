@@ -38,10 +38,10 @@ def assign(
     `test` of the free rows is sealed, the rest falls into max(k, 1) equal folds; whole units only. Pass test=0 where
     the person brought a test file, k=0 where they brought a validation file.
 
-    units: int (n,), see units_of. keys: uint64 (n,), a hash of what a row says and of the seed, never of its place; rows
-    of different units with the same key may change places. given: int (n,), SEALED or GIVEN for rows that keep the part
-    they came with, FREE for the others; None: all are free. A unit that has both is split, and `proof` says so. time:
-    float (n,), finite; then the parts follow time and not the labels, see blocks.
+    units: int (n,), see units_of. keys: uint64 (n,), a hash of what a row says and of the seed, never of its place;
+    rows of different units with the same key may change places. given: int (n,), SEALED or GIVEN for rows that keep
+    the part they came with, FREE for the others; None: all are free. A unit that has both is split, and `proof` says
+    so. time: float (n,), finite for free rows; then the parts follow time and not the labels, see blocks.
 
     Of a row with one label or none each bin gets its share, rounded up or down; of others as near as units allow. Every
     label has a row that trains (neither sealed nor in fold 0) before it has any other. A million rows with one label

@@ -45,9 +45,9 @@ def pack(loads: Loads, keys: Array, quota: Array, total: Array, held: Array, bin
     """The bin of each unit: int64 (u,), 0 to B - 1.
 
     keys: uint64 (u,). quota: int (S, B), how much each bin should hold of each stratum. total: int (S,), of all rows,
-    also those that are no part of these units. held: int (S, B), placed before. A unit goes to the nearest bin that has room for all its labels; where
-    there is none, to the one that it brings least out of proportion, and is placed anew when the rest stand. The last
-    rows of a label that has no training row yet train.
+    also those that are no part of these units. held: int (S, B), placed before. A unit goes to the nearest bin that has
+    room for all its labels; where there is none, to the one that it brings least out of proportion, and is placed anew
+    when the rest stand. The last rows of a label that has no training row yet train.
     """
     packing = _Packing(loads, quota, total, held, bins)
     order = _order(loads, keys, total)

@@ -74,7 +74,7 @@ def _carried(store: RowStore, alive: Array, kind: str) -> tuple[Array, Array, li
     cells: dict[str, list[int]] = {}
     lengths: list[Array] = [np.zeros(1, np.int64)]
     ids: list[Array] = [np.zeros(0, np.int64)]
-    for first, rows in store.tables():
+    for first, rows in store.tables(["label"]):
         living = alive[first : first + rows.num_rows].tolist()
         found: list[list[int]] = []
         if kind == TAGS:

@@ -1,12 +1,11 @@
-"""All rows of a corpus with their features, on disk and mapped; columns as arrays, texts where they are asked for."""
+"""All rows of a corpus with their features, on disk; columns as arrays, texts where they are asked for."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,8 @@ import numpy as np
 import pyarrow as pa
 
 from raysft.corpus.rows import TEST, TRAIN, VALIDATION, where
-from raysft.preparation.features import Wanted, add_features
-from raysft.storage.commit import ASIDE, read_json, write_json
+from raysft.preparation.features import Wanted, add_features, band_name
+from raysft.storage.commit import ASIDE, read_json
 
 ORIGINS = (TRAIN, VALIDATION, TEST)  # their codes are their places
 Array = np.ndarray[Any, Any]
@@ -61,20 +60,23 @@ def write_rows(folder: Path, number: int, tables: Iterable[pa.Table], wanted: Wa
 
 
 class RowStore:
-    """Rows in the order of the sources and their lines; row i of the store is row_id i."""
+    """Rows in the order of the sources and their lines; row i of the store is row_id i.
 
-    def __init__(self, tables: list[pa.Table], facts: list[ReadFacts]) -> None:
+    Only what is asked for is read, and only while it is looked at: mapping the files would keep them in memory.
+    """
+
+    def __init__(self, sources: Sequence[Path | pa.Table], facts: list[ReadFacts]) -> None:
         self.facts = facts
-        self._batches: list[pa.RecordBatch] = [batch for table in tables for batch in table.to_batches()]
-        self._starts = np.cumsum([0, *(batch.num_rows for batch in self._batches)])
+        self._sources = list(sources)
+        sizes = [batch.num_rows for batch in self._batches(["line"])]
+        self._starts = np.cumsum([0, *sizes])
         self.rows = int(self._starts[-1])
 
     @staticmethod
     def open(folder: Path, sources: int) -> RowStore:
-        """Map what `write_rows` left for each source."""
+        """What `write_rows` left for each source."""
         facts = [ReadFacts(**read_json(facts_file(folder, number))) for number in range(sources)]
-        files = [rows_file(folder, number) for number, each in enumerate(facts) if each.rows]
-        return RowStore([pa.ipc.open_file(pa.memory_map(str(file))).read_all() for file in files], facts)
+        return RowStore([rows_file(folder, number) for number, each in enumerate(facts) if each.rows], facts)
 
     @staticmethod
     def of_table(rows: pa.Table, wanted: Wanted) -> RowStore:
@@ -82,18 +84,35 @@ class RowStore:
         table, _ = add_features(rows, wanted)
         return RowStore([table] if table.num_rows else [], [])
 
+    def _batches(self, columns: Sequence[str] | None, wanted: set[int] | None = None) -> Iterator[pa.RecordBatch]:
+        """The batches of all sources, in order, with some columns; those outside of `wanted` are not read."""
+        number = 0
+        for source in self._sources:
+            if isinstance(source, pa.Table):
+                batches: Iterator[Any] = iter((source if columns is None else source.select(columns)).to_batches())
+                for batch in batches:
+                    if wanted is None or number in wanted:
+                        yield batch
+                    number += 1
+                continue
+            with pa.OSFile(str(source)) as file:
+                reader = _reader(file, columns)
+                for place in range(reader.num_record_batches):
+                    if wanted is None or number in wanted:
+                        yield reader.get_batch(place)
+                    number += 1
+
     def numbers(self, name: str) -> Array:
         """One column of numbers as an array; nulls of time become NaN."""
-        if not self._batches:
-            return np.zeros(0)
-        return np.concatenate([batch.column(name).to_numpy(zero_copy_only=False) for batch in self._batches])
+        parts = [batch.column(0).to_numpy(zero_copy_only=False) for batch in self._batches([name])]
+        return np.concatenate(parts) if parts else np.zeros(0)
 
     def codes(self, name: str) -> tuple[Array, list[str]]:
         """A column of strings as (int32 code per row, the strings); null is -1."""
         known: dict[str, int] = {}
         parts = [np.zeros(0, np.int32)]
-        for batch in self._batches:
-            column = batch.column(name).dictionary_encode()
+        for batch in self._batches([name]):
+            column = batch.column(0).dictionary_encode()
             places = [known.setdefault(value, len(known)) for value in column.dictionary.to_pylist()]
             here = column.indices.fill_null(-1).to_numpy(zero_copy_only=False)
             parts.append(np.array([*places, -1], np.int32)[here])
@@ -111,22 +130,20 @@ class RowStore:
 
     def bands(self, wanted: Wanted) -> Iterator[Array]:
         """The keys of one band after the other, uint32, shape (rows,)."""
-        from raysft.preparation.features import band_name
-
         return (self.numbers(band_name(number)) for number in range(wanted.bands))
 
     def values(self, name: str, rows: Array) -> list[Any]:
         """Values of one column at some rows, in their order."""
         order = np.argsort(rows, kind="stable")
         ordered = rows[order]
-        found: list[Any] = [None] * len(rows)
         edges = np.searchsorted(ordered, self._starts)
-        for number, (first, last) in enumerate(pairwise(edges.tolist())):
-            if first < last:
-                inside = pa.array(ordered[first:last] - self._starts[number])
-                taken = self._batches[number].column(name).take(inside).to_pylist()
-                for place, value in zip(order[first:last].tolist(), taken, strict=True):
-                    found[place] = value
+        wanted = np.flatnonzero(edges[1:] > edges[:-1]).tolist()
+        found: list[Any] = [None] * len(rows)
+        for number, batch in zip(wanted, self._batches([name], set(wanted)), strict=True):
+            first, last = edges[number], edges[number + 1]
+            taken = batch.column(0).take(pa.array(ordered[first:last] - self._starts[number])).to_pylist()
+            for place, value in zip(order[first:last].tolist(), taken, strict=True):
+                found[place] = value
         return found
 
     def texts(self, rows: Array) -> list[str]:
@@ -136,13 +153,15 @@ class RowStore:
         """`tickets.csv:12` of some rows."""
         return [where(*each) for each in zip(self.values("source", rows), self.values("line", rows), strict=True)]
 
-    def tables(self) -> Iterator[tuple[int, pa.Table]]:
-        """(first row, rows) of each stretch of the store, with all columns."""
-        for start, batch in zip(self._starts.tolist(), self._batches, strict=False):
+    def tables(self, columns: Sequence[str] | None = None) -> Iterator[tuple[int, pa.Table]]:
+        """(first row, rows) of each stretch of the store, with all columns or some."""
+        for start, batch in zip(self._starts.tolist(), self._batches(columns), strict=False):
             yield start, pa.Table.from_batches([batch])
 
 
-def save_facts(folder: Path, number: int, facts: ReadFacts) -> None:
-    from dataclasses import asdict
-
-    write_json(facts_file(folder, number), asdict(facts))
+def _reader(file: Any, columns: Sequence[str] | None) -> Any:
+    """A reader of these columns, in the order in which they are named."""
+    if columns is None:
+        return pa.ipc.open_file(file)
+    names = pa.ipc.open_file(file).schema.names
+    return pa.ipc.open_file(file, options=pa.ipc.IpcReadOptions(included_fields=[names.index(c) for c in columns]))

@@ -69,7 +69,7 @@ def test_a_sum_is_met_where_liking_asks_too_much_of_one_bin() -> None:
 
 
 def test_numbers_that_are_whole_but_for_their_last_digits_stay() -> None:
-    wanted = np.array([[0.15 * 20, 0.85 * 20]]) + [[4e-16, -4e-16]]
+    wanted = np.array([[3 + 1e-12, 17 - 1e-12]])
     assert whole(wanted, wanted[0], np.array([[9.0, 0.0]]), np.ones(2, bool), no_duty(1)).tolist() == [[3, 17]]
 
 

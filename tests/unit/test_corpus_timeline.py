@@ -87,8 +87,8 @@ def test_the_order_of_rows_means_nothing(history: tuple[Array, Array], k: int, t
 
 
 def test_a_day_is_never_divided_and_the_nearest_one_is_the_boundary() -> None:
-    days = np.repeat([1.0, 2.0, 3.0, 4.0], [30, 25, 30, 15])
-    assert by_time(days, np.arange(100), 2, 0.15).tolist() == [0] * 30 + [1] * 55 + [SEALED] * 15
+    days = np.repeat([1.0, 2.0, 3.0, 4.0], [30, 20, 35, 15])
+    assert by_time(days, np.arange(100), 2, 0.15).tolist() == [0] * 50 + [1] * 35 + [SEALED] * 15
     assert by_time(days, np.arange(100), 0, 0.3).tolist() == [0] * 85 + [SEALED] * 15
 
 
