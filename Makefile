@@ -44,6 +44,8 @@ docs: install
 bench: install-test
 	$(BIN)/python benchmarks/train_cpu.py
 	$(BIN)/python benchmarks/banking77_fewshot.py
+	$(BIN)/python benchmarks/data.py
+	$(BIN)/python benchmarks/wrong_labels.py
 
 clean:
 	rm -rf .venv results
