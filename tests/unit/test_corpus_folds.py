@@ -181,18 +181,19 @@ def test_rows_without_labels_are_split_by_size_alone(rows: int, k: int, test: fl
 @given(st.integers(0, 10**6), st.integers(2, 8), st.integers(1, 30))
 @example(0, 5, 6)
 def test_rows_with_several_labels_are_near_their_shares(seed: int, k: int, classes: int) -> None:
-    """Measured over 3000 corpora: a label off by 4 rows of at most 150 at worst, a size by 7 rows of 300."""
+    """Measured over 3000 corpora: a label off by 3.4 rows at worst, a size by 8 rows."""
     random = np.random.default_rng(seed)
     frequency = random.dirichlet(np.ones(classes))
     labels = [random.choice(classes, int(random.integers(0, 5)), p=frequency).tolist() for _ in range(300)]
     corpus = Corpus(Strata.several(labels), np.arange(300), random_keys(random, 300))
     size, label = off(corpus, corpus.folds(k, 0.15), k, 0.15)
-    assert label <= 6
-    assert size <= 9
+    assert label <= 5
+    assert size <= 10
 
 
 @given(st.integers(0, 10**6), st.integers(2, 6), TESTS)
 def test_units_come_as_near_as_their_size_allows(seed: int, k: int, test: float) -> None:
+    """Measured over 2000 corpora: a label off by 0.6 of the largest unit at worst, a size by 0.5."""
     random = np.random.default_rng(seed)
     units = random.integers(0, 60, 300)
     corpus = Corpus(Strata.one(skewed(random, 300, 6)), units, random_keys(random, 300))
@@ -209,6 +210,15 @@ def test_a_large_unit_is_balanced_by_the_small_ones() -> None:
         keys = random_keys(np.random.default_rng(seed), 100)
         fold = assign(Strata.one(np.zeros(100, int)), units, keys, 4, 0.0)
         assert np.bincount(fold).tolist() == [25] * 4
+
+
+def test_rows_of_one_kind_make_room_for_large_units() -> None:
+    """Spread evenly, the rows with both labels would leave the bins as uneven as the two units made them: 20 off."""
+    strata = Strata.several([[0]] * 60 + [[0, 1]] * 60)
+    units = np.concatenate([np.repeat([0, 1], [40, 20]), np.arange(2, 62)])
+    for seed in range(5):
+        corpus = Corpus(strata, units, random_keys(np.random.default_rng(seed), 120))
+        assert max(off(corpus, corpus.folds(3, 0.0), 3, 0.0)) <= 17
 
 
 def grouped(seed: int, rows: int, classes: int, size: int) -> tuple[Array, Array]:
@@ -241,7 +251,9 @@ def test_grouped_folds_are_as_alike_as_those_of_scikit_learn() -> None:
         for number, (_, test) in enumerate(splits):
             fold[test] = number
         theirs.append(share_error(labels, fold))
-    assert np.mean(ours) <= 1.2 * np.mean(theirs)
+    # Measured: 1.02 times in sum, 1.1 times on average, 1.6 times at worst, where one row more or less is that much.
+    assert np.sum(ours) <= 1.15 * np.sum(theirs)
+    assert np.mean(np.divide(ours, theirs)) <= 1.25
 
 
 # --- small labels
@@ -296,6 +308,13 @@ def test_rows_that_come_later_move_few_old_ones(added: float, most: float) -> No
     corpus = Corpus(Strata.one(labels), np.arange(15_000), random_keys(random, 15_000))
     old = corpus.take(np.arange(10_000)).folds(5, 0.15)
     assert moved(old, corpus.take(np.arange(int(10_000 * (1 + added)))).folds(5, 0.15)) <= most
+
+
+def test_rows_that_come_later_move_few_of_small_labels() -> None:
+    """Some ten rows of each of a thousand labels: under two in each part. Measured: 7.8%."""
+    random = np.random.default_rng(5)
+    corpus = Corpus(Strata.one(random.integers(0, 1000, 11_000)), np.arange(11_000), random_keys(random, 11_000))
+    assert moved(corpus.take(np.arange(10_000)).folds(5, 0.15), corpus.folds(5, 0.15)) <= 0.09
 
 
 def test_units_that_come_later_move_few_old_ones() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -58,7 +60,7 @@ def test_the_smallest_value_of_each_unit() -> None:
 
 
 @pytest.mark.parametrize("keys", [np.arange(20_000), np.arange(20_000) << 40], ids=["small", "large"])
-def test_a_bin_is_the_nearest_of_as_many_keys_as_its_share_asks(keys: np.ndarray) -> None:  # type: ignore[type-arg]
+def test_a_bin_is_the_nearest_of_as_many_keys_as_its_share_asks(keys: np.ndarray[Any, Any]) -> None:
     shares = [0.15, 0.05, 0.5, 0.3]
     away = np.stack([distance(keys.astype(np.uint64), fold - 1, share) for fold, share in enumerate(shares)])
     nearest = np.bincount(away.argmin(axis=0)) / len(keys)
