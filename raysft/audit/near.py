@@ -2,8 +2,8 @@
 
 Two texts are near-duplicates when their sets of 4-letter pieces (case, punctuation and spacing aside) overlap by at
 least `similarity` (Jaccard). Signatures are computed batch by batch where rows are read, by rensa (MinHash in Rust),
-and kept as a few 32-bit band keys a row; pairs are found on the driver, one band at a time, so that memory stays at a few
-bytes a row (Leskovec, Rajaraman, Ullman: Mining of Massive Datasets, 3rd ed., section 3.4).
+and kept as a few 32-bit band keys a row; pairs are found on the driver, one band at a time, so that memory stays at a
+few bytes a row (Leskovec, Rajaraman, Ullman: Mining of Massive Datasets, 3rd ed., section 3.4).
 """
 
 from __future__ import annotations
@@ -202,7 +202,7 @@ def overlap(first: Sequence[str], second: Sequence[str]) -> Array:
 def _distinct(values: Array) -> Array:
     """Sorted, each once. numpy's `unique` hashes integers by their low bits, which are alike here: 20 times slower."""
     ordered = np.sort(values)
-    return ordered[np.concatenate([[True], ordered[1:] != ordered[:-1]])[: len(ordered)]]
+    return np.asarray(ordered[np.concatenate([[True], ordered[1:] != ordered[:-1]])[: len(ordered)]])
 
 
 def _in_sorted(values: Array, ordered: Array) -> Array:

@@ -214,7 +214,7 @@ def _is_valid(number: str, region: str | None) -> bool:
 
 
 def _luhn(digits: str) -> bool:
-    """Whether the last digit is the check digit (ISO/IEC 7812-1, annex B); the lightest package for it is LGPL, 6 MB."""
+    """Whether the last digit is the check digit (ISO/IEC 7812-1, annex B); packages for it are heavy."""
     doubled = [int(d) * (1 + place % 2) for place, d in enumerate(reversed(digits))]
     return sum(d - 9 if d > 9 else d for d in doubled) % 10 == 0
 

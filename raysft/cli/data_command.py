@@ -22,8 +22,8 @@ def command(job: Path, overrides: tuple[str, ...], as_json: bool) -> None:
     """
     from rich.markup import escape
 
+    from raysft.cli.audit_table import audit_table
     from raysft.cli.console import Watch, print_json, stdout
-    from raysft.cli.tables import audit_table
     from raysft.pipeline import data
 
     with Watch() as watch:
@@ -33,3 +33,4 @@ def command(job: Path, overrides: tuple[str, ...], as_json: bool) -> None:
     else:
         stdout().print(audit_table(result.audit))
         stdout().print(f"prepared in [bold]{escape(result.folder)}[/]", soft_wrap=True, highlight=False)
+        stdout().print(f"to look at  [bold]{escape(result.page)}[/]", soft_wrap=True, highlight=False)

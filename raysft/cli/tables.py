@@ -47,7 +47,7 @@ def check_table(found: Check) -> Table:
     about = "about " if found.sampled else ""
     lines = [
         ("files", "\n".join(found.files), ""),
-        ("columns", ", ".join(f"{role} = {name}" for role, name in found.columns.items() if name), ""),
+        ("columns", ", ".join(_column(found, role) for role, name in found.columns.items() if name), ""),
         ("rows read", str(rows["read"]), "first rows of each file" if found.sampled else "all"),
         ("rows rejected", str(rows["read"] - rows["kept"]), rejected),
         (
@@ -68,21 +68,8 @@ def check_table(found: Check) -> Table:
     return table
 
 
-def audit_table(audit: dict[str, Any]) -> Table:
-    """What became of the rows."""
-    table = _table("data audit", "finding", "rows")
-    counts = audit["rows"]
-    table.add_row("read", str(counts["read"]))
-    table.add_row("kept", str(counts["kept"]))
-    for reason, count in counts["rejected"].items():
-        table.add_row(f"rejected: {reason}", str(count))
-    for part in ("train", "validation", "test"):
-        table.add_row(f"in {part}", str(audit["parts"].get(part, 0)))
-    table.add_row("near-duplicate pairs kept together", str(audit["near_duplicate_pairs"]["kept_together"]))
-    for what, count in audit["crossings"].items():
-        table.add_row(f"{what} in two parts", str(count))
-    table.add_row("cut at max_length", str(audit["tokens"]["cut"]))
-    return table
+def _column(found: Check, role: str) -> str:
+    return f"{role} = {found.columns[role]}" + (" (found by its name)" if role in found.guessed else "")
 
 
 def result_table(result: Any) -> Table:

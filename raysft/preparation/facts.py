@@ -137,9 +137,14 @@ def _drift(
         "between": ["train", "test"],
         "labels": label_drift(*(_sizes(decided, parts[name]) for name in ("train", "test"))),
         "words": word_drift(texts["train"], texts["test"], units, job.config.folds.seed, labels),
-        "lengths": length_drift(*(Counter(len(text.split()) for text in texts[name]) for name in ("train", "test"))),
+        "lengths": length_drift(_words(texts["train"]), _words(texts["test"])),
     }
     return section, [drift_finding(section, job.config.data.audit.drift)]
+
+
+def _words(texts: list[str]) -> Counter[int]:
+    """words -> texts of so many."""
+    return Counter(len(text.split()) for text in texts)
 
 
 def _alike(decided: Decided, parts: dict[str, Array], seed: int) -> tuple[Array, Array]:

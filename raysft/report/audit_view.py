@@ -18,6 +18,9 @@ REASONS = {
     "malformed_json": "malformed JSON",
     "wrong_field_count": "wrong number of fields",
     "not_utf8": "not UTF-8",
+    "unseen_label": "label never seen in training",
+    "wrong_label": "probably a wrong label",
+    "near_leakage": "almost in a held-out file",
 }
 EXAMPLES_EACH = 4  # rejected rows shown of each reason
 
@@ -49,7 +52,8 @@ def terms(audit: dict[str, Any]) -> list[tuple[str, int]]:
     found = audit.get("rows")
     if not found:
         return []
-    rejected = {reason_name(reason): number for reason, number in found["rejected"].items()}
+    left_out = {**found["rejected"], **found.get("quarantined", {})}
+    rejected = {reason_name(reason): number for reason, number in left_out.items()}
     left = found["read"] - found["kept"] - sum(rejected.values())
     return [("kept", found["kept"]), *rejected.items(), *([("unaccounted for", left)] if left else [])]
 
@@ -62,53 +66,32 @@ def part_rows(audit: dict[str, Any]) -> list[PartRow]:
 
 
 def _labels_in(audit: dict[str, Any], part: str) -> int:
-    return sum(counts.get(part, 0) > 0 for counts in audit.get("labels", {}).values())
+    return sum(counts.get(part, 0) > 0 for counts in audit.get("labels_by_part", {}).values())
 
 
 def proofs(facts: ReportFacts) -> list[Proof]:
-    """Every check for rows that stand on both sides of a split."""
-    crossings = facts.audit.get("crossings")
-    if crossings is None:
+    """Every check for rows that stand on both sides of a split, and what was not looked for."""
+    checks = facts.audit.get("proof")
+    if checks is None:
         return []
-    group = facts.group_column
-    lines = [
-        Proof(f"Groups ({group})", crossings["group"], "whole groups stay together")
-        if group
-        else Proof("Groups", None, "no group column is set"),
-        Proof("Texts", crossings["text"], "case and spacing aside"),
-        _near(facts, "Near-duplicate pairs", crossings["near_duplicate"], "kept in the same fold"),
-    ]
-    return lines + (_proofs_of_given_files(facts) if given_files(facts) else [])
-
-
-def _proofs_of_given_files(facts: ReportFacts) -> list[Proof]:
-    present = facts.audit.get("still_present", {}).get("leakage", 0)
-    pairs = facts.audit.get("near_duplicate_pairs", {}).get("between_train_and_given_files", 0)
-    lines = [
-        Proof("Texts also in your held-out files", present, "case and spacing aside"),
-        _near(facts, "Near-duplicate pairs with your held-out files", pairs, "your files are left as they are"),
-    ]
-    if facts.group_column:
-        shared = facts.audit.get("shared_with_given_files", {}).get("group")
-        what = f"Groups ({facts.group_column}) also in your held-out files"
-        lines.append(Proof(what, shared, "your files are left as they are"))
+    lines = [Proof(_named(check["what"], facts), check["crossing"], check["note"]) for check in checks]
+    known = {check["what"] for check in checks}
+    if "groups" not in known:
+        lines.insert(0, Proof("Groups", None, "no group column is set"))
+    if "near-duplicate pairs" not in known:
+        lines.append(Proof("Near-duplicate pairs", None, "data.audit.similarity is 1, which turns the search off"))
     return lines
 
 
-def _near(facts: ReportFacts, what: str, found: int, note: str) -> Proof:
-    threshold = facts.setting("data", "audit", "near_duplicates")
-    if threshold is None:
-        return Proof(what, found, note)
-    if threshold >= 1:
-        return Proof(what, None, "data.audit.near_duplicates is 1, which turns the search off")
-    return Proof(what, found, f"overlap of {threshold:g} or more; {note}")
+def _named(what: str, facts: ReportFacts) -> str:
+    name = what[0].upper() + what[1:]
+    return name.replace("Groups", f"Groups ({facts.group_column})", 1) if facts.group_column else name
 
 
 def given_files(facts: ReportFacts) -> bool:
     """Whether the person brought validation or test files, which keep their rows whatever they hold."""
     named = facts.setting("data", "validation") or facts.setting("data", "test")
-    between = facts.audit.get("near_duplicate_pairs", {}).get("between_train_and_given_files", 0)
-    return bool(named or between or facts.audit.get("still_present", {}).get("leakage", 0))
+    return bool(named or any("your files" in check["what"] for check in facts.audit.get("proof") or []))
 
 
 def leak_statement(checks: list[Proof]) -> tuple[str, bool]:
@@ -124,10 +107,10 @@ def leak_statement(checks: list[Proof]) -> tuple[str, bool]:
     )
 
 
-def still_present(audit: dict[str, Any]) -> list[tuple[str, int]]:
-    """Findings that the settings only report, and whose rows therefore train."""
-    found = audit.get("still_present", {})
-    return [(reason_name(name.rstrip("s") if name == "duplicates" else name), n) for name, n in found.items() if n]
+def findings(audit: dict[str, Any]) -> list[dict[str, Any]]:
+    """What was found at all, warnings first."""
+    found = [each for each in audit.get("findings") or [] if each["found"]]
+    return sorted(found, key=lambda each: each["level"] != "warning")
 
 
 def rejected_examples(audit: dict[str, Any]) -> list[dict[str, Any]]:

@@ -101,7 +101,7 @@ def _audit(facts: ReportFacts) -> dict[str, Any]:
         "proofs": checks,
         "leak_statement": statement,
         "leak_free": clean,
-        "still_present": audit_view.still_present(facts.audit),
+        "findings": audit_view.findings(facts.audit),
         "rejected": audit_view.rejected_examples(facts.audit),
     }
 

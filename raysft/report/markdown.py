@@ -65,7 +65,7 @@ def _card(facts: ReportFacts) -> dict[str, Any]:
         "equation": verdict.equation(facts.audit),
         "terms": audit_view.terms(facts.audit)[1:],
         "part_rows": audit_view.part_rows(facts.audit),
-        "leakage": statement if "crossings" in facts.audit else "",
+        "leakage": statement if "proof" in facts.audit else "",
         "leak_free": clean,
         "parts": scores_view.parts(facts),
         "rivals": scores_view.rivals(facts),

@@ -14,11 +14,11 @@ import torch
 from torch import nn
 
 from raysft.config import JobConfig
-from raysft.preparation.prepared import Prepared
 from raysft.corpus.tokens import TokenizedRows
 from raysft.errors import RaysftError, TrainingFailed
 from raysft.model.classifier import build_classifier, quiet_transformers
 from raysft.model.groups import parameter_groups
+from raysft.preparation.prepared import Prepared
 from raysft.storage.commit import committed_folder, write_json, writing
 from raysft.storage.layout import RunFolder
 from raysft.storage.lease import lease

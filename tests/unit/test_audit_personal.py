@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from stdnum import luhn
 
 from raysft.audit.finding import EXAMPLES
 from raysft.audit.personal import (
     PersonalCounts,
+    _luhn,
     find,
     mask,
     masked,
@@ -121,7 +121,7 @@ def test_the_quick_look_hides_nothing(texts: list[str]) -> None:
 @given(before=TEXTS, digits=st.integers(10**14, 10**15 - 1), after=TEXTS)
 def test_a_card_number_among_other_words_is_found_and_never_shown(before: str, digits: int, after: str) -> None:
     number = "4" + str(digits)[1:]
-    number += luhn.calc_check_digit(number)
+    number += next(digit for digit in "0123456789" if _luhn(number + digit))
     text = f"{before}\n{number}\n{after}"
     assert "card" in kinds(text)
     assert number not in masked(text)

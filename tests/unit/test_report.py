@@ -37,11 +37,13 @@ PLAN = """{"workers": 1, "micro_batch": 16, "total_steps": 120, "tokens": 40000,
 OUTCOME = """{"best_step": 90, "last_step": 120, "resumed_from": null, "precision": "fp32", "device": "cpu",
   "examples": 2800, "tokens": 40000, "padded": 45000, "seconds": 66.0, "weights_sha256": "abababab",
   "groups": [{"group": "head", "parameters": 1925, "learning_rate": 0.01, "weight_decay": 0.01}]}"""
-FINDINGS = """{"label_variants": [["Refund", "refund"]],
-  "still_present": {"duplicates": 0, "conflicting_labels": 0, "leakage": 0},
-  "near_duplicate_pairs": {"kept_together": 12, "between_train_and_given_files": 0},
-  "crossings": {"group": 0, "text": 0, "near_duplicate": 0},
-  "tokens": {"mean": 14.2, "p50": 12, "p90": 31, "p99": 60, "max": 128, "cut": 3, "cut_share": 0.003}}"""
+FINDINGS = """{"proof": [{"what": "groups", "checked": 300, "crossing": 0, "note": ""},
+    {"what": "same texts", "checked": 980, "crossing": 0, "note": ""},
+    {"what": "near-duplicate pairs", "checked": 12, "crossing": 0, "note": ""}],
+  "findings": [{"name": "label_names", "title": "Labels that look like one", "found": 2, "unit": "labels",
+    "action": "report", "level": "warning", "explanation": "Write them alike.", "examples": []}],
+  "lengths": {"mean": 14.2, "p50": 12, "p90": 31, "p99": 60, "max": 140, "cut": 3, "cut_share": 0.003,
+    "max_length": 128}}"""
 
 
 def estimate(value: float, n: int = 60, half: float = 0.05) -> Estimate:
@@ -79,9 +81,8 @@ def audit_of(labels: list[str], text: str) -> dict[str, Any]:
         "rows": {"read": 1000, "kept": 985, "rejected": {"duplicate": 10, "blank_text": 5}},
         "parts": {"train": 700, "validation": 145, "test": 140},
         "folds": {"-1": 140, "0": 145, "1": 700},
-        "labels": {label: {"train": 100, "validation": 20, "test": 20} for label in labels},
+        "labels_by_part": {label: {"train": 100, "validation": 20, "test": 20} for label in labels},
         **json.loads(FINDINGS),
-        "small_labels": [labels[-1]],
         "rejected_examples": [
             {"where": "t.csv:9", "reason": "duplicate", "detail": "same as t.csv:2", "text": text, "label": "a"},
             {"where": "t.csv:12", "reason": "blank_text", "detail": "", "text": "", "label": "a"},
@@ -254,13 +255,13 @@ def test_rows_read_are_accounted_for() -> None:
 
 def test_leakage_is_said_plainly() -> None:
     clean, leaky, quiet = facts_of(), facts_of(), facts_of()
-    leaky.audit["crossings"]["group"] = 2
+    leaky.audit["proof"][0]["crossing"] = 2
     assert "Nothing leaks: no check found" in render_html(clean)
     assert "Nothing leaks" not in render_html(leaky)
     assert "groups (customer_id): 2" in render_html(leaky)
     assert "took no part in training" not in render_html(leaky)
-    off = replace(quiet, job_yaml="data: {audit: {near_duplicates: 1.0}}")
-    assert "no check that was made" in render_html(off)
+    quiet.audit["proof"].pop()
+    assert "no check that was made" in render_html(quiet)
 
 
 def test_card_names_a_base_of_the_hub_and_hides_paths_of_this_machine() -> None:
