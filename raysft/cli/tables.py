@@ -10,6 +10,7 @@ from rich.table import Table
 
 from raysft.corpus.guess import Guess
 from raysft.plan.preflight import Check
+from raysft.report.reasons import reason_name
 
 SHOWN = 50  # predictions on a screen
 
@@ -43,11 +44,11 @@ def check_table(found: Check) -> Table:
     table = _table(f"{escape(found.name)}: the job file is valid", "", "value", "why")
     table.columns[1].justify = table.columns[2].justify = "left"
     rows = found.rows
-    rejected = ", ".join(f"{reason} {count}" for reason, count in rows["rejected"].items()) or "none"
+    rejected = ", ".join(f"{reason_name(reason)} {count}" for reason, count in rows["rejected"].items()) or "none"
     about = "about " if found.sampled else ""
     lines = [
         ("files", "\n".join(found.files), ""),
-        ("columns", ", ".join(_column(found, role) for role, name in found.columns.items() if name), ""),
+        ("columns", "\n".join(_column(found, role) for role, name in found.columns.items() if name), ""),
         ("rows read", str(rows["read"]), "first rows of each file" if found.sampled else "all"),
         ("rows rejected", str(rows["read"] - rows["kept"]), rejected),
         (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 from dataclasses import dataclass
@@ -34,7 +33,8 @@ class Template:
     def render(self, messages: list[dict[str, str]]) -> tuple[str, list[tuple[int, int]]]:
         """The conversation as text, and (start, end) of each answer in it, its closing mark included.
 
-        Raises DataError when the template writes the beginning of a conversation differently once it goes on.
+        Raises DataError when the template fails, leaves answers out, or writes the beginning of a conversation
+        differently once it goes on.
         """
         text = self._write(messages)
         spans = []
@@ -47,43 +47,41 @@ class Template:
                         "the chat template of model.base rewrites earlier turns, so that answers cannot be told apart",
                         "Use a base with another template, or data of one question and one answer a row.",
                     )
+                if message["content"] and len(after) <= len(before):
+                    raise DataError(
+                        "the chat template of model.base leaves answers out", "Use a base with another template."
+                    )
                 spans.append((len(before), len(after)))
         return text, spans
 
     def _write(self, messages: list[dict[str, str]], prompt: bool = False) -> str:
-        from jinja2.exceptions import TemplateError
+        from raysft.corpus.sandbox import TemplateFault, write  # loads Jinja
 
+        known = {"messages": messages, "add_generation_prompt": prompt, **dict(self.special_tokens)}
         try:
-            return str(
-                _compiled(self.source).render(
-                    messages=messages, add_generation_prompt=prompt, **dict(self.special_tokens)
-                )
-            )
-        except TemplateError as error:
+            return write(self.source, known)
+        except TemplateFault as fault:
             raise DataError(
-                f"the chat template of model.base fails: {error}", "Use a base with another template."
+                f"the chat template of model.base fails: {fault}", "Use a base with another template."
             ) from None
-
-
-@functools.lru_cache(maxsize=4)
-def _compiled(source: str) -> Any:
-    """A template is code from a file: the sandbox gives it neither Python nor the file system."""
-    from jinja2 import StrictUndefined
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
-    return environment.from_string(source)
 
 
 def template_of(folder: Path) -> Template:
     """The chat template of a base folder (chat_template.jinja, or tokenizer_config.json); else the plain one."""
     config = _config(folder)
     file = folder / "chat_template.jinja"
-    source = file.read_text(encoding="utf-8") if file.is_file() else config.get("chat_template")
-    if not isinstance(source, str):
+    source = file.read_text(encoding="utf-8") if file.is_file() else _default(config.get("chat_template"))
+    if source is None:
         return Template(PLAIN)
     names = ("bos_token", "eos_token", "unk_token", "pad_token")
     return Template(source, tuple((name, _token(config.get(name))) for name in names), has_special_tokens=True)
+
+
+def _default(written: Any) -> str | None:
+    """The template of a config: a text, or the one called default in a list of {"name", "template"}."""
+    if isinstance(written, list):
+        written = next((each.get("template") for each in written if each.get("name") == "default"), None)
+    return written if isinstance(written, str) else None
 
 
 def _config(folder: Path) -> dict[str, Any]:

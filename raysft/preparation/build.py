@@ -27,13 +27,23 @@ from raysft.preparation.facts import audit_facts, with_lengths
 from raysft.preparation.features import Wanted
 from raysft.preparation.labels import kind_of
 from raysft.preparation.prepared import Prepared
+from raysft.preparation.quarantine import Form
 from raysft.preparation.rowstore import RowStore
 from raysft.preparation.work import ReadSource, Shard, TokenizeShard
 from raysft.preparation.write import write_corpus
 from raysft.reading.columns import Columns, resolve_columns
 from raysft.reading.sources import Source, find_sources, fingerprint, size_bytes
 from raysft.session import ray_session
-from raysft.storage.commit import TornFolder, commit_folder, digest_of, read_json, verified_folder, write_json, writing
+from raysft.storage.commit import (
+    TornFolder,
+    commit_folder,
+    digest_of,
+    read_json,
+    sweep_aside,
+    verified_folder,
+    write_json,
+    writing,
+)
 from raysft.storage.layout import DataFolder, Output
 from raysft.storage.lease import lease
 from raysft.storage.pretrained import Base
@@ -160,7 +170,8 @@ def _decide_and_write(
     """Everything up to the corpus files; `decided` is written last."""
     store = _read(job, sources, partial, pool, listener)
     decided = decide(job, base, store, partial, listener)
-    shards = write_corpus(store, decided.books, decided.placed, partial)
+    form = Form(sources.columns, job.config.data.label_separator if job.config.data.multi_label else None)
+    shards = write_corpus(store, decided.books, decided.placed, partial, form)
     facts = audit_facts(job, sources.columns, store, decided)
     write_json(
         partial.decided,
@@ -228,6 +239,8 @@ def _tidy(partial: DataFolder) -> None:
     shutil.rmtree(partial.rows)
     for left in (partial.decided, partial.points):
         left.unlink(missing_ok=True)
+    sweep_aside(partial.path)
     for sealed in (False, True):
+        sweep_aside(partial.tokens(sealed))
         for facts in partial.tokens(sealed).glob("shard-*.json"):
             facts.unlink()

@@ -10,7 +10,7 @@ import numpy as np
 from raysft.audit.finding import EXAMPLES, Finding
 from raysft.audit.near import spread
 from raysft.audit.personal import PersonalCounts, personal_examples, personal_finding
-from raysft.audit.repeats import TRAIN
+from raysft.audit.repeats import TEST, TRAIN, VALIDATION
 from raysft.config import Job
 from raysft.corpus.encode import ANSWERS, SEVERAL, SINGLE, TAGS
 from raysft.corpus.folds import FREE, GIVEN, SEALED, assign
@@ -61,8 +61,10 @@ def decide(job: Job, base: Base, store: RowStore, partial: DataFolder, listener:
         finding, wrong = check_wrong_labels(job, base, store, books, labels, unit, partial, listener)
         findings.append(finding)
         labels = find_labels(store, books.alive, kind)
+        _leave_out_unseen(job, store, books, labels)  # a label may have lost its last training row
     check_ceiling(job, store, books)
     _require_labels(job, labels)
+    _require_own_parts(job, store, books)
     return _place(job, store, books, labels, near, unit, findings, wrong)
 
 
@@ -104,7 +106,7 @@ def _place(
     k = 0 if (given == GIVEN).any() else settings.k
     test = 0.0 if (given == SEALED).any() else float(settings.test)
     time = store.numbers("time")[rows] if settings.order == "time" else None
-    fold = np.full(store.rows, FREE, np.int16)
+    fold = np.full(store.rows, FREE, np.int64)
     fold[rows] = assign(labels.carried.take(rows), unit[rows], _keys(store, rows, settings.seed), k, test, given, time)
     _require_parts(job, fold[rows], unit[rows], k, test)
     renumbered = np.unique(unit[rows], return_inverse=True)[1]
@@ -179,11 +181,23 @@ def _require_rows(store: RowStore, books: Books) -> None:
         )
 
 
+def _require_own_parts(job: Job, store: RowStore, books: Books) -> None:
+    """Refuse a file of the person's own of which nothing is left: another part must not silently stand in for it."""
+    data = job.config.data
+    for origin, key, brought in ((VALIDATION, "validation", data.validation), (TEST, "test", data.test)):
+        mine = store.origin == origin
+        if (brought is not None or mine.any()) and not (mine & books.alive).any():
+            raise DataError(
+                f"{job.where('data', key)}: data.{key}: no usable row: {mine.sum()} read, all left out",
+                f"{_first_left_out(store, books, mine)} Mend the rows, or leave data.{key} out.".strip(),
+            )
+
+
 def check_ceiling(job: Job, store: RowStore, books: Books) -> None:
     """Raise DataError when more rows were left out than `max_rejected` allows."""
     left, total = books.left_out, store.rows
     ceiling = job.config.data.audit.max_rejected
-    if left > ceiling * total:
+    if left / total > ceiling:  # as people reckon: 0.29 * 100 is less than 29
         counts = {**books.counts(quarantined=False), **books.counts(quarantined=True)}
         reasons = ", ".join(f"{reason} {count}" for reason, count in counts.items())
         raise DataError(
@@ -193,8 +207,9 @@ def check_ceiling(job: Job, store: RowStore, books: Books) -> None:
         )
 
 
-def _first_left_out(store: RowStore, books: Books) -> str:
-    rows = np.flatnonzero(~books.alive)[:1]
+def _first_left_out(store: RowStore, books: Books, among: Array | None = None) -> str:
+    """Place and reason of the first row that was left out; among: bool, shape (rows,)."""
+    rows = np.flatnonzero(~books.alive if among is None else ~books.alive & among)[:1]
     if not len(rows):
         return ""
     source, line = store.values("source", rows)[0], store.values("line", rows)[0]

@@ -76,7 +76,11 @@ def audit_facts(job: Job, columns: Columns, store: RowStore, decided: Decided) -
         "drift": drift,
         "wrong_labels": decided.wrong_labels,
         "rejected_examples": _rejected(store, decided),
-        "settings": {"audit": settings.model_dump(mode="json"), "folds": job.config.folds.model_dump(mode="json")},
+        # Not which fold validates: every choice of it shares this folder.
+        "settings": {
+            "audit": settings.model_dump(mode="json"),
+            "folds": job.config.folds.model_dump(mode="json", exclude={"validation"}),
+        },
     }
 
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from raysft.corpus.folds import part_of
-from raysft.corpus.tokens import TokenizedRows, read_shards
+from raysft.corpus.tokens import TokenizedRows, from_lists, read_shards
 from raysft.storage.commit import read_json
 from raysft.storage.layout import DataFolder
 
@@ -61,7 +61,8 @@ class Prepared:
         """The tokenized rows of train, validation or test; only asking for test opens the sealed shards."""
         sealed = part == "test"
         fold = pq.read_table(self.folder.corpus(sealed), columns=["fold"]).column("fold").to_numpy()
-        return read_shards(self.folder.tokens(sealed)).select(np.flatnonzero(self._inside(fold, part)))
+        inside = np.flatnonzero(self._inside(fold, part))
+        return read_shards(self.folder.tokens(sealed)).select(inside) if len(inside) else from_lists([], [])
 
     def _inside(self, fold: np.ndarray[Any, Any], part: str) -> np.ndarray[Any, Any]:
         known = {number: self._part_of(number) == part for number in np.unique(fold).tolist()}

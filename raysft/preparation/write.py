@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +15,7 @@ from raysft.corpus.folds import SEALED
 from raysft.corpus.rows import ROW
 from raysft.corpus.tokens import SHARD_ROWS
 from raysft.preparation.books import Books
+from raysft.preparation.quarantine import Form, Quarantine
 from raysft.preparation.rowstore import RowStore
 from raysft.storage.layout import DataFolder
 
@@ -31,7 +30,6 @@ CORPUS = pa.schema(
     ]
 )
 REJECTED = pa.schema([("row_id", pa.int64()), *ROW, ("quarantined", pa.bool_())])
-QUARANTINE = ("file", "line", "reason", "detail", "text", "label", "group")
 
 
 @dataclass(frozen=True)
@@ -40,10 +38,10 @@ class Placed:
 
     label_id: Array  # (rows,) int32
     unit: Array  # (rows,) int64
-    fold: Array  # (rows,) int16
+    fold: Array  # (rows,) int64; small enough for int16
 
 
-def write_corpus(store: RowStore, books: Books, placed: Placed, folder: DataFolder) -> dict[bool, int]:
+def write_corpus(store: RowStore, books: Books, placed: Placed, folder: DataFolder, form: Form) -> dict[bool, int]:
     """Write everything; returns the number of row groups, and so of shards, of the open and of the sealed rows."""
     alive = books.alive
     with ExitStack() as open_files:
@@ -51,7 +49,7 @@ def write_corpus(store: RowStore, books: Books, placed: Placed, folder: DataFold
             sealed: open_files.enter_context(_RowGroups(folder.corpus(sealed), CORPUS)) for sealed in (False, True)
         }
         rejected = open_files.enter_context(_RowGroups(folder.rejected, REJECTED))
-        quarantine = open_files.enter_context(_Quarantine(folder.quarantine))
+        quarantine = open_files.enter_context(Quarantine(folder.quarantine, form))
         for start, rows in store.tables():
             ids = np.arange(start, start + rows.num_rows)
             kept = _kept(rows, ids, placed)
@@ -119,30 +117,3 @@ class _RowGroups:
     def _write(self, rows: pa.Table) -> None:
         self._writer.write_table(rows, row_group_size=SHARD_ROWS)
         self.groups += 1
-
-
-class _Quarantine:
-    """quarantine.csv: rows as a person can mend them and hand them in again; no file where there is none."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._open = ExitStack()
-        self._writer: Any = None
-
-    def __enter__(self) -> _Quarantine:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._open.close()
-
-    def add(self, left: pa.Table) -> None:
-        for row in self._lines(left):
-            if self._writer is None:
-                file = self._open.enter_context(self._path.open("w", encoding="utf-8", newline=""))
-                self._writer = csv.writer(file, lineterminator="\n")
-                self._writer.writerow(QUARANTINE)
-            self._writer.writerow(row)
-
-    def _lines(self, left: pa.Table) -> Iterator[list[Any]]:
-        for row in left.filter(left.column("quarantined")).to_pylist():
-            yield [row["source"], *(row[name] for name in QUARANTINE[1:])]

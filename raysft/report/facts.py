@@ -24,7 +24,7 @@ class ReportFacts:
     base: str
     base_revision: str
     evaluation: Evaluation
-    audit: dict[str, Any]  # raysft.corpus.build writes it
+    audit: dict[str, Any]  # raysft.preparation.prepared.Prepared.audit
     history: list[dict[str, Any]]  # the lines of metrics.jsonl
     plan: dict[str, Any]
     outcome: dict[str, Any]

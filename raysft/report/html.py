@@ -93,16 +93,20 @@ def _errors(facts: ReportFacts) -> dict[str, Any]:
 
 
 def _audit(facts: ReportFacts) -> dict[str, Any]:
-    checks = audit_view.proofs(facts)
+    audit, checks = facts.audit, audit_view.proofs(facts)
     statement, clean = audit_view.leak_statement(checks)
     return {
-        "terms": audit_view.terms(facts.audit),
-        "part_rows": audit_view.part_rows(facts.audit),
+        "terms": audit_view.terms(audit),
+        "part_rows": audit_view.part_rows(audit),
         "proofs": checks,
         "leak_statement": statement,
         "leak_free": clean,
-        "findings": audit_view.findings(facts.audit),
-        "rejected": audit_view.rejected_examples(facts.audit),
+        "findings": audit_view.findings(audit),
+        "quiet": audit_view.quiet(audit),
+        "wrong_labels": audit_view.wrong_labels(audit),
+        "suspects": audit_view.suspects(audit),
+        "lengths": audit_view.lengths(audit),
+        "left_out": audit_view.left_out(audit),
     }
 
 

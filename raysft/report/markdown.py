@@ -55,7 +55,8 @@ def quoted(text: str) -> str:
 
 
 def _card(facts: ReportFacts) -> dict[str, Any]:
-    statement, clean = audit_view.leak_statement(audit_view.proofs(facts))
+    checks = audit_view.proofs(facts)
+    statement, clean = audit_view.leak_statement(checks)
     classes = scores_view.class_rows(facts)
     return {
         "facts": facts,
@@ -65,8 +66,11 @@ def _card(facts: ReportFacts) -> dict[str, Any]:
         "equation": verdict.equation(facts.audit),
         "terms": audit_view.terms(facts.audit)[1:],
         "part_rows": audit_view.part_rows(facts.audit),
-        "leakage": statement if "proof" in facts.audit else "",
+        "leakage": statement if checks else "",
         "leak_free": clean,
+        "findings": audit_view.findings(facts.audit),
+        "wrong_labels": audit_view.wrong_labels(facts.audit),
+        "lengths": audit_view.lengths(facts.audit),
         "parts": scores_view.parts(facts),
         "rivals": scores_view.rivals(facts),
         "classes": sorted(classes, key=lambda row: row.label),

@@ -97,7 +97,7 @@ def class_rows(facts: ReportFacts) -> list[ClassRow]:
     if facts.scored is None:
         return []
     predicted = [sum(column) for column in zip(*facts.scored.confusion, strict=True)]
-    counts = facts.audit.get("labels_by_part", {})
+    counts = facts.audit.get("labels_by_part") or {}
     rows = [
         _class_row(each, predicted[index], counts.get(each.label, {}))
         for index, each in enumerate(facts.scored.classes)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from typing import Any
+
 from raysft.evaluation.evaluation import Baseline
 from raysft.metrics.interval import Estimate
-from raysft.report.audit_view import proofs
+from raysft.report.audit_view import proofs, terms
 from raysft.report.facts import ReportFacts
 from raysft.report.numbers import count, interval, rows, score, signed, signed_interval
 
@@ -80,10 +83,10 @@ def style_of(gain: Estimate) -> str:
     return {BETTER: "good", WORSE: "bad", CHANCE: "even"}[compared(gain)]
 
 
-def equation(audit: dict[str, object]) -> str:
-    """`1,520 rows read = 1,466 kept + 54 rejected`."""
-    found = audit.get("rows")
-    if not isinstance(found, dict):
-        return ""
-    rejected = sum(found["rejected"].values())
-    return f"{rows(found['read'])} read = {count(found['kept'])} kept + {count(rejected)} rejected"
+def equation(audit: dict[str, Any]) -> str:
+    """`1,520 rows read = 1,466 kept + 41 rejected + 13 quarantined`; "" where the books are not known."""
+    found: Counter[str] = Counter()
+    for term in terms(audit):
+        found[term.kind] += term.rows
+    parts = " + ".join(f"{count(number)} {kind}" for kind, number in found.items())
+    return f"{rows(audit['rows']['read'])} read = {parts}" if parts else ""

@@ -156,6 +156,15 @@ def test_check_says_the_same_to_people(job: Path, capsys: Capture) -> None:
     out, err = capsys.readouterr()
     assert err == "" and "tiny: the job file is valid" in out
     assert "account, delivery, product, refund" in out and "train 144, validation 48, test 48" in out
+    assert "text = text (found by its name)" in out and "label = label (found by its name)" in out
+    assert re.search(r"group = customer *\n", out)
+
+
+def test_check_says_in_words_why_rows_are_rejected(tmp_path: Path, base_folder: Path, capsys: Capture) -> None:
+    rows = corpus_rows(240)
+    rows[3]["text"] = " "
+    assert run(["check", str(write_job(tmp_path, base_folder, rows))]) == 0
+    assert re.search(r"rows rejected +1 +blank text 1\n", re.sub(r" +\n", "\n", capsys.readouterr().out))
 
 
 def test_schema_prints_the_schema_and_the_reference(capsys: Capture) -> None:

@@ -39,11 +39,19 @@ OUTCOME = """{"best_step": 90, "last_step": 120, "resumed_from": null, "precisio
   "groups": [{"group": "head", "parameters": 1925, "learning_rate": 0.01, "weight_decay": 0.01}]}"""
 FINDINGS = """{"proof": [{"what": "groups", "checked": 300, "crossing": 0, "note": ""},
     {"what": "same texts", "checked": 980, "crossing": 0, "note": ""},
+    {"what": "units", "checked": 290, "crossing": 0, "note": ""},
     {"what": "near-duplicate pairs", "checked": 12, "crossing": 0, "note": ""}],
-  "findings": [{"name": "label_names", "title": "Labels that look like one", "found": 2, "unit": "labels",
-    "action": "report", "level": "warning", "explanation": "Write them alike.", "examples": []}],
-  "lengths": {"mean": 14.2, "p50": 12, "p90": 31, "p99": 60, "max": 140, "cut": 3, "cut_share": 0.003,
-    "max_length": 128}}"""
+  "findings": [
+    {"name": "label_names", "title": "Labels that look like one", "found": 2, "unit": "labels",
+      "action": "report", "level": "warning", "explanation": "Write them alike.", "examples": []},
+    {"name": "duplicates", "title": "Exact duplicates", "found": 1, "unit": "rows", "action": "drop",
+      "level": "note", "explanation": "It only adds weight.", "examples": []},
+    {"name": "wrong_labels", "title": "Probably wrong labels", "found": 7, "unit": "rows",
+      "action": "quarantine", "level": "warning", "explanation": "Look at them.", "examples": []},
+    {"name": "cut", "title": "Texts cut at max_length", "found": 0, "unit": "rows", "action": "",
+      "level": "fine", "explanation": "Every text fits.", "examples": []}],
+  "lengths": {"unit": "tokens", "mean": 14.2, "p50": 12, "p90": 31, "p99": 60, "max": 140, "cut": 3,
+    "cut_share": 0.0003, "max_length": 128}}"""
 
 
 def estimate(value: float, n: int = 60, half: float = 0.05) -> Estimate:
@@ -78,11 +86,28 @@ def history_of(epochs: int, per_epoch: int) -> list[dict[str, Any]]:
 
 def audit_of(labels: list[str], text: str) -> dict[str, Any]:
     return {
-        "rows": {"read": 1000, "kept": 985, "rejected": {"duplicate": 10, "blank_text": 5}},
+        "rows": {
+            "read": 1000,
+            "kept": 985,
+            "rejected": {"duplicate": 5, "blank_text": 3},
+            "quarantined": {"wrong_label": 7},
+        },
         "parts": {"train": 700, "validation": 145, "test": 140},
         "folds": {"-1": 140, "0": 145, "1": 700},
+        "labels": {label: {"-1": 20, "0": 20, "1": 100} for label in labels},
         "labels_by_part": {label: {"train": 100, "validation": 20, "test": 20} for label in labels},
         **json.loads(FINDINGS),
+        "wrong_labels": {
+            "looked_at": 700,
+            "of": 710,
+            "found": 7,
+            "accuracy": 0.8,
+            "by_pair": [{"given": labels[0], "suggested": labels[1], "count": 7}],
+            "examples": [
+                {"where": f"t.csv:{row}", "text": text, "label": labels[0], "suggested": labels[1], "probability": 0.9}
+                for row in range(20, 27)
+            ],
+        },
         "rejected_examples": [
             {"where": "t.csv:9", "reason": "duplicate", "detail": "same as t.csv:2", "text": text, "label": "a"},
             {"where": "t.csv:12", "reason": "blank_text", "detail": "", "text": "", "label": "a"},
