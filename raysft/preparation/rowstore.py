@@ -96,11 +96,24 @@ class RowStore:
                     number += 1
                 continue
             with pa.OSFile(str(source)) as file:
-                reader = _reader(file, columns)
+                reader = self._reader(file, columns)
                 for place in range(reader.num_record_batches):
                     if wanted is None or number in wanted:
                         yield reader.get_batch(place)
                     number += 1
+
+    @cached_property
+    def _names(self) -> list[str]:
+        """The columns, alike in all files; known once, since reading a schema is most of what opening a file costs."""
+        with pa.OSFile(str(self._sources[0])) as file:
+            return list(pa.ipc.open_file(file).schema.names)
+
+    def _reader(self, file: Any, columns: Sequence[str] | None) -> Any:
+        """A reader of all columns of a file, or of some."""
+        if columns is None:
+            return pa.ipc.open_file(file)
+        wanted = [self._names.index(name) for name in columns]
+        return pa.ipc.open_file(file, options=pa.ipc.IpcReadOptions(included_fields=wanted))
 
     def numbers(self, name: str) -> Array:
         """One column of numbers as an array; nulls of time become NaN."""
@@ -157,11 +170,3 @@ class RowStore:
         """(first row, rows) of each stretch of the store, with all columns or some."""
         for start, batch in zip(self._starts.tolist(), self._batches(columns), strict=False):
             yield start, pa.Table.from_batches([batch])
-
-
-def _reader(file: Any, columns: Sequence[str] | None) -> Any:
-    """A reader of these columns, in the order in which they are named."""
-    if columns is None:
-        return pa.ipc.open_file(file)
-    names = pa.ipc.open_file(file).schema.names
-    return pa.ipc.open_file(file, options=pa.ipc.IpcReadOptions(included_fields=[names.index(c) for c in columns]))

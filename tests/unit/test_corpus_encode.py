@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raysft.corpus.encode import (
@@ -68,6 +68,7 @@ def answers_of(record: list[dict[str, str]]) -> list[str]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=25)
 @given(texts=st.lists(TEXT, max_size=5), limit=st.integers(8, 20))
 def test_ids_are_the_library_s_and_lengths_those_without_a_limit(
     files: dict[str, Path], kind: str, texts: list[str], limit: int
@@ -82,6 +83,7 @@ def test_ids_are_the_library_s_and_lengths_those_without_a_limit(
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("task", [TAGS, ANSWERS])
+@settings(max_examples=15)
 @given(texts=st.lists(TEXT.filter(str.strip), min_size=1, max_size=4), limit=st.integers(8, 20))
 def test_full_lengths_of_tagged_rows_and_of_conversations(
     files: dict[str, Path], kind: str, task: str, texts: list[str], limit: int

@@ -22,7 +22,7 @@ DEMANDING = """{{- bos_token }}
 {%- if tools %}
     {{- tools | tojson }}
 {%- endif %}
-{%- if documents is not none and documents is defined %}{{ raise_exception('no documents') }}{%- endif %}
+{%- if documents is not none %}{{ raise_exception('no documents') }}{%- endif %}
 {%- set ns = namespace(seen=0) %}
 {%- for message in messages %}
     {%- if message.role not in ['system', 'user', 'assistant'] %}{{ raise_exception('role') }}{%- endif %}

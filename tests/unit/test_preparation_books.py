@@ -76,7 +76,7 @@ def expected_reasons(rows: list[Row]) -> list[str | None]:
     return found
 
 
-@settings(max_examples=10)
+@settings(max_examples=8)
 @given(rows=mixtures())
 def test_the_books_balance(base_folder: Path, tmp_path_factory: pytest.TempPathFactory, rows: list[Row]) -> None:
     folder = tmp_path_factory.mktemp("books")

@@ -248,7 +248,7 @@ def families(draw: st.DrawFn) -> list[Row]:
     return rows
 
 
-@settings(max_examples=10)
+@settings(max_examples=8)
 @given(rows=families(), grouped=st.booleans())
 def test_groups_and_near_duplicates_never_cross(
     base_folder: Path, tmp_path_factory: pytest.TempPathFactory, rows: list[Row], grouped: bool

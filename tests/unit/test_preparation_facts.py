@@ -35,10 +35,9 @@ def strict(file: Path) -> dict[str, Any]:
 
 
 def mixed_rows() -> list[dict[str, str]]:
-    """Good rows, and some of everything."""
+    """Some of everything, and good rows."""
     rows = corpus_rows(120)
     return [
-        *rows,
         {**rows[0], "text": rows[0]["text"].upper()},
         {"text": "under two labels", "label": "refund", "customer": "x1"},
         {"text": "under two labels", "label": "account", "customer": "x1"},
@@ -47,6 +46,7 @@ def mixed_rows() -> list[dict[str, str]]:
         {"text": "nobody knows the label", "label": "", "customer": "x4"},
         {"text": "где моя посылка сегодня", "label": "delivery", "customer": "x5"},
         {"text": "call " * 60, "label": "delivery", "customer": "x6"},
+        *rows,
     ]
 
 

@@ -141,7 +141,7 @@ def test_flags_of_each_row() -> None:
 
 
 def test_rejected_rows_are_no_example_of_a_script() -> None:
-    rows = [{"text": "где посылка"}, {"text": "где", "reason": "missing_label"}, {"text": "рaypal", "reason": "x"}]
+    rows = [{"text": "рaypal", "reason": "x"}, {"text": "parcel", "reason": "missing_label"}, {"text": "где посылка"}]
     table, scripts = add_features(canonical(rows), WANTED)
     assert scripts == Counter({"Cyrillic": 1}) and table.column("mixed").to_pylist() == [False] * 3
 
