@@ -63,20 +63,15 @@ def check(job: str | Path, overrides: Sequence[str] = ()) -> Check:
 
 def data(job: str | Path, overrides: Sequence[str] = (), listener: Listener | None = None) -> DataResult:
     """Read, audit, split and tokenize the data of a job; audit.html beside audit.json shows what was found."""
-    from raysft.report.audit_page import audit_page
-
     listener = listener or Silent()
     loaded = load_job(job, overrides)
     base, output = _base(loaded), open_output(loaded.config.output)
     listener.stage("data")
-    prepared = prepare(loaded, base, output, listener)
-    page = prepared.folder.audit_page
-    if not page.exists():
-        write_bytes(page, audit_page(prepared.audit, loaded.config.name).encode())
+    prepared = _prepared(loaded, base, output, listener)
     return DataResult(
         name=loaded.config.name,
         folder=str(prepared.folder.path),
-        page=str(page),
+        page=str(prepared.folder.audit_page),
         labels=list(prepared.labels),
         audit=prepared.audit,
         reused=prepared.reused,
@@ -124,7 +119,7 @@ def _prepare_and_train(
         _refuse_unshareable(job, resources)
         listener.stage("data")
         with clock.timing("data_s"):
-            prepared = prepare(job, base, output, listener)
+            prepared = _prepared(job, base, output, listener)
         claim(job, base, mine, run)
         plan = _plan(job, base, prepared, resources)
         write_json(run.plan, plan.to_json())
@@ -251,6 +246,18 @@ def _evaluate(prepared: Prepared, run: RunFolder) -> tuple[Any, pa.Table]:
         beside = baselines(prepared.part("train"), corpus, logits[headline], len(prepared.labels))
     evaluation = Evaluation(list(prepared.labels), parts.get("test"), parts.get("validation"), beside, headline)
     return evaluation, pa.concat_tables(tables) if tables else pa.table({"row_id": pa.array([], pa.int64())})
+
+
+def _prepared(job: Job, base: Base, output: Output, listener: Listener) -> Prepared:
+    """The prepared data, with its page; the page is drawn from audit.json and may be drawn again."""
+    from raysft.report.audit_page import audit_page
+
+    prepared = prepare(job, base, output, listener)
+    page = prepared.folder.audit_page
+    if not page.exists():
+        with writing(page):
+            write_bytes(page, audit_page(prepared.audit, job.config.name).encode())
+    return prepared
 
 
 def _plan(job: Job, base: Base, prepared: Prepared, resources: Resources) -> Plan:

@@ -50,6 +50,8 @@ def small_labels(labels: Labels, k: int, sealed: bool, action: str) -> Finding:
             "Add rows, or join labels."
             if small
             else f"Every label has at least one row for each of the {parts} parts."
+            if parts > 1
+            else "These rows are not split."
         ),
         examples=tuple(Example("", label=name, detail=_rows(size)) for name, size in small[:EXAMPLES]),
     )

@@ -10,7 +10,7 @@ words with a vocabulary, not hashes: the sample is small, and words that tell th
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -269,12 +269,17 @@ def drift_finding(section: Mapping[str, Any], action: str) -> Finding:
         action=action,
         level="warning" if "warning" in levels else "note" if seen else "fine",
         explanation=(
-            f"{'; '.join(said for _, said in seen)}. Scores on {second} speak of other rows than those of {first}."
+            f"{_sentence(said for _, said in seen)}. Scores on {second} speak of other rows than those of {first}."
             if seen
             else f"Labels, words and lengths of {second} look like those of {first}."
         ),
         examples=_telling_examples(section),
     )
+
+
+def _sentence(said: Iterable[str]) -> str:
+    text = "; ".join(said)
+    return text[0].upper() + text[1:]
 
 
 def _judged(name: str, section: Mapping[str, Any]) -> tuple[str, str] | None:

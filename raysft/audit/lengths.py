@@ -76,7 +76,8 @@ def cut_finding(section: Mapping[str, Any], examples: Sequence[Example] = ()) ->
     cut, share, limit = section["cut"], section["cut_share"], section["max_length"]
     explanation = f"Every text fits model.max_length, {limit} tokens."
     if cut:
-        explanation = f"{share:.1%} of the texts lose what stands after {limit} tokens."
+        shown = f"{share:.1%} of the texts lose" if share >= 0.001 else f"{cut} of {section['texts']} texts lose"
+        explanation = f"{shown} what stands after {limit} tokens."
     if share > AIM:
         explanation += f" model.max_length: {section['enough']} would cut at most {AIM:.0%}."
     return Finding(

@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 
 from raysft.audit.finding import EXAMPLES, Example, Finding
-from raysft.corpus.folds import assign
-from raysft.corpus.strata import Strata
+from raysft.folds.assign import assign
+from raysft.folds.strata import Strata
 
 Array = np.ndarray[Any, Any]
 

@@ -15,11 +15,11 @@ from typing import Any
 
 from raysft.config import Job
 from raysft.corpus.encode import ANSWERS, TAGS, Encoding, tag_names
-from raysft.corpus.folds import validation_fold, validation_problem
 from raysft.corpus.rows import Meaning
 from raysft.corpus.template import template_of
 from raysft.errors import DataError, JobFileError
 from raysft.events import Listener
+from raysft.folds.assign import validation_fold, validation_problem
 from raysft.preparation.announce import announce
 from raysft.preparation.decide import decide
 from raysft.preparation.engine import actors, each

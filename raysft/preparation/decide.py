@@ -13,11 +13,11 @@ from raysft.audit.personal import PersonalCounts, personal_examples, personal_fi
 from raysft.audit.repeats import TEST, TRAIN, VALIDATION
 from raysft.config import Job
 from raysft.corpus.encode import ANSWERS, SEVERAL, SINGLE, TAGS
-from raysft.corpus.folds import FREE, GIVEN, SEALED, assign
-from raysft.corpus.proof import proof
-from raysft.corpus.units import NO_GROUP, units_of
 from raysft.errors import DataError
 from raysft.events import Listener
+from raysft.folds.assign import FREE, GIVEN, SEALED, assign
+from raysft.folds.proof import proof
+from raysft.folds.units import NO_GROUP, units_of
 from raysft.preparation.books import Books, Found
 from raysft.preparation.features import PERSONAL, Wanted
 from raysft.preparation.labels import Labels, find_labels, kind_of

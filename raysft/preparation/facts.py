@@ -16,9 +16,9 @@ from raysft.audit.lengths import cut_finding, lengths_section, short_finding
 from raysft.audit.personal import excerpt
 from raysft.audit.repeats import TEST
 from raysft.config import Job
-from raysft.corpus.folds import SEALED
 from raysft.corpus.rows import where
 from raysft.errors import DataError
+from raysft.folds.assign import SEALED
 from raysft.preparation.decide import Decided
 from raysft.preparation.rowstore import RowStore
 from raysft.preparation.work import Shard

@@ -11,7 +11,7 @@ import numpy as np
 from raysft.audit.repeats import TRAIN
 from raysft.config.sections import JobConfig
 from raysft.corpus.encode import ANSWERS, SEVERAL, SINGLE, TAGS
-from raysft.corpus.strata import Strata
+from raysft.folds.strata import Strata
 from raysft.preparation.rowstore import RowStore
 
 Array = np.ndarray[Any, Any]

@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from raysft.corpus.folds import part_of
 from raysft.corpus.tokens import TokenizedRows, from_lists, read_shards
+from raysft.folds.assign import part_of
 from raysft.storage.commit import read_json
 from raysft.storage.layout import DataFolder
 

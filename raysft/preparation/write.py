@@ -11,9 +11,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from raysft.corpus.folds import SEALED
 from raysft.corpus.rows import ROW
 from raysft.corpus.tokens import SHARD_ROWS
+from raysft.folds.assign import SEALED
 from raysft.preparation.books import Books
 from raysft.preparation.quarantine import Form, Quarantine
 from raysft.preparation.rowstore import RowStore

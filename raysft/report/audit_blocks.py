@@ -19,6 +19,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from raysft.report.numbers import count, percent, plural
+from raysft.report.reasons import reason_name
 
 Audit = Mapping[str, Any]
 
@@ -31,18 +32,6 @@ DONE = {
     "": "",
 }
 # Reasons that read badly as they are named.
-REASONS = {
-    "missing_label": "no label",
-    "missing_group": "no group",
-    "leakage": "also in a held-out file",
-    "near_leakage": "almost in a held-out file",
-    "near_duplicate": "near-duplicate",
-    "malformed_csv": "malformed CSV",
-    "malformed_json": "malformed JSON",
-    "wrong_field_count": "wrong number of fields",
-    "not_utf8": "not UTF-8",
-    "wrong_label": "likely wrong label",
-}
 ORDER = {"warning": 0, "note": 1, "fine": 2}
 REJECTED_EACH = 5  # rows shown of each reason
 SHARES_SHOWN = 8  # languages, scripts
@@ -72,11 +61,6 @@ class PartRow(NamedTuple):
     rows: int
     share: float
     labels: int
-
-
-def reason_name(reason: str) -> str:
-    """A reason in plain words."""
-    return REASONS.get(reason, reason.replace("_", " "))
 
 
 def slices(audit: Audit) -> list[Slice]:

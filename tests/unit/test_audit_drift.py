@@ -147,7 +147,7 @@ def test_the_finding_weighs_each_difference() -> None:
     }
     finding = drift_finding(unlike, "report")
     assert (finding.found, finding.level) == (2, "warning")
-    assert "shares of labels differ by 8%" in finding.explanation and "medians 5 and 50" in finding.explanation
+    assert "Shares of labels differ by 8%" in finding.explanation and "medians 5 and 50" in finding.explanation
     mild = {**unlike, "lengths": None}
     assert drift_finding(mild, "report").level == "note"
     assert (

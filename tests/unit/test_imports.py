@@ -23,6 +23,7 @@ ORDER = [
     ["session", "claim"],
     ["reading"],
     ["corpus"],
+    ["folds"],
     ["audit"],
     ["model"],
     ["metrics"],
@@ -86,6 +87,7 @@ def test_ray_is_imported_in_its_three_files_only_and_never_at_their_top() -> Non
 def test_no_front_part_imports_torch_at_its_top() -> None:
     """Reading a job, a corpus or a plan must not cost the seconds that torch and transformers take."""
     light = {"errors", "events", "version", "config", "storage", "session", "reading", "corpus", "audit", "metrics"}
+    light |= {"folds"}
     light |= {"preparation", "plan", "cli"}
     for file in FILES:
         if part_of(file) in light | {"pipeline", "initialise", "claim", "__init__"}:

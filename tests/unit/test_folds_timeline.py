@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raysft.corpus.folds import FREE, GIVEN, SEALED, assign, bins_of, part_of
-from raysft.corpus.strata import Strata
+from raysft.folds.assign import FREE, GIVEN, SEALED, assign, bins_of, part_of
+from raysft.folds.strata import Strata
 
 Array = np.ndarray[Any, Any]
 NEWEST = 99  # where the sealed part stands in time

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from raysft.corpus.folds import FREE, SEALED
+from raysft.folds.assign import FREE, SEALED
 
 Array = np.ndarray[Any, Any]
 YOURS = "between data.train and your own validation or test file, or between these two; such rows are not moved"

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from raysft.corpus.quota import Bins
-from raysft.corpus.units import distance
+from raysft.folds.quota import Bins
+from raysft.folds.units import distance
 
 Array = np.ndarray[Any, Any]
 CHUNK = 8192  # units whose distances are computed together

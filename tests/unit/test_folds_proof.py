@@ -8,10 +8,10 @@ import numpy as np
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from raysft.corpus.folds import FREE, GIVEN, SEALED, assign
-from raysft.corpus.proof import crossings, proof
-from raysft.corpus.strata import Strata
-from raysft.corpus.units import units_of
+from raysft.folds.assign import FREE, GIVEN, SEALED, assign
+from raysft.folds.proof import crossings, proof
+from raysft.folds.strata import Strata
+from raysft.folds.units import units_of
 
 Array = np.ndarray[Any, Any]
 

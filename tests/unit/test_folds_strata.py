@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raysft.corpus.strata import Strata
+from raysft.folds.strata import Strata
 
 LISTS = st.lists(st.lists(st.integers(0, 9), max_size=4), max_size=12)
 

@@ -9,14 +9,14 @@ Shapes: n rows, u units, L labels, B bins (the sealed part, where there is one, 
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from raysft.corpus.placing import place
-from raysft.corpus.quota import Bins
-from raysft.corpus.strata import Strata
-from raysft.corpus.timeline import blocks
+from raysft.folds.placing import place
+from raysft.folds.quota import Bins
+from raysft.folds.strata import Strata
+from raysft.folds.timeline import blocks
 
 Array = np.ndarray[Any, Any]
 SEALED = -1  # the test part
@@ -67,30 +67,6 @@ def bins_of(k: int, test: float) -> Bins:
     share = np.array([*sealed, *[(1 - test) / folds] * folds])
     number = np.array([*[SEALED] * len(sealed), *range(folds)])
     return Bins(number, share, trains=number >= (1 if folds > 1 else 0))
-
-
-class SmallLabel(NamedTuple):
-    """A label that is not in every part: it has too few rows, or its rows must stay together."""
-
-    label: int
-    rows: int
-    missing: tuple[int, ...]  # folds, SEALED for the test part
-
-
-def small_labels(strata: Strata, fold: Array, k: int, test: float) -> list[SmallLabel]:
-    """The labels that some part lacks, those with the fewest rows first.
-
-    fold: int (n,), from assign. k and test: as assign got them. Labels without any row are left out.
-    """
-    parts = bins_of(k, test).fold
-    row_fold = np.repeat(fold, np.diff(strata.start))
-    counts = np.stack([np.bincount(strata.ids[row_fold == part], minlength=strata.count) for part in parts], axis=1)
-    rows = np.bincount(strata.ids, minlength=strata.count)
-    lacking = np.flatnonzero((counts == 0).any(axis=1) & (rows > 0))
-    return [
-        SmallLabel(int(label), int(rows[label]), tuple(parts[counts[label] == 0].tolist()))
-        for label in lacking[np.argsort(rows[lacking], kind="stable")]
-    ]
 
 
 def part_of(fold: int, validation: int, k: int, order: str = "random") -> str:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raysft.corpus.units import NO_GROUP, distance, smallest, units_of
+from raysft.folds.units import NO_GROUP, distance, smallest, units_of
 
 NO_PAIRS = np.zeros((0, 2), dtype=np.int64)
 

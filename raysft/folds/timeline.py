@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from raysft.corpus.quota import Bins
+from raysft.folds.quota import Bins
 
 Array = np.ndarray[Any, Any]
 

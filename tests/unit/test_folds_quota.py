@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raysft.corpus.quota import remaining, whole
+from raysft.folds.quota import remaining, whole
 
 Array = np.ndarray[Any, Any]
 

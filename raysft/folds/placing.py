@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from raysft.corpus.packing import loads_of, pack
-from raysft.corpus.quota import Bins, remaining, whole
-from raysft.corpus.strata import Strata
-from raysft.corpus.units import distance, smallest
+from raysft.folds.packing import loads_of, pack
+from raysft.folds.quota import Bins, remaining, whole
+from raysft.folds.strata import Strata
+from raysft.folds.units import distance, smallest
 
 Array = np.ndarray[Any, Any]
 NOWHERE = -1
