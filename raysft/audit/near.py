@@ -8,7 +8,9 @@ few bytes a row (Leskovec, Rajaraman, Ullman: Mining of Massive Datasets, 3rd ed
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from itertools import chain
 from typing import Any
@@ -20,6 +22,7 @@ PIECE = 4  # letters
 RECALL = 0.995  # wanted at exactly `similarity`
 BACK = 6  # rows of one band key that a row is compared with, besides the first; all with all would be quadratic
 CHUNK = 20_000  # pairs checked at once
+SHIFT = 44  # bits kept of a piece: plenty within one pair of texts, which has thousands of pieces at most
 SEPARATOR = "\0"  # clean texts hold no control characters
 
 Array = np.ndarray[Any, Any]
@@ -138,22 +141,29 @@ def near_pairs(
 ) -> tuple[Array, Array]:
     """(pairs, cluster): near-duplicates, int64, shape (pairs, 2), and a cluster number per row, shape (rows,).
 
-    bands: one array of uint32 keys a band, each of shape (rows,). texts_at: the texts at some rows.
-    Pairs that others already chain are left out, so the pairs stay fewer than the rows.
+    bands: one array of uint32 keys a band, each of shape (rows,). texts_at: the texts at some rows; called by several
+    threads at once. Pairs that others already chain are left out, so the pairs stay fewer than the rows.
     """
     cluster = np.arange(rows)
     found = [np.zeros((0, 2), np.int64)]
     unlike = np.zeros(0, np.int64)  # pairs that were compared in vain, as one number each
-    for pairs in (some for keys in bands for some in _candidates(keys)):
-        # What is chained already needs no comparison: a thousand copies cost a thousand comparisons, not a million.
-        codes = pairs[cluster[pairs[:, 0]] != cluster[pairs[:, 1]]] @ np.array([rows, 1])
-        codes = codes[~_in_sorted(codes, unlike)]
-        for start in range(0, len(codes), CHUNK):
-            some = np.stack(np.divmod(codes[start : start + CHUNK], rows), axis=1)
-            near = overlap(texts_at(some[:, 0]), texts_at(some[:, 1])) >= similarity
-            unlike = _distinct(np.concatenate([unlike, codes[start : start + CHUNK][~near]]))
-            found.append(some[near])
-            cluster = _merge(cluster, some[near])
+
+    def alike(codes: Array) -> Array:
+        some, place = np.unique(np.stack(np.divmod(codes, rows), axis=1), return_inverse=True)
+        return overlap(texts_at(some), place.reshape(-1, 2)) >= similarity
+
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as threads:  # numpy works outside of the interpreter's lock
+        for pairs in (some for keys in bands for some in _candidates(keys)):
+            # What is chained already needs no comparison: a thousand copies cost a thousand comparisons, not a million.
+            codes = _distinct(pairs[cluster[pairs[:, 0]] != cluster[pairs[:, 1]]] @ np.array([rows, 1]))
+            codes = codes[~_in_sorted(codes, unlike)]
+            if not len(codes):
+                continue
+            chunks = [codes[start : start + CHUNK] for start in range(0, len(codes), CHUNK)]
+            near = np.concatenate(list(threads.map(alike, chunks)))
+            unlike = np.sort(np.concatenate([unlike, codes[~near]]), kind="stable")  # two sorted runs: merged
+            found.append(np.stack(np.divmod(codes[near], rows), axis=1))
+            cluster = _merge(cluster, found[-1])
     return np.concatenate(found), cluster
 
 
@@ -184,19 +194,33 @@ def _merge(cluster: Array, pairs: Array) -> Array:
     return np.asarray(joined)[cluster]
 
 
-def overlap(first: Sequence[str], second: Sequence[str]) -> Array:
-    """Jaccard similarity of the piece sets of each pair of texts, shape (pairs,)."""
-    sizes, keys = [], []
-    for texts in (first, second):
-        pieces, offsets = piece_hashes(texts)
-        pair = np.repeat(np.arange(len(texts), dtype=np.uint64), np.diff(offsets))
-        # 44 bits of the piece are plenty within one pair of texts, which has thousands of them at most.
-        key = _distinct((pair << np.uint64(44)) | (pieces >> np.uint64(20)))
-        keys.append(key)
-        sizes.append(np.bincount((key >> np.uint64(44)).astype(np.int64), minlength=len(texts)))
-    both = np.intersect1d(keys[0], keys[1], assume_unique=True)
-    shared = np.bincount((both >> np.uint64(44)).astype(np.int64), minlength=len(first))
-    return np.asarray(shared / np.maximum(1, sizes[0] + sizes[1] - shared))
+def overlap(texts: Sequence[str], pairs: Array) -> Array:
+    """Jaccard similarity of the piece sets of pairs of texts: float64, shape (pairs,).
+
+    pairs: int, shape (pairs, 2), places in `texts`.
+    """
+    pieces, start = _piece_sets(texts)
+    sizes = np.diff(start)
+    number = np.arange(len(pairs), dtype=np.uint64) << np.uint64(SHIFT)
+    sides = []
+    for side in (0, 1):
+        size = sizes[pairs[:, side]]
+        # The pieces of each pair's text, behind the number of the pair: sorted, and each once.
+        first = np.repeat(start[pairs[:, side]] - (np.cumsum(size) - size), size)
+        sides.append(np.repeat(number, size) | pieces[first + np.arange(len(first))])
+    both = np.sort(np.concatenate(sides))
+    shared = both[1:][both[1:] == both[:-1]] >> np.uint64(SHIFT)
+    common = np.bincount(shared.astype(np.int64), minlength=len(pairs))
+    return np.asarray(common / np.maximum(1, sizes[pairs].sum(axis=1) - common))
+
+
+def _piece_sets(texts: Sequence[str]) -> tuple[Array, Array]:
+    """The distinct pieces of each text in order, uint64 of SHIFT bits; and where each text starts, (texts + 1,)."""
+    pieces, offsets = piece_hashes(texts)
+    text = np.repeat(np.arange(len(texts), dtype=np.uint64), np.diff(offsets))
+    keys = _distinct((text << np.uint64(SHIFT)) | (pieces >> np.uint64(64 - SHIFT)))
+    start = np.searchsorted(keys, np.arange(len(texts) + 1, dtype=np.uint64) << np.uint64(SHIFT))
+    return keys & np.uint64((1 << SHIFT) - 1), start
 
 
 def _distinct(values: Array) -> Array:

@@ -8,7 +8,7 @@ The result is committed under a digest of all it depends on, so the same data is
 from __future__ import annotations
 
 import shutil
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from raysft.config import Job
 from raysft.corpus.encode import ANSWERS, TAGS, Encoding, tag_names
 from raysft.corpus.rows import Meaning
 from raysft.corpus.template import template_of
-from raysft.errors import DataError, JobFileError
+from raysft.errors import DataError, JobFileError, NotAllowed
 from raysft.events import Listener
 from raysft.folds.assign import validation_fold, validation_problem
 from raysft.preparation.announce import announce
@@ -140,6 +140,8 @@ def _build(job: Job, base: Base, sources: Sources, digest: str, output: Output, 
     partial = DataFolder(target.partial)
     for place in (partial.rows, partial.tokens(sealed=True), partial.tokens(sealed=False)):
         place.mkdir(parents=True, exist_ok=True)
+    _forget_outdated(job.config.name, digest, output)
+    write_json(partial.started, {"name": job.config.name})
     pool, ray = _engine(job, sources)
     with ray:
         count = pool()
@@ -153,6 +155,16 @@ def _build(job: Job, base: Base, sources: Sources, digest: str, output: Output, 
     summary = {name: facts[name] for name in ("labels", "k")}
     commit_folder(partial.path, target.path, {"format": FORMAT, **summary, **_manifest(base, how, shards)})
     return _prepared(job, digest, target, summary, reused=False)
+
+
+def _forget_outdated(name: str, digest: str, output: Output) -> None:
+    """Remove what an interrupted preparation of this job left, once its data or settings have changed since."""
+    for other in output.unfinished():
+        started = DataFolder(other.partial).started
+        if other.path.name == digest or not started.exists() or read_json(started)["name"] != name:
+            continue
+        with suppress(NotAllowed), lease(other.lock, "this prepared data"):
+            shutil.rmtree(other.partial, ignore_errors=True)
 
 
 def _engine(job: Job, sources: Sources) -> tuple[Any, AbstractContextManager[None]]:
@@ -237,7 +249,7 @@ def _manifest(base: Base, how: Encoding, shards: list[tuple[Shard, dict[str, Any
 def _tidy(partial: DataFolder) -> None:
     """What was needed to go on after a crash is not part of the result."""
     shutil.rmtree(partial.rows)
-    for left in (partial.decided, partial.points):
+    for left in (partial.decided, partial.points, partial.started):
         left.unlink(missing_ok=True)
     sweep_aside(partial.path)
     for sealed in (False, True):

@@ -31,6 +31,11 @@ class DataFolder:
         return self.path.with_name(f"{self.path.name}.partial")
 
     @property
+    def started(self) -> Path:
+        """Whose preparation this is; gone when it is complete."""
+        return self.path / "started.json"
+
+    @property
     def rows(self) -> Path:
         """Rows as they were read, with their features; gone when the preparation is complete."""
         return self.path / "rows"
@@ -149,6 +154,10 @@ class Output:
 
     def data(self, digest: str) -> DataFolder:
         return DataFolder(self.root / "data" / digest)
+
+    def unfinished(self) -> list[DataFolder]:
+        """Every preparation that was begun and not completed."""
+        return [DataFolder(path.with_suffix("")) for path in sorted((self.root / "data").glob("*.partial"))]
 
     def run(self, name: str) -> RunFolder:
         return RunFolder(self.root / "runs" / name)

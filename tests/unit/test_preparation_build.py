@@ -250,6 +250,15 @@ def test_going_on_redoes_no_shard(
     assert {name: after[name] for name in done} == done and len(after) > 4
 
 
+def test_what_is_outdated_is_removed_and_what_others_began_is_not(base_folder: Path, tmp_path: Path) -> None:
+    shared = str(tmp_path / "out")
+    theirs = stop_at(job_of(tmp_path / "theirs", base_folder, ROWS[:40], name="theirs", output=shared), "files", 1)
+    outdated = stop_at(job_of(tmp_path / "ours", base_folder, ROWS[:70], output=shared), "files", 1)
+    assert theirs.path.exists() and outdated.path.exists()
+    prepared = run(job_of(tmp_path / "ours", base_folder, ROWS[:80], output=shared))
+    assert prepared.folder.path.exists() and theirs.path.exists() and not outdated.path.exists()
+
+
 def torn_rows(partial: DataFolder) -> None:
     (partial.rows / "00000.arrow.tmp-").write_bytes(b"ARROW1 torn")
 
