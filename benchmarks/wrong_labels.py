@@ -29,6 +29,7 @@ Array = np.ndarray[Any, Any]
 DATA = Path(__file__).resolve().parents[1] / "../shared/data"
 SEEDS = (0, 1, 2)
 SHOWN = 10
+ONE_WAY = 8  # labels of which a share becomes one other
 HEADER = (
     "| changed | rows | seed | flagged | precision | recall | AP | P at R 0.90 | SVM flagged | precision | recall |"
 )
@@ -100,6 +101,8 @@ def print_table(corpus: Corpus) -> None:
     for share in (0.10, 0.05, 0.20):
         rows_of(corpus, f"{share:.0%} at random", lambda seed, share=share: to_any(corpus, share, seed))  # type: ignore[misc]
     rows_of(corpus, "10% to the most similar label", lambda seed: to_similar(corpus, 0.10, seed))
+    rows_of(corpus, "one way: 20% of 8 labels to the most similar", lambda seed: one_way(corpus, 0.20, seed, True))
+    rows_of(corpus, "one way: 20% of 8 labels to one other each", lambda seed: one_way(corpus, 0.20, seed, False))
 
 
 def rows_of(corpus: Corpus, name: str, change: Callable[[int], Changed]) -> None:
@@ -128,14 +131,31 @@ def to_any(corpus: Corpus, share: float, seed: int) -> Changed:
 
 def to_similar(corpus: Corpus, share: float, seed: int) -> Changed:
     """A share of the labels becomes the one whose mean point is nearest: how people err, and much harder."""
+    rows = np.random.default_rng(seed).permutation(len(corpus.labels))[: round(share * len(corpus.labels))]
+    labels = corpus.labels.copy()
+    labels[rows] = nearest(corpus)[labels[rows]]
+    return Changed(labels, labels != corpus.labels)
+
+
+def one_way(corpus: Corpus, share: float, seed: int, similar: bool) -> Changed:
+    """A share of each of ONE_WAY labels becomes one other: the most similar, or any; the probe learns it that way."""
+    draw = np.random.default_rng(seed)
+    number = len(corpus.names)
+    labels = corpus.labels.copy()
+    for given in draw.choice(number, ONE_WAY, replace=False).tolist():
+        rows = draw.permutation(np.flatnonzero(corpus.labels == given))
+        other = nearest(corpus)[given] if similar else (given + draw.integers(1, number)) % number
+        labels[rows[: round(share * len(rows))]] = other
+    return Changed(labels, labels != corpus.labels)
+
+
+def nearest(corpus: Corpus) -> Array:
+    """For each label the one whose mean point is nearest, int64 (labels,)."""
     means = np.stack([corpus.points[corpus.labels == label].mean(axis=0) for label in range(len(corpus.names))])
     means /= np.linalg.norm(means, axis=1, keepdims=True)
     likeness = means @ means.T
     np.fill_diagonal(likeness, -1.0)
-    rows = np.random.default_rng(seed).permutation(len(corpus.labels))[: round(share * len(corpus.labels))]
-    labels = corpus.labels.copy()
-    labels[rows] = likeness.argmax(axis=1)[labels[rows]]
-    return Changed(labels, labels != corpus.labels)
+    return np.asarray(likeness.argmax(axis=1))
 
 
 def measure(corpus: Corpus, changed: Changed, seed: int) -> Scores:
@@ -145,9 +165,9 @@ def measure(corpus: Corpus, changed: Changed, seed: int) -> Scores:
     suspects = find_suspects(corpus.points, changed.labels, np.arange(len(corpus.labels)), seed=seed)
     flagged = np.zeros(len(corpus.labels), bool)
     flagged[suspects.flagged] = True
-    hits = np.cumsum(changed.wrong[np.argsort(-suspects.score)])
+    hits = np.cumsum(changed.wrong[np.argsort(-suspects.doubt)])
     reached = int(np.searchsorted(hits, 0.9 * changed.wrong.sum()))
-    average = float(average_precision_score(changed.wrong, suspects.score))
+    average = float(average_precision_score(changed.wrong, suspects.doubt))
     own = set_scores(flagged, changed.wrong)
     return Scores(
         *own, average, float(hits[reached] / (reached + 1)), *set_scores(svm(corpus, changed, seed), changed.wrong)

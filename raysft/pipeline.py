@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -29,8 +29,10 @@ from raysft.plan.machine import this_machine
 from raysft.plan.plan import Plan, choose_micro_batch, make_plan, threads, too_many_workers
 from raysft.plan.preflight import Check, check_job, refuse_too_long
 from raysft.plan.size import model_size
-from raysft.preparation.build import data_digest, load_prepared, open_sources, prepare
+from raysft.preparation.address import data_digest, open_sources
+from raysft.preparation.build import load_prepared, prepare
 from raysft.preparation.prepared import Prepared
+from raysft.reading.sources import require_encoding
 from raysft.result import RunResult, baselines_json, metrics_json
 from raysft.session import Resources, find_resources, ray_session
 from raysft.storage.commit import is_whole, read_json, write_bytes, write_json, writing
@@ -38,6 +40,9 @@ from raysft.storage.layout import Output, RunFolder, open_output
 from raysft.storage.lease import lease
 from raysft.storage.pretrained import Base, resolve_base
 from raysft.version import VERSION
+
+if TYPE_CHECKING:
+    from raysft.prediction.texts import Reading
 
 
 @dataclass(frozen=True)
@@ -249,14 +254,16 @@ def _evaluate(prepared: Prepared, run: RunFolder) -> tuple[Any, pa.Table]:
 
 
 def _prepared(job: Job, base: Base, output: Output, listener: Listener) -> Prepared:
-    """The prepared data, with its page; the page is drawn from audit.json and may be drawn again."""
+    """The prepared data, with its page, which also tells the job's name and the fold that validates: these are not part
+    of what is prepared."""
     from raysft.report.audit_page import audit_page
 
     prepared = prepare(job, base, output, listener)
     page = prepared.folder.audit_page
-    if not page.exists():
+    drawn = audit_page(prepared.audit, job.config.name).encode()
+    if not page.exists() or page.read_bytes() != drawn:
         with writing(page):
-            write_bytes(page, audit_page(prepared.audit, job.config.name).encode())
+            write_bytes(page, drawn)
     return prepared
 
 
@@ -348,13 +355,15 @@ def evaluate(
 ) -> Any:
     """Score a finished run again: on its own validation and test parts, or on other labelled files.
 
-    Returns an Evaluation. With `files`, its `test` holds the scores on them.
+    Returns an Evaluation. With `files`, its `test` holds the scores on them; they are read as `data.format`,
+    `data.encoding` and the columns of the job say, and no more of their rows may be unusable than
+    `data.audit.max_rejected` allows.
     """
     listener = listener or Silent()
     loaded, run = run_of(job, overrides)
     listener.stage("evaluate")
     if files:
-        from raysft.prediction.files import evaluate_files
+        from raysft.prediction.scoring import evaluate_files
 
         return evaluate_files(run.model, files, loaded, listener)
     base, output = _base(loaded), open_output(loaded.config.output)
@@ -370,27 +379,41 @@ def predict(
     output: str | Path | None = None,
     column: str | None = None,
     overrides: Sequence[str] = (),
+    format: str | None = None,
+    encoding: str | None = None,
+    listener: Listener | None = None,
 ) -> Any:
     """Label texts, or every row of files, with a finished run (a job file) or a model folder.
 
-    Returns a list of Prediction; with `output`, also writes them as CSV or JSON Lines, beside the input's rows.
-    """
-    from raysft.prediction.files import predict_files, require_writable_kind, write_predictions
+    Returns a list of Prediction, in the order of the rows; a row that cannot be used has an `error` and no label.
+    With `output`, writes them there as CSV or JSON Lines while they are computed, and returns how many (Written).
+    Column, format and encoding are those of the job unless given; those of a model folder are `text` and found out.
 
+    Raises UsageError, NotFound, NotAllowed, OutputError, DataError (no such column, not one usable row).
+    """
+    from raysft.prediction.files import predict_files, write_predictions
+    from raysft.prediction.output import require_writable_kind
+
+    listener = listener or Silent()
     if output is not None:
         require_writable_kind(Path(output))
-    folder, column = _model_folder(model, overrides, column)
-    rows, predictions = predict_files(folder, files, texts, column)
-    if output is not None:
-        write_predictions(Path(output), rows, predictions)
-    return predictions
+    folder, reading = _finished_model(model, overrides)
+    reading = reading.instead(column, format, encoding)
+    if output is None:
+        return predict_files(folder, files, texts, reading, listener)
+    return write_predictions(Path(output), folder, files, texts, reading, listener)
 
 
-def _model_folder(model: str | Path, overrides: Sequence[str], column: str | None) -> tuple[Path, str]:
+def _finished_model(model: str | Path, overrides: Sequence[str]) -> tuple[Path, Reading]:
+    """The folder of a model, and how its job says that files are read."""
+    from raysft.prediction.texts import Reading
+
     path = Path(model)
     if path.suffix in {".yaml", ".yml"}:
-        _, run = run_of(path, overrides)
-        return run.model, column or RunResult.read(run.result).columns["text"]
+        job, run = run_of(path, overrides)
+        data = job.config.data
+        require_encoding(data.encoding, job.where("data", "encoding"))
+        return run.model, Reading(RunResult.read(run.result).columns["text"], data.format, data.encoding)
     if (path / "model" / "config.json").is_file():
         path = path / "model"
-    return path, column or "text"
+    return path, Reading()

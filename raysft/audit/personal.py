@@ -32,7 +32,9 @@ from raysft.audit.finding import EXAMPLES, Example, Finding
 Array = np.ndarray[Any, Any]
 KINDS = ("e-mail", "phone", "card")
 EXCERPT = 400  # characters
+LONGEST = 700  # characters of the longest e-mail address that EMAIL finds, and more than any number has
 MOST = 255  # counted in one text
+WINDOW = 1 << 16  # characters of a long text that are looked at together
 
 # RE2 syntax. The second knows the digits of all scripts but is four times slower.
 WORTH_A_LOOK = r"@|(?:[0-9][^0-9]{0,4}){6}[0-9]"
@@ -128,6 +130,20 @@ def _matching(texts: Sequence[str], pattern: str) -> list[int]:
 
 def find(text: str, region: str | None = None) -> list[Hit]:
     """Every e-mail address, card and phone number of one text, in order, none within another."""
+    if len(text) <= WINDOW:
+        return _find(text, region)
+    # Each window with so much around it that what begins in it is seen as in the whole text.
+    edges = [(max(0, start - LONGEST), start) for start in range(0, len(text), WINDOW)]
+    windows = [text[before : start + WINDOW + LONGEST] for before, start in edges]
+    hits = []
+    for row in _worth_a_look(windows):
+        before, start = edges[row]
+        moved = (Hit(hit.kind, hit.start + before, hit.end + before) for hit in _find(windows[row], region))
+        hits += [hit for hit in moved if start <= hit.start < start + WINDOW]
+    return hits
+
+
+def _find(text: str, region: str | None) -> list[Hit]:
     hits: list[Hit] = []
     _add(hits, "e-mail", _emails(text))
     digits = _western(text)
@@ -198,7 +214,7 @@ def _written_as(pattern: re.Pattern[str], text: str, holds: Callable[[str], bool
     """Places of `pattern` that are not part of something longer, and whose digits hold."""
     for match in pattern.finditer(text):
         # A bracket belongs to the number that it opens.
-        start = match.start() - text[: match.start()].endswith("(")
+        start = match.start() - text.endswith("(", 0, match.start())
         alone = not _EDGE_BEFORE.search(text[max(0, start - 3) : start]) and not _EDGE_AFTER.match(text, match.end())
         if alone and holds(match[0]):
             yield start, match.end()
@@ -223,18 +239,35 @@ def _digits(text: str) -> int:
     return sum(c.isdigit() for c in text)
 
 
-def masked(text: str, region: str | None = None) -> str:
-    """The text with what was found made unreadable: j***@e***.com, +49 *** ** 12, **** **** **** 1234."""
+def masked(text: str, region: str | None = None, most: int | None = None) -> str:
+    """The text with what was found made unreadable: j***@e***.com, +49 *** ** 12, **** **** **** 1234.
+
+    most: characters of the text that are kept; what is found across that edge is masked whole.
+    """
     parts, end = [], 0
+    most = len(text) if most is None else most
     for hit in find(text, region):
-        parts += [text[end : hit.start], mask(hit.kind, text[hit.start : hit.end])]
-        end = hit.end
-    return "".join([*parts, text[end:]])
+        if hit.start < most:
+            parts += [text[end : hit.start], mask(hit.kind, text[hit.start : hit.end])]
+            end = hit.end
+    return "".join([*parts, text[end:most]])
 
 
 def excerpt(text: str, most: int = EXCERPT) -> str:
-    """What an audit may show of a text: its beginning, with personal data masked."""
-    return masked(text[:most])
+    """What an audit may show of a text: its first `most` characters, with personal data masked."""
+    return excerpts([text], most)[0]
+
+
+def excerpts(texts: Sequence[str], most: int = EXCERPT) -> list[str]:
+    """`excerpt` of many texts at once: only those that might hold something are looked at one by one.
+
+    What stands across the cut is masked before it is cut: half a card number is no card number, and would be shown.
+    """
+    heads = [text[: most + LONGEST] for text in texts]
+    shown = [head[:most] for head in heads]
+    for row in _worth_a_look(heads):
+        shown[row] = masked(heads[row], most=most)[:most]
+    return shown
 
 
 def mask(kind: str, found: str) -> str:

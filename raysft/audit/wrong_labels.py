@@ -1,11 +1,11 @@
 """Rows whose label is probably wrong: a probe that has not seen a row finds its label very unlikely.
 
-The probe is a multinomial logistic regression on frozen embeddings. What it says about each row comes from a fold the
-row is not in. Confident learning (Northcutt, Jiang, Chuang: Confident Learning, JAIR 70, 2021, sections 3.1 and 3.2)
-turns that into an estimate of how many labels are wrong, and the rows that disagree most are named. Written from the
-paper, because the package cleanlab is AGPL-3.0 and raysft is Apache-2.0.
+What the probe says about each row comes from a fold the row is not in (`probe`). Confident learning (`confident`)
+turns that into an estimate of how many labels are wrong and of which labels are given for which others; as many rows
+are named, those first of which both together are surest.
 
-Measured by benchmarks/wrong_labels.py on Banking77 with a tenth of the labels changed.
+Labels that overlap look like labels that are wrong: where the probe is often, but seldom surely, of another mind, only
+what is far more likely is named. Measured by benchmarks/wrong_labels.py on Banking77 with labels changed on purpose.
 
 Shapes: R rows, D numbers a point, C labels.
 """
@@ -13,7 +13,6 @@ Shapes: R rows, D numbers a point, C labels.
 from __future__ import annotations
 
 import hashlib
-import warnings
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -21,18 +20,22 @@ from typing import Any
 
 import numpy as np
 
+from raysft.audit.confident import confident_joint
 from raysft.audit.finding import EXAMPLES, Example, Finding
+from raysft.audit.personal import excerpt
+from raysft.audit.probe import out_of_fold
 from raysft.folds.assign import assign
 from raysft.folds.strata import Strata
 
 Array = np.ndarray[Any, Any]
 
-STRENGTH = 5.0  # inverse L2 penalty of the probe, for points of unit length; from 1 to 10 little changes
-STEPS = 40  # of L-BFGS; on Banking77 it has converged by then
 FLOOR = 1e-12  # below any probability that matters
-LEARNT = 2  # rows of a label from which the probe can learn it: one row is no evidence against another
 PAIRS = 20  # kept of the labels that are mixed up
 SERIOUS = 0.05  # share of flagged rows that makes the finding a warning
+LEAST_ODDS = 2.0  # of a wrong label against a right one, from which a row is named
+SURE_ODDS = 9.0  # the same where labels overlap
+BETWEEN = 0.15  # share of rows of small doubt from which labels overlap
+SKILL = 0.75  # of the way from saying the most frequent label to being always right; below, labels may overlap
 
 
 @dataclass(frozen=True)
@@ -53,9 +56,17 @@ class Suspects:
     suggested: Array  # (R,) int64: the most probable other label
     probability: Array  # (R,) float32: of the suggested label
     score: Array  # (R,) float32: log of p(suggested) / p(given); above 0 the probe disagrees; 0 where not judged
+    doubt: Array  # (R,) float32: the score, and how often these two labels are mixed up: what rows are ranked by
     judged: Array  # (R,) bool: the probe has learnt the row's label from other rows
     accuracy: float  # share of the judged rows that the probe labels as given; 0.0 without any
     baseline: float  # the same for always saying the most frequent label
+    estimated: int  # wrong labels among the rows with which the probe disagrees; 0 where it knows nothing
+    overlap: bool  # the probe is often of another mind, and seldom sure of it
+
+    @property
+    def ranked(self) -> Array:
+        """Every row with which the probe disagrees, the most doubtful first: positions, int64. Begins with flagged."""
+        return _ranked(self.score, self.doubt)
 
     @property
     def pairs(self) -> tuple[Pair, ...]:
@@ -71,8 +82,9 @@ def find_suspects(embeddings: Array, labels: Array, units: Array, k: int = 5, se
     embeddings: float, (R, D), of unit length; labels: int, (R,); units: int, (R,): rows that must stay together.
     k: folds, at least 2. The result does not depend on the order of the rows.
 
-    A row is judged when the other folds have its label LEARNT times. No row is flagged when the probe is no better
-    than always saying the most frequent label: then it knows nothing.
+    A row is judged when the other folds have its label LEARNT times. As many rows are flagged as labels are estimated
+    to be wrong, but none whose odds are below LEAST_ODDS (SURE_ODDS where labels overlap), and none when the probe is
+    no better than always saying the most frequent label: then it knows nothing.
     """
     if not len(embeddings) == len(labels) == len(units):
         raise ValueError(f"lengths differ: {len(embeddings)} embeddings, {len(labels)} labels, {len(units)} units")
@@ -86,14 +98,15 @@ def find_suspects(embeddings: Array, labels: Array, units: Array, k: int = 5, se
     order = _order(keys, units)
     points, codes = points[order], codes[order]
     folds = assign(Strata.one(codes), units[order], keys[order], k, test=0.0)
-    found = _judge(*_out_of_fold(points, codes, folds, len(names)), codes)
+    found = _judge(*out_of_fold(points, codes, folds, len(names)), codes)
     return _as_given(found, order, names)
 
 
 def _nothing(labels: Array) -> Suspects:
     """No row is judged, because there are not two labels to tell apart."""
     zeros = np.zeros(len(labels), np.float32)
-    return Suspects(np.zeros(0, np.int64), labels, labels, zeros, zeros, np.zeros(len(labels), bool), 0.0, 0.0)
+    none, nowhere = np.zeros(0, np.int64), np.zeros(len(labels), bool)
+    return Suspects(none, labels, labels, zeros, zeros, zeros, nowhere, 0.0, 0.0, 0, False)
 
 
 def _as_given(found: Suspects, order: Array, names: Array) -> Suspects:
@@ -106,6 +119,7 @@ def _as_given(found: Suspects, order: Array, names: Array) -> Suspects:
         suggested=names[found.suggested][back],
         probability=found.probability[back],
         score=found.score[back],
+        doubt=found.doubt[back],
         judged=found.judged[back],
     )
 
@@ -126,39 +140,6 @@ def _order(keys: Array, units: Array) -> Array:
     return np.lexsort((sums[unit], keys))
 
 
-def _out_of_fold(points: Array, codes: Array, folds: Array, labels: int) -> tuple[Array, Array]:
-    """Probabilities (R, C) of each row from the other folds, and whether these teach the row's label, (R,) bool."""
-    probabilities = np.zeros((len(codes), labels), np.float32)
-    known = np.zeros(len(codes), bool)
-    for fold in np.unique(folds):
-        held = folds == fold
-        if held.all():  # one unit holds every row
-            break
-        probabilities[held] = _fit_predict(points[~held], codes[~held], points[held], labels)
-        known[held] = np.bincount(codes[~held], minlength=labels)[codes[held]] >= LEARNT
-    return probabilities, known
-
-
-def _fit_predict(points: Array, codes: Array, held: Array, labels: int) -> Array:
-    """Probabilities of the points `held`, one column a label, by a probe fitted on `points`; unseen labels get 0."""
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.linear_model import LogisticRegression
-    from threadpoolctl import threadpool_limits
-
-    seen = np.unique(codes)
-    found = np.zeros((len(held), labels), np.float32)
-    if len(seen) == 1:
-        found[:, seen] = 1.0
-        return found
-    # One BLAS thread: the products are small, a second thread gains little on an idle machine and waits busily on a
-    # shared one (15 times the CPU time, measured on two cores with four busy processes).
-    with warnings.catch_warnings(), threadpool_limits(limits=1):
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        probe = LogisticRegression(C=STRENGTH, max_iter=STEPS).fit(points, codes)
-        found[:, seen] = probe.predict_proba(held)
-    return found
-
-
 def _judge(probabilities: Array, judged: Array, codes: Array) -> Suspects:
     """Turn out-of-fold probabilities (R, C) into suspects. codes: (R,), the given labels, below C."""
     rows = np.arange(len(codes))
@@ -170,30 +151,34 @@ def _judge(probabilities: Array, judged: Array, codes: Array) -> Suspects:
     number = max(1, int(judged.sum()))
     accuracy = float((score[judged] < 0).sum() / number)
     baseline = float(np.bincount(codes[judged], minlength=1).max() / number)
-    wrong = expected_wrong(probabilities[judged], codes[judged]) if accuracy > baseline else 0
-    worst = np.argsort(-score, kind="stable")[:wrong]
-    flagged = worst[score[worst] > 0]
-    return Suspects(flagged, codes, others.argmax(axis=1), best, score, judged, accuracy, baseline)
+    suggested = others.argmax(axis=1)
+    joint = confident_joint(probabilities[judged], codes[judged])
+    doubt = (score + np.where(judged, joint.habit(codes, suggested), 0.0)).astype(np.float32)
+    wrong = min(joint.wrong, int((score > 0).sum())) if accuracy > baseline else 0
+    overlap = wrong > 0 and _overlap(score[judged], accuracy, baseline)
+    worst = _ranked(score, doubt)[:wrong]
+    flagged = worst[doubt[worst] > np.log(SURE_ODDS if overlap else LEAST_ODDS)]
+    return Suspects(flagged, codes, suggested, best, score, doubt, judged, accuracy, baseline, wrong, overlap)
 
 
-def expected_wrong(probabilities: Array, codes: Array) -> int:
-    """How many of the labels are wrong, by the confident joint calibrated to the counts of the labels.
+def _ranked(score: Array, doubt: Array) -> Array:
+    """Rows of another mind, the most doubtful first; equal ones in their order."""
+    disagrees = np.flatnonzero(score > 0)
+    return disagrees[np.argsort(-doubt[disagrees], kind="stable")]
 
-    probabilities: out of fold, (R, C); codes: given labels below C, (R,). A row counts with confidence for a label
-    when it reaches the mean probability of that label among the rows that carry it; where it does for several, the
-    most probable one counts.
+
+def _overlap(score: Array, accuracy: float, baseline: float) -> bool:
+    """Whether labels overlap, or the base cannot tell them apart. score: of the judged rows.
+
+    Both make the probe be often of another mind. Labels that are only wrong make it as sure of that as of the rest;
+    labels that overlap leave rows of every doubt, a quarter of them below half of what is usual.
     """
-    labels = probabilities.shape[1]
-    counts = np.bincount(codes, minlength=labels)
-    own = probabilities[np.arange(len(codes)), codes]
-    means = np.bincount(codes, weights=own, minlength=labels) / np.maximum(counts, 1)
-    threshold = np.where(counts > 0, means, np.inf).astype(np.float32)
-    confident = np.where(probabilities >= threshold, probabilities, -1.0)
-    meant = confident.argmax(axis=1)
-    counted = confident.max(axis=1) > 0
-    agree = np.bincount(codes[counted & (meant == codes)], minlength=labels)
-    differ = np.bincount(codes[counted & (meant != codes)], minlength=labels)
-    return round(float((counts * differ / np.maximum(agree + differ, 1)).sum()))
+    skill = (accuracy - baseline) / max(1.0 - baseline, FLOOR)
+    if skill >= SKILL:
+        return False
+    sure = (score > np.log(SURE_ODDS)).sum() >= 0.5 * (score > 0).sum()
+    between = (np.abs(score) < np.median(np.abs(score)) / 2).mean() >= BETWEEN
+    return bool(between and not sure)
 
 
 def finding(
@@ -201,16 +186,18 @@ def finding(
 ) -> Finding:
     """The flagged rows as a finding; the worst are its examples.
 
-    wheres, texts: per row; label_names: per label number. A warning from SERIOUS of the judged rows on.
+    wheres, texts: per row; label_names: per label number. A warning from SERIOUS of the judged rows on, but never
+    where labels overlap: most of the rows may be right.
     """
     found, judged = len(suspects.flagged), int(suspects.judged.sum())
-    level = "warning" if found and found >= SERIOUS * judged else "note" if found else "fine"
+    serious = found >= SERIOUS * judged and not suspects.overlap
+    level = "fine" if not found else "warning" if serious else "note"
     examples = tuple(
         Example(
             wheres[row],
-            texts[row],
-            label_names[suspects.given[row]],
-            f"suggested: {label_names[suspects.suggested[row]]} ({suspects.probability[row]:.2f})",
+            excerpt(texts[row]),
+            excerpt(label_names[suspects.given[row]]),
+            f"suggested: {excerpt(label_names[suspects.suggested[row]])} ({suspects.probability[row]:.2f})",
         )
         for row in suspects.flagged[:EXAMPLES].tolist()
     )
@@ -224,6 +211,11 @@ def _explanation(suspects: Suspects, judged: int) -> str:
     agrees = f"a probe trained on the other rows agrees with {suspects.accuracy:.0%} of the labels"
     if suspects.accuracy <= suspects.baseline:
         return f"Cannot be told: {agrees}, no more than always saying the most frequent label would."
-    if len(suspects.flagged) == 0:
+    found, disagrees = len(suspects.flagged), len(suspects.ranked)
+    amount = f"of {disagrees:,} with which it disagrees, {suspects.estimated:,} are estimated to be wrong"
+    if suspects.overlap:
+        named = f"the {found:,} surest are named" if found else "none is sure enough to be named"
+        return f"The labels overlap, or the base cannot tell them apart: {agrees}; {amount}, and {named}."
+    if not found:
         return f"None stands out: {agrees}."
-    return f"Read them and mend the labels that are wrong: {agrees} and finds another label more likely for these."
+    return f"Read them and mend the labels that are wrong: {agrees}; {amount}."

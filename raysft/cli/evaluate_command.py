@@ -11,7 +11,13 @@ from raysft.cli.options import job_argument, json_option, set_option
 
 @click.command("evaluate")
 @job_argument
-@click.option("--data", "files", multiple=True, metavar="FILE", help="Labelled rows to score instead. Repeatable.")
+@click.option(
+    "--data",
+    "files",
+    multiple=True,
+    metavar="FILE",
+    help="Labelled rows to score instead, read as the data section of JOB says. Repeatable.",
+)
 @set_option
 @json_option
 def command(job: Path, files: tuple[str, ...], overrides: tuple[str, ...], as_json: bool) -> None:

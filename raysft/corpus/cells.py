@@ -1,4 +1,4 @@
-"""One cell of a file -> text, list, date or part. Whatever a cell holds, it is understood or has a named reason."""
+"""One cell of a file -> text, list or part (times: corpus/times.py): understood, or refused with a named reason."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import ast
 import json
 import math
 import re
-from datetime import UTC, date, datetime, time
+from datetime import date, time
 from decimal import Decimal
 from typing import Any
 
@@ -18,13 +18,6 @@ PARTS = {
     **dict.fromkeys(("validation", "valid", "val", "dev", "development"), VALIDATION),
     **dict.fromkeys(("test", "testing", "eval"), TEST),
 }
-NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
-ZONE = re.compile(r"\s+(?=[+-]\d\d:?\d\d$)|\s+(?:UTC|GMT|Z)$", re.ASCII)
-# Forms beside ISO 8601 that can be read in one way only; 01/02/2024 is not among them.
-DATES = ("%Y/%m/%d", "%Y-%m-%d", "%d.%m.%Y", "%d %b %Y", "%d %B %Y", "%b %d, %Y", "%B %d, %Y", "%a, %d %b %Y")
-CLOCKS = ("", " %H:%M:%S", " %H:%M", " %H:%M:%S.%f", " %H:%M:%S%z", " %H:%M%z")
-FORMS = (*(day + clock for day in DATES for clock in CLOCKS), "%a %b %d %H:%M:%S %z %Y")
-LONGEST_DATE = 64  # characters
 # A list as Python prints it (pandas writes such cells): strings, numbers, names, brackets. Nothing else is evaluated.
 STRING = r"""'(?:[^'\\\n]|\\[\\'"nrtxuU])*'|"(?:[^"\\\n]|\\[\\'"nrtxuU])*\""""
 VALUE = rf"{STRING}|-?\d+(?:\.\d+)?(?:e[+-]?\d+)?|None|True|False"
@@ -124,58 +117,6 @@ def _python_list(cell: str) -> Any:
         return ast.literal_eval(cell)
     except (ValueError, SyntaxError, TypeError):
         return None
-
-
-def time_of(cell: Any) -> float:
-    """Seconds since 1970 of a date (UTC where no zone is written), or a number as it is.
-
-    Raises Unusable: missing_time, bad_time.
-    """
-    if isinstance(cell, date):
-        return _seconds(cell)
-    if isinstance(cell, int | float | Decimal) and not isinstance(cell, bool):
-        return _finite(cell)
-    text = text_of(cell, "time")
-    if not text:
-        raise Unusable("missing_time")
-    if NUMBER.fullmatch(text):
-        return _finite(text)
-    return _seconds(_date(text))
-
-
-def _finite(cell: Any) -> float:
-    try:
-        found = float(cell)
-    except (OverflowError, ValueError):
-        found = math.inf
-    if math.isnan(found):
-        raise Unusable("missing_time")
-    if math.isinf(found):
-        raise Unusable("bad_time", "the number is too large")
-    return found
-
-
-def _date(text: str) -> datetime:
-    """ISO 8601 first, then the other forms."""
-    if len(text) <= LONGEST_DATE:
-        text = ZONE.sub(lambda found: "+00:00" if found[0].strip() else "", text)
-        for form in (None, *FORMS):
-            try:
-                return datetime.strptime(text, form) if form else datetime.fromisoformat(text)
-            except ValueError:
-                continue
-    raise Unusable("bad_time", f"found {short(text)}; write a number, 2024-01-31 or 2024-01-31T10:00:00+01:00")
-
-
-def _seconds(moment: date) -> float:
-    if not isinstance(moment, datetime):
-        moment = datetime(moment.year, moment.month, moment.day)
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    try:
-        return (moment - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds()
-    except (ValueError, OverflowError):
-        raise Unusable("bad_time", f"found {short(moment)}") from None
 
 
 def part_of(cell: Any) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from raysft.corpus.beginnings import beginnings
 from raysft.corpus.template import Template
 from raysft.corpus.tokens import TOKENS, TokenizedRows, from_lists, lists_of
 from raysft.corpus.wordpiece import WordPieces
@@ -48,14 +49,21 @@ def one_thread_each() -> None:
 
 
 def encode_texts(texts: list[str], tokenizer: Path, max_length: int) -> tuple[list[list[int]], list[int]]:
-    """Token ids of each text, at most `max_length`, and how many it would have without that limit."""
+    """Token ids of each text, at most `max_length`, and how many it would have without that limit.
+
+    The number is exact up to 65,536 characters (64 a token of max_length, where that is more) and estimated above.
+    """
     library, fast = load_tokenizer(str(tokenizer), max_length), _word_pieces(str(tokenizer), max_length)
-    found = [None if fast is None else fast.encode(text) for text in texts]
-    left = [place for place, each in enumerate(found) if each is None]
-    encodings = library.encode_batch_fast([texts[place] for place in left])
-    for place, encoding, length in zip(left, encodings, _full_lengths(encodings), strict=True):
-        found[place] = (encoding.ids, length)
-    done = [each for each in found if each is not None]
+
+    def encode(some: list[str]) -> list[tuple[list[int], int]]:
+        found = [None if fast is None else fast.encode(text) for text in some]
+        left = [place for place, each in enumerate(found) if each is None]
+        encodings = library.encode_batch_fast([some[place] for place in left])
+        for place, encoding in zip(left, encodings, strict=True):
+            found[place] = (encoding.ids, _full_length(encoding))
+        return [each for each in found if each is not None]
+
+    done = beginnings(texts, max_length, encode)
     return [ids for ids, _ in done], [length for _, length in done]
 
 
@@ -64,12 +72,10 @@ def _word_pieces(file: str, max_length: int) -> WordPieces | None:
     return WordPieces.of(load_tokenizer(file, max_length), max_length)
 
 
-def _full_lengths(encodings: list[Any]) -> list[int]:
-    return [_full_length(each) if each.overflowing else len(each) for each in encodings]
-
-
 def _full_length(encoding: Any) -> int:
     """What was cut stands in `overflowing`, each piece with special tokens of its own."""
+    if not encoding.overflowing:
+        return len(encoding)
     cut = sum(len(piece) - sum(piece.special_tokens_mask) for piece in encoding.overflowing)
     return int(len(encoding) + cut)
 
@@ -104,12 +110,23 @@ def _classes(rows: pa.Table, how: Encoding) -> list[Any]:
 def _tagged(texts: list[str], labels: list[str], how: Encoding) -> tuple[list[Any], list[Any], list[int]]:
     """A tag id for each token: B- on the first token that begins in a span, I- on those after it, O outside."""
     number = {label: index for index, label in enumerate(how.labels)}
-    encodings = load_tokenizer(str(how.tokenizer), how.max_length).encode_batch(texts)
+    encodings, lengths = _encodings(texts, how, marks=True)
     targets = [
         _tags_of(encoding.offsets, encoding.special_tokens_mask, json.loads(label), number)
         for encoding, label in zip(encodings, labels, strict=True)
     ]
-    return [each.ids for each in encodings], targets, _full_lengths(encodings)
+    return [each.ids for each in encodings], targets, lengths
+
+
+def _encodings(texts: list[str], how: Encoding, marks: bool) -> tuple[list[Any], list[int]]:
+    """The library's encodings, which know where in the text a token stands, and lengths as encode_texts counts them."""
+    library = load_tokenizer(str(how.tokenizer), how.max_length)
+
+    def encode(some: list[str]) -> list[tuple[Any, int]]:
+        return [(each, _full_length(each)) for each in library.encode_batch(some, add_special_tokens=marks)]
+
+    done = beginnings(texts, how.max_length, encode)
+    return [encoding for encoding, _ in done], [length for _, length in done]
 
 
 def _tags_of(
@@ -134,15 +151,12 @@ def _answers(records: list[str], how: Encoding) -> tuple[list[Any], list[Any], l
     """1 where a token belongs to an answer, by the characters that the template says are answers."""
     assert how.template is not None
     rendered = [how.template.render(json.loads(record)) for record in records]
-    tokenizer = load_tokenizer(str(how.tokenizer), how.max_length)
-    encodings = tokenizer.encode_batch(
-        [text for text, _ in rendered], add_special_tokens=not how.template.has_special_tokens
-    )
+    encodings, lengths = _encodings([text for text, _ in rendered], how, marks=not how.template.has_special_tokens)
     targets = [
         [int(any(start < last and end > first for first, last in spans)) for start, end in encoding.offsets]
         for encoding, (_, spans) in zip(encodings, rendered, strict=True)
     ]
-    return [each.ids for each in encodings], targets, _full_lengths(encodings)
+    return [each.ids for each in encodings], targets, lengths
 
 
 def from_texts(texts: list[str], tokenizer: Path, max_length: int) -> TokenizedRows:

@@ -22,12 +22,17 @@ ROLES = {
 Turn = dict[str, str]  # {"role": system | user | assistant, "content": clean text}
 
 
-def conversation(text_cell: Any, label_cell: Any = None, context_cell: Any = None) -> tuple[str, str, str]:
+def conversation(
+    text_cell: Any, label_cell: Any = None, context_cell: Any = None, context_is_system: bool = False
+) -> tuple[str, str, str]:
     """(text, label, record) of a row: the turns before the last answer, that answer, and JSON of all turns.
 
+    The context follows the instruction, or is a turn of the system before everything else.
     Raises Unusable: blank_text, blank_answer, no_answer, unknown_role, bad_messages, X_is_not_text, not_utf8.
     """
-    turns = _asked(text_cell, context_cell)
+    turns = _asked(text_cell, None if context_is_system else context_cell)
+    if context_is_system:
+        turns = _with_system(turns, text_of(context_cell, "context"))
     turns += _answered(label_cell, needed=_messages_in(text_cell) is None)
     if turns[-1]["role"] != ASSISTANT:
         raise Unusable("no_answer", f"the last of {len(turns)} turns is of the {turns[-1]['role']}")
@@ -50,7 +55,7 @@ def _asked(cell: Any, context_cell: Any) -> list[Turn]:
     context = text_of(context_cell, "context")
     messages = _messages_in(cell)
     if messages and context:
-        raise Unusable("bad_messages", "input beside messages; it belongs into one of them")
+        raise Unusable("bad_messages", "input beside messages; write it into one of them, or into a column `system`")
     if messages is not None:
         turns = _turns(messages)
     else:
@@ -59,6 +64,15 @@ def _asked(cell: Any, context_cell: Any) -> list[Turn]:
     if not turns:
         raise Unusable("blank_text")
     return turns
+
+
+def _with_system(turns: list[Turn], system: str) -> list[Turn]:
+    """The turns behind what a column of its own says for the system; once, where the first turn says it too."""
+    if not system or turns[0] == _said(SYSTEM, system):
+        return turns
+    if turns[0]["role"] == SYSTEM:
+        raise Unusable("bad_messages", "a system text beside messages that begin with another one")
+    return [_said(SYSTEM, system), *turns]
 
 
 def _answered(cell: Any, needed: bool) -> list[Turn]:

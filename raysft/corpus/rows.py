@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow as pa
 
-from raysft.corpus.cells import TEST, TRAIN, VALIDATION, Unusable, group_of, part_of, shown, text_of, time_of
+from raysft.corpus.cells import TEST, TRAIN, VALIDATION, Unusable, group_of, part_of, shown, text_of
 from raysft.corpus.cleaning import clean, readable, same_text
-from raysft.corpus.messages import conversation
+from raysft.corpus.messages import conversation, turns_of
+from raysft.corpus.tags import PLAIN_TAGS
 from raysft.corpus.targets import label_set, one_label, plain_text, tagged_text
+from raysft.corpus.template import Template, TemplateRefuses
+from raysft.corpus.times import time_of
 
 if TYPE_CHECKING:
     from raysft.reading.records import Columns, RawBatch
@@ -49,6 +53,7 @@ class Meaning:
     task: str  # classification | token-classification | generation
     multi_label: bool = False
     label_separator: str | None = None
+    template: Template | None = None  # generation: must be able to write each conversation; None: not tried
 
 
 def canonical(batch: RawBatch, source: Source, columns: Columns, meaning: Meaning) -> pa.Table:
@@ -61,13 +66,14 @@ def canonical(batch: RawBatch, source: Source, columns: Columns, meaning: Meanin
     reason, detail = list(batch.reason), list(batch.detail)
     nothing: list[Any] = [None] * size
     cells = [batch.cells.get(role, nothing) for role in ("text", "label", "context")]
-    text, label, record = _targets(cells, _builder(meaning, labelled=columns.label is not None), reason, detail)
+    text, label, record = _targets(cells, _builder(meaning, columns), reason, detail)
     group: list[str] = [""] * size
     if columns.group:
         group = _parsed(batch.cells.get("group", nothing), group_of, "", columns.group, (reason, detail))
     time: list[float | None] = nothing
     if columns.time:
-        time = _parsed(batch.cells.get("time", nothing), time_of, None, columns.time, (reason, detail))
+        read = partial(time_of, form=columns.times)
+        time = _parsed(batch.cells.get("time", nothing), read, None, columns.time, (reason, detail))
     origin = [source.origin] * size
     if columns.split and "split" in batch.cells:
         origin = _parsed(batch.cells["split"], part_of, source.origin, columns.split, (reason, detail))
@@ -127,17 +133,32 @@ def _parsed(
     return found
 
 
-def _builder(meaning: Meaning, labelled: bool) -> Build:
+def _builder(meaning: Meaning, columns: Columns) -> Build:
     """What makes text, label and record of the cells of a row."""
     if meaning.task == "generation":
-        return conversation
-    if not labelled:
+        return _answered(meaning.template, columns.context_is_system)
+    if columns.label is None:
         return _unlabelled
     if meaning.task == "token-classification":
-        return _tagged
+        return _tagged(None if columns.tags is None else columns.tags == PLAIN_TAGS)
     if meaning.multi_label:
-        return _classified(lambda cell: label_set(cell, meaning.label_separator))
+        return _classified(lambda cell: label_set(cell, meaning.label_separator, columns.separator))
     return _classified(one_label)
+
+
+def _answered(template: Template | None, context_is_system: bool) -> Build:
+    """A conversation that the template can write: tried here, where a row can still be left out and its line named."""
+
+    def build(text_cell: Any, label_cell: Any, context_cell: Any) -> Target:
+        found = conversation(text_cell, label_cell, context_cell, context_is_system)
+        try:
+            if template is not None:
+                template.render(turns_of(found[2]))
+        except TemplateRefuses as refusal:
+            raise Unusable("template_refuses", str(refusal)) from None
+        return found
+
+    return build
 
 
 def _unlabelled(text_cell: Any, label_cell: Any, context_cell: Any) -> Target:
@@ -147,8 +168,8 @@ def _unlabelled(text_cell: Any, label_cell: Any, context_cell: Any) -> Target:
     return text, "", None
 
 
-def _tagged(text_cell: Any, label_cell: Any, context_cell: Any) -> Target:
-    return *tagged_text(text_cell, label_cell), None
+def _tagged(plain: bool | None) -> Build:
+    return lambda text_cell, label_cell, context_cell: (*tagged_text(text_cell, label_cell, plain), None)
 
 
 def _classified(read: Callable[[Any], str]) -> Build:

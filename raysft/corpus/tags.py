@@ -2,29 +2,48 @@
 
 The rules are those of conlleval (Tjong Kim Sang and Buchholz 2000, CoNLL shared task): an I- without a B- before it
 starts an entity, and so does one whose type differs from the entity before it.
+
+E-mail is a plain type, and E-PER the last token of a PER. Which of the two a tag is can be seen from all tags together:
+no scheme has E-, L- or M- without B- or I-. `plain_types` decides for the tags of a whole corpus.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from raysft.corpus.cells import Unusable, short
 
+PLAIN_TAGS, PREFIXED_TAGS = "plain", "prefixed"
 OUTSIDE = ("O", "o")
 PREFIXED = re.compile(r"([BIESLUM])[-_](.*\w.*)", re.DOTALL)
 PLAIN = re.compile(r"[^\W\d_][\w .:/&+-]*\w")
 GOES_ON = ("I", "M", "E", "L", "")  # may follow a token of the same entity; "": a plain type
+BEGINS = {"B", "I"}  # every scheme has one of them once there is an entity of two tokens
+ALONE = {"S", "U"}  # an entity of one token; they may be all that a corpus has
 ENDS = ("E", "L", "S", "U")  # the last token of an entity, or its only one
 
 
-def entities(tags: Sequence[str]) -> list[tuple[int, int, str]]:
+def plain_types(tags: Iterable[str]) -> bool | None:
+    """Whether tags are types without a scheme, such as E-mail and phone; None: there is none but O.
+
+    Prefixes count where B- or I- is among them, or where all that are not O have S- or U-.
+    """
+    prefixes = {match[1] if (match := PREFIXED.fullmatch(tag)) else "" for tag in tags if tag not in OUTSIDE}
+    if not prefixes:
+        return None
+    return not prefixes & BEGINS and not prefixes <= ALONE
+
+
+def entities(tags: Sequence[str], plain: bool | None = None) -> list[tuple[int, int, str]]:
     """(first token, token after the last, type) of each entity, in order.
 
     Tags are O, or a prefix, - or _, and a type; or all plain types: neighbours of one type are then one entity.
+    plain: what `plain_types` says of the corpus; None: it is asked about these tags alone.
     Raises Unusable: bad_tag.
     """
-    parts = [_parts(tag) for tag in tags]
+    plain = plain_types(tags) if plain is None else plain
+    parts = [_parts(tag, bool(plain)) for tag in tags]
     _refuse_mixture(tags, [prefix for prefix, _ in parts])
     found: list[tuple[int, int, str]] = []
     running = False
@@ -40,11 +59,11 @@ def entities(tags: Sequence[str]) -> list[tuple[int, int, str]]:
     return found
 
 
-def _parts(tag: str) -> tuple[str, str]:
+def _parts(tag: str, plain: bool) -> tuple[str, str]:
     """(prefix, type): ("O", "") outside, ("", type) for a plain type."""
     if tag in OUTSIDE:
         return "O", ""
-    match = PREFIXED.fullmatch(tag)
+    match = None if plain else PREFIXED.fullmatch(tag)
     if match:
         return match[1], match[2].strip()
     if tag.isdecimal():

@@ -12,10 +12,10 @@ from itertools import pairwise
 from typing import Any
 
 from raysft.corpus.cells import Unusable, as_text, kind, list_of, short, text_of
-from raysft.corpus.cleaning import clean_with_offsets
+from raysft.corpus.offsets import clean_with_offsets
 from raysft.corpus.tags import entities
 
-SEPARATORS = ";|,"  # tried in this order: a comma may well stand inside a label
+SEPARATORS = ";|,"
 TYPE_KEYS = ("label", "type", "tag", "entity")
 ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
@@ -33,13 +33,15 @@ def one_label(cell: Any) -> str:
     return label
 
 
-def label_set(cell: Any, separator: str | None) -> str:
+def label_set(cell: Any, separator: str | None, found_separator: str | None = None) -> str:
     """The labels of a row that may have several: a JSON list, sorted, without repeats.
 
-    A list is a list. A text is cut at `separator`; without one it is a JSON list, or it is cut at the first of ; | ,
-    that stands in it, or it is one label. Raises Unusable: missing_label, bad_labels, label_is_not_text.
+    A list is a list. A text is cut at `separator`, which the person wrote; without one it is a JSON list, or it is cut
+    at `found_separator`, the one that the first rows of the corpus have. Another of ; | , in it is refused: nobody
+    knows whether it stands between labels or inside of one.
+    Raises Unusable: missing_label, bad_labels, label_is_not_text.
     """
-    found = {text_of(item, "label") for item in _label_items(cell, separator)} - {""}
+    found = {text_of(item, "label") for item in _label_items(cell, separator, found_separator)} - {""}
     if not found:
         raise Unusable("missing_label")
     return compact(sorted(found))
@@ -60,9 +62,25 @@ def compact(value: Any) -> str:
     return ENCODER.encode(value)
 
 
-def tagged_text(text_cell: Any, label_cell: Any) -> tuple[str, str]:
+def separators_in(cell: Any) -> set[str]:
+    """Which of ; | , stand in a text that is no list."""
+    if not isinstance(cell, str) or list_of(cell) is not None:
+        return set()
+    return set(SEPARATORS) & set(cell)
+
+
+def tags_in(cell: Any) -> list[str]:
+    """The tags of a cell; none where it holds spans, or what is no tag."""
+    try:
+        return [_tag(item) for item in _tags_or_spans(cell)]
+    except Unusable:
+        return []
+
+
+def tagged_text(text_cell: Any, label_cell: Any, plain: bool | None = None) -> tuple[str, str]:
     """(text, spans) of a row with tokens and tags, or with a text and spans in it.
 
+    plain: whether the tags of the corpus are types without a scheme; see `entities`.
     Raises Unusable: blank_text, missing_label, tags_do_not_match, bad_tag, bad_span, blank_token, X_is_not_text.
     """
     items = _tags_or_spans(label_cell)
@@ -71,7 +89,7 @@ def tagged_text(text_cell: Any, label_cell: Any) -> tuple[str, str]:
         return _spanned(text_cell, items)
     if not items and tokens is None:
         return _spanned(text_cell, [])
-    return _tagged(text_of(text_cell, "text").split() if tokens is None else tokens, items)
+    return _tagged(text_of(text_cell, "text").split() if tokens is None else tokens, items, plain)
 
 
 def plain_text(text_cell: Any) -> str:
@@ -82,7 +100,7 @@ def plain_text(text_cell: Any) -> str:
     return " ".join(filter(None, map(_token, tokens)))
 
 
-def _label_items(cell: Any, separator: str | None) -> list[Any]:
+def _label_items(cell: Any, separator: str | None, found_separator: str | None) -> list[Any]:
     if not isinstance(cell, str):
         found = list_of(cell)
         return [cell] if found is None else found
@@ -94,8 +112,12 @@ def _label_items(cell: Any, separator: str | None) -> list[Any]:
     text = cell.strip()
     if text.startswith("[") and text.endswith("]"):
         raise Unusable("bad_labels", f"{short(text)} is no JSON list; write one, or set data.label_separator")
-    mark = next((mark for mark in SEPARATORS if mark in cell), None)
-    return [cell] if mark is None else cell.split(mark)
+    others = [mark for mark in SEPARATORS if mark in cell and mark != found_separator]
+    if others:
+        usual = f"have {found_separator} between labels" if found_separator else "have no separator"
+        detail = f"{others[0]} in {short(text)}, while the first rows {usual}; set data.label_separator"
+        raise Unusable("bad_labels", detail)
+    return cell.split(found_separator) if found_separator else [cell]
 
 
 def _tags_or_spans(cell: Any) -> list[Any]:
@@ -108,14 +130,14 @@ def _tags_or_spans(cell: Any) -> list[Any]:
     return list(tags)
 
 
-def _tagged(tokens: list[Any], tags: list[Any]) -> tuple[str, str]:
+def _tagged(tokens: list[Any], tags: list[Any], plain: bool | None) -> tuple[str, str]:
     """Tokens joined by one space; a token of which nothing is left goes, if it is outside of every entity."""
     words = [_token(token) for token in tokens]
     if not any(words):
         raise Unusable("blank_text")
     if len(words) != len(tags):
         raise Unusable("tags_do_not_match", f"{len(words)} tokens and {len(tags)} tags")
-    found = entities([_tag(tag) for tag in tags])
+    found = entities([_tag(tag) for tag in tags], plain)
     for start, end, name in found:
         if not all(words[start:end]):
             raise Unusable("blank_token", f"nothing is left of token {start + words[start:end].index('') + 1}, {name}")

@@ -8,14 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from raysft.errors import DataError
-
 # Roles on a line of their own; for bases that were never taught a template.
 PLAIN = (
     "{% for message in messages %}<|{{ message.role }}|>\n{{ message.content }}\n{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
 )
 ASSISTANT = "assistant"
+
+
+class TemplateRefuses(Exception):
+    """A template that cannot write a conversation so that its answers can be learnt; says why."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Template:
     def render(self, messages: list[dict[str, str]]) -> tuple[str, list[tuple[int, int]]]:
         """The conversation as text, and (start, end) of each answer in it, its closing mark included.
 
-        Raises DataError when the template fails, leaves answers out, or writes the beginning of a conversation
+        Raises TemplateRefuses when the template fails, leaves answers out, or writes the beginning of a conversation
         differently once it goes on.
         """
         text = self._write(messages)
@@ -43,14 +45,12 @@ class Template:
                 before = self._write(messages[:index], prompt=True)
                 after = self._write(messages[: index + 1])
                 if not (text.startswith(before) and text.startswith(after)):
-                    raise DataError(
-                        "the chat template of model.base rewrites earlier turns, so that answers cannot be told apart",
-                        "Use a base with another template, or data of one question and one answer a row.",
+                    raise TemplateRefuses(
+                        "the chat template of model.base rewrites earlier turns, so that answers cannot be told apart; "
+                        "use a base with another template, or data of one question and one answer a row"
                     )
                 if message["content"] and len(after) <= len(before):
-                    raise DataError(
-                        "the chat template of model.base leaves answers out", "Use a base with another template."
-                    )
+                    raise TemplateRefuses("the chat template of model.base leaves answers out")
                 spans.append((len(before), len(after)))
         return text, spans
 
@@ -61,9 +61,7 @@ class Template:
         try:
             return write(self.source, known)
         except TemplateFault as fault:
-            raise DataError(
-                f"the chat template of model.base fails: {fault}", "Use a base with another template."
-            ) from None
+            raise TemplateRefuses(f"the chat template of model.base says: {fault}") from None
 
 
 def template_of(folder: Path) -> Template:

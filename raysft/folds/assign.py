@@ -1,8 +1,9 @@
 """Which rows train, validate and test: stratified by label, never splitting a unit, stable when rows are added.
 
-Every unit prefers bins in an order that follows from its content alone. It gets its first choice unless that bin has
-its share of the unit's labels already. So rows that come later move few of the old ones, and the order of rows and
-files means nothing.
+Every row that stands alone prefers bins in an order that follows from its content alone, and gets its first choice
+unless that bin has its share of the row's label already. Units of several rows are drawn each by its own chance, the
+test part first, and change sides only where a part is further off than a tolerance. So rows that come later move few of
+the old ones, and the order of rows and files means nothing.
 
 Shapes: n rows, u units, L labels, B bins (the sealed part, where there is one, and the folds).
 """
@@ -43,9 +44,11 @@ def assign(
     the part they came with, FREE for the others; None: all are free. A unit that has both is split, and `proof` says
     so. time: float (n,), finite for free rows; then the parts follow time and not the labels, see blocks.
 
-    Of a row with one label or none each bin gets its share, rounded up or down; of others as near as units allow. Every
-    label has a row that trains (neither sealed nor in fold 0) before it has any other. A million rows with one label
-    each take about 2 s; a unit of several rows, or a row with a rare set of labels, about 0.1 ms.
+    Of rows that stand alone with one label or none each bin gets its share, rounded up or down. Where most units are of
+    several rows, parts and labels are near their shares only, so that rows that come later move few (see packing). A
+    unit that is larger than the test part, or than the fold that validates, trains. Every label has a row that trains
+    (neither sealed nor in fold 0) before it has any other. No part is empty where a unit can be spared for it. A
+    million rows take about 2 s, in units or alone.
     """
     fold = np.full(len(units), FREE) if given is None else np.array(given, dtype=np.int64)
     free = np.flatnonzero(fold == FREE)

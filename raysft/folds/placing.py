@@ -1,7 +1,7 @@
-"""Units to bins: each its first choice, unless that bin has its share of the unit's labels already.
+"""Rows to bins: each its first choice, unless that bin has its share of the row's labels already.
 
-Units of several rows are placed first, one after the other; then rows of several labels: those that many others are
-like all at once, the rest one after the other; at last the rows of one label or none fill what is left, all at once.
+Units of several rows are placed first, as units; then rows of several labels: those that many others are like all at
+once, the rest as units are; at last the rows of one label or none fill what is left, all at once.
 
 Shapes: n rows, u units, L labels and "no label" as one more, B bins.
 """
@@ -12,24 +12,34 @@ from typing import Any
 
 import numpy as np
 
-from raysft.folds.packing import loads_of, pack
+from raysft.folds.cutting import loads_of
+from raysft.folds.filling import fill
+from raysft.folds.packing import pack
 from raysft.folds.quota import Bins, remaining, whole
 from raysft.folds.strata import Strata
 from raysft.folds.units import distance, smallest
 
 Array = np.ndarray[Any, Any]
 NOWHERE = -1
+# Where most units are of several rows, rows that stand alone are placed like them: too few to mend what the units left
+# uneven, they would only change places with every new row. From a fifth of such units on some are, from half on all;
+# in between by each row's own chance, so that a corpus that grows past such a number is not drawn anew.
+SOME, ALL = 0.2, 0.5
+JOINING = -4  # stands for no bin
 
 
 def place(strata: Strata, unit: Array, keys: Array, bins: Bins) -> Array:
     """The bin of every row: int64 (n,), 0 to B - 1. unit: int (n,), 0 to u - 1; keys: uint64 (n,)."""
     placing = _Placing(strata, unit, keys, bins)
-    together = np.bincount(unit)[unit] > 1
+    size = np.bincount(unit)
+    together = size[unit] > 1
+    together |= np.exp(-distance(keys, JOINING, 1.0)) < ((size > 1).mean() - SOME) / (ALL - SOME)
     several = ~together & (np.diff(strata.start) > 1)
-    placing.one_by_one(np.flatnonzero(together))
+    placing.as_units(np.flatnonzero(together))
     placing.alike(np.flatnonzero(several))
-    placing.one_by_one(np.flatnonzero(several & (placing.chosen == NOWHERE)))
+    placing.as_units(np.flatnonzero(several & (placing.chosen == NOWHERE)))
     placing.all_at_once(np.flatnonzero(placing.chosen == NOWHERE))
+    fill(placing.chosen, strata, unit, keys, bins)
     return placing.chosen
 
 
@@ -47,20 +57,20 @@ class _Placing:
         """float64 (L + 1, B): the rows that each bin should hold in the end."""
         return np.asarray(self.bins.share * self.total[:, None])
 
-    def one_by_one(self, rows: Array) -> None:
-        """Place the units of these rows, largest first."""
+    def as_units(self, rows: Array) -> None:
+        """Place the units of these rows, each by its own chance and corrected only where parts are far off."""
         if len(rows) == 0:
             return
         row, label = self.strata.take(rows).occurrences()
         _, unit = np.unique(self.unit[rows], return_inverse=True)
-        keys = smallest(self.keys[rows], unit, int(unit.max()) + 1)
-        fair = liking(label, keys[unit[row]], self.wanted, self.bins)
-        quota = whole(self.wanted, self.wanted.sum(axis=0), fair, self.bins.trains, self._needless())
-        size = np.ceil(self.bins.share * len(rows) - 1e-9).astype(np.int64)
-        held = np.vstack([self.held, np.zeros_like(size)])
-        loads = loads_of(unit, row, label, len(self.total) + 1)
-        total = np.append(self.total, len(rows))
-        self._put(rows, pack(loads, keys, np.vstack([quota, size]), total, held, self.bins)[unit])
+        every, labels = self.strata.occurrences()
+        known = smallest(self.keys[every], labels, len(self.total))
+        size = np.bincount(self.chosen[self.chosen != NOWHERE], minlength=len(self.bins.share))
+        held, total = np.vstack([self.held, size]), np.append(self.total, len(self.unit))
+        here = np.append(np.bincount(label, minlength=len(self.total)), len(rows))
+        loads = loads_of(unit, row, label, self.keys[rows], known)
+        keys = smallest(self.keys[rows], unit, len(loads.main))
+        self._put(rows, pack(loads, keys, total, held, total - held.sum(axis=1) - here, self.bins)[unit])
 
     def alike(self, rows: Array) -> None:
         """Place of each set of labels, rounded down, what every bin should have; so no label exceeds its share."""

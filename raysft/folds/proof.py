@@ -36,7 +36,8 @@ def proof(
 
     fold: int (n,), the final part of each row. units: int (n,). groups: int (n,), negative for none. texts: integer
     (n,), equal for equal texts. pairs: int (p, 2), near-duplicates. given: int (n,), SEALED or GIVEN for rows of the
-    person's own files, else FREE. time: float (n,), where the folds follow time. What is None is not checked.
+    person's own files, else FREE. time: float (n,), where the folds follow time; NaN for rows of the person's own files
+    that have none. What is None is not checked.
 
     Rows of the person's own files keep their part, so what they share with other rows is counted apart.
     """
@@ -50,6 +51,8 @@ def proof(
         checks += _pairs(np.asarray(pairs).reshape(-1, 2), fold, origin, free)
     if time is not None:
         checks.append(_in_time(fold[free], units[free], time[free]))
+        if not free.all():
+            checks.append(_before_yours(time[free & (fold != SEALED)], time[~free]))
     return checks
 
 
@@ -89,6 +92,13 @@ def _in_time(fold: Array, units: Array, time: Array) -> dict[str, Any]:
         earlier = min(earlier, late[mine].min())
     note = "the newest row of each is older than the newest row of every unit in a later part"
     return _check("units in order of time", len(newest), wrong, note)
+
+
+def _before_yours(training: Array, yours: Array) -> dict[str, Any]:
+    """Training rows that are newer than the oldest row of the person's own files: the model would know their future."""
+    newer = int((training > np.nanmin(yours, initial=np.inf)).sum())
+    note = "rows of data.train that are newer than the oldest row of your own validation or test file"
+    return _check("rows in order of time, your files", len(training), newer, note)
 
 
 def _check(what: str, checked: int, crossing: int, note: str = "") -> dict[str, Any]:

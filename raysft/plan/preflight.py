@@ -19,7 +19,7 @@ from raysft.errors import NoCapacity
 from raysft.plan.machine import Machine, this_machine
 from raysft.plan.plan import Plan, make_plan, too_many_workers
 from raysft.plan.size import model_size
-from raysft.preparation.build import Sources, open_sources
+from raysft.preparation.address import Sources, open_sources
 from raysft.preparation.decide import screen
 from raysft.preparation.features import Wanted
 from raysft.preparation.rowstore import ORIGINS, RowStore

@@ -21,12 +21,17 @@ from raysft.storage.pretrained import Base, resolve_base
 
 @dataclass(frozen=True)
 class Prediction:
-    """One text's label and how sure the model is, 0 to 1; `probabilities` has every label."""
+    """One text's label and how sure the model is, 0 to 1; `probabilities` has every label.
+
+    A text that cannot be used has an `error` instead: its label is "", its confidence None, and it has no
+    probabilities.
+    """
 
     text: str
     label: str
-    confidence: float
+    confidence: float | None
     probabilities: dict[str, float]
+    error: str = ""
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from raysft.events import Listener
+from raysft.reading.encoding import is_guess
+
+NAMED = 3  # files of one encoding that are named
 
 
 def announce(audit: dict[str, Any], reused: bool, listener: Listener) -> None:
@@ -19,6 +22,7 @@ def announce(audit: dict[str, Any], reused: bool, listener: Listener) -> None:
         if role != "guessed"
     )
     listener.note("columns: " + ", ".join(shown))
+    _announce_guesses(audit["sources"], listener)
     rows = audit["rows"]
     left = {**rows["rejected"], **rows["quarantined"]}
     rejected, quarantined = sum(rows["rejected"].values()), sum(rows["quarantined"].values())
@@ -46,3 +50,17 @@ def announce(audit: dict[str, Any], reused: bool, listener: Listener) -> None:
             listener.warn(
                 f"{check['what']}: {check['crossing']} of {check['checked']} cross a boundary. {check['note']}"
             )
+
+
+def _announce_guesses(sources: list[dict[str, Any]], listener: Listener) -> None:
+    """One warning for each encoding that nobody named: a file that is read wrongly must not stay unseen."""
+    files: dict[str, list[str]] = {}
+    for source in sources:
+        if is_guess(source["encoding"]):
+            files.setdefault(source["encoding"], []).append(source["path"])
+    for encoding, paths in files.items():
+        more = f" and {len(paths) - NAMED} more" if len(paths) > NAMED else ""
+        listener.warn(
+            f"{', '.join(paths[:NAMED])}{more}: not UTF-8, read as {encoding}. "
+            "Look whether the texts read right; if not, name the encoding with data.encoding."
+        )

@@ -1,26 +1,43 @@
-"""What becomes of every row: kept, rejected or quarantined, with the reason; the numbers add up by construction."""
+"""What becomes of every row: kept, rejected or quarantined, with the reason; the numbers add up by construction.
+
+All that checks find goes through here, whether it is acted on or only reported, and stays in the ledger.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+from raysft.audit.personal import excerpts
 from raysft.errors import DataError
+from raysft.preparation.places import Places
 from raysft.preparation.rowstore import RowStore
 
-QUARANTINE = "quarantine"
+REPORT, QUARANTINE = "report", "quarantine"
 Array = np.ndarray[Any, Any]
 
-# What stands before the place of the other row, in the detail of a row that was left out.
+# What stands before the place of the other row, in a detail.
 OTHER = {
     "duplicate": "same as",
     "conflicting_labels": "other label at",
     "leakage": "also at",
     "near_duplicate": "almost the same as",
     "near_leakage": "almost the same as",
+    "held_out_conflicts": "other label at",
+    "held_out_duplicates": "same as",
+    "validation_in_test": "also at",
+}
+# The finding of a reason, where it has another name.
+FINDINGS = {
+    "duplicate": "duplicates",
+    "conflicting_labels": "conflicts",
+    "near_duplicate": "near_duplicates",
+    "wrong_label": "wrong_labels",
+    "unseen_label": "unseen_labels",
 }
 
 
@@ -33,6 +50,11 @@ class Found:
     other: Array  # (found,) int64
     details: tuple[str, ...] = ()  # one a row where there is no other row
 
+    @property
+    def finding(self) -> str:
+        """Its name in audit.json."""
+        return FINDINGS.get(self.reason, self.reason)
+
 
 class Books:
     """One entry a row of the store."""
@@ -44,6 +66,12 @@ class Books:
         self._other = np.full(store.rows, -1, np.int64)
         self._details: dict[int, str] = {}
         self._store = store
+        self.ledger: list[tuple[Found, str]] = []  # all that was found, with its action
+
+    @cached_property
+    def places(self) -> Places:
+        """Where every row of the store stands."""
+        return Places.of(self._store)
 
     @property
     def alive(self) -> Array:
@@ -55,9 +83,17 @@ class Books:
         """Which rows a person is asked to mend, bool, shape (rows,)."""
         return np.array([aside for _, aside in self._reasons])[self._code]
 
+    def report(self, found: Found) -> None:
+        """Write the rows into the ledger and keep them, whatever the settings say."""
+        self.apply(found, REPORT)
+
     def apply(self, found: Found, action: str) -> None:
-        """Leave the rows out, keep them, or raise DataError, as the action says."""
-        if not len(found.rows) or action in {"report", "off"}:
+        """Write the rows into the ledger; leave them out, keep them, or raise DataError, as the action says."""
+        found = replace(found, details=tuple(excerpts(found.details)))  # a detail may quote the person's own words
+        if not len(found.rows):
+            return
+        self.ledger.append((found, action))
+        if action in {REPORT, "off"}:
             return
         if action == "fail":
             first = self._store.where(found.rows[:1])[0]
@@ -92,14 +128,18 @@ class Books:
     def left_out(self) -> int:
         return int((self._code != 0).sum())
 
-    def explain(self, rows: Array) -> tuple[list[str], list[str]]:
-        """(reason, detail) of rows that were left out by `apply`; of rejected rows the reader's own detail."""
+    def explain(self, rows: Array, details: list[str | None] | None = None) -> tuple[list[str], list[str]]:
+        """(reason, detail) of rows that were left out by `apply`; of rejected rows the reader's own detail, masked.
+
+        details: the reader's own, one a row, where they are at hand; else the store is asked for them.
+        """
         reasons = [self._reasons[code][0] for code in self._code[rows].tolist()]
-        details = self._store.values("detail", rows)
+        own = self._store.values("detail", rows) if details is None else details
+        shown = excerpts([detail or "" for detail in own])
         others = self._other[rows]
         paired = np.flatnonzero(others >= 0)
-        for place, shown in zip(paired.tolist(), self._store.where(others[paired]), strict=True):
-            details[place] = f"{OTHER[reasons[place]]} {shown}"
+        for place, where in zip(paired.tolist(), self.places.where(others[paired]), strict=True):
+            shown[place] = f"{OTHER[reasons[place]]} {where}"
         for place, row in enumerate(rows.tolist()):
-            details[place] = self._details.get(row, details[place])
-        return reasons, details
+            shown[place] = self._details.get(row, shown[place])
+        return reasons, shown

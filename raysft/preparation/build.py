@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import shutil
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from raysft.config import Job
@@ -19,7 +17,8 @@ from raysft.corpus.rows import Meaning
 from raysft.corpus.template import template_of
 from raysft.errors import DataError, JobFileError, NotAllowed
 from raysft.events import Listener
-from raysft.folds.assign import validation_fold, validation_problem
+from raysft.folds.assign import validation_fold
+from raysft.preparation.address import FORMAT, Sources, data_digest, open_sources
 from raysft.preparation.announce import announce
 from raysft.preparation.decide import decide
 from raysft.preparation.engine import actors, each
@@ -31,13 +30,12 @@ from raysft.preparation.quarantine import Form
 from raysft.preparation.rowstore import RowStore
 from raysft.preparation.work import ReadSource, Shard, TokenizeShard
 from raysft.preparation.write import write_corpus
-from raysft.reading.columns import Columns, resolve_columns
-from raysft.reading.sources import Source, find_sources, fingerprint, size_bytes
+from raysft.reading.sources import size_bytes
 from raysft.session import ray_session
 from raysft.storage.commit import (
     TornFolder,
     commit_folder,
-    digest_of,
+    flush,
     read_json,
     sweep_aside,
     verified_folder,
@@ -48,28 +46,7 @@ from raysft.storage.layout import DataFolder, Output
 from raysft.storage.lease import lease
 from raysft.storage.pretrained import Base
 
-FORMAT = 4  # of the prepared folder; a change makes old preparations unused, never misread
 SMALL_BYTES = 64 * 2**20  # of text; below, one process is sooner done than a pool of actors has started
-
-
-@dataclass(frozen=True)
-class Sources:
-    """The files of each part and the columns that count, checked against their headers."""
-
-    files: tuple[Source, ...]
-    columns: Columns
-
-
-def open_sources(job: Job) -> Sources:
-    """Find the files of a job and the columns in them. Raises NotFound, NotAllowed, DataError, JobFileError."""
-    data = job.config.data
-    problem = validation_problem(job.config.folds.validation, job.config.folds.k, job.config.folds.order)
-    if problem:
-        raise job.problem("folds.validation", problem)
-    if job.config.folds.order == "time" and data.time is None:
-        raise job.problem("folds.order", "time needs data.time, the column with a date or number")
-    files = find_sources(data, job.folder, lambda key: job.where(*key.split(".")))
-    return Sources(tuple(files), resolve_columns(data, job.config.task, files, job.problem))
 
 
 def prepare(job: Job, base: Base, output: Output, listener: Listener, sources: Sources | None = None) -> Prepared:
@@ -111,26 +88,6 @@ def _prepared(job: Job, digest: str, folder: DataFolder, facts: dict[str, Any], 
         k=facts["k"],
         order=settings.order,
         reused=reused,
-    )
-
-
-def data_digest(job: Job, base: Base, sources: Sources) -> str:
-    """The address of everything that the prepared data depends on: contents, settings, tokenizer, template."""
-    config = job.config
-    looks_for_wrong_labels = config.data.audit.wrong_labels != "off" and config.task == "classification"
-    return digest_of(
-        {
-            "format": FORMAT,
-            "task": config.task,
-            "files": [(each.origin, Path(each.path).name, each.format, fingerprint(each)) for each in sources.files],
-            "columns": sources.columns.__dict__,
-            "data": config.data.model_dump(mode="json", exclude={"train", "validation", "test", "engine"}),
-            "folds": config.folds.model_dump(mode="json", exclude={"validation"}),
-            "tokenizer": base.tokenizer_sha256,
-            "template": template_of(base.folder).digest if config.task == "generation" else None,
-            "max_length": config.model.max_length,
-            "probe": base.identity if looks_for_wrong_labels else None,
-        }
     )
 
 
@@ -180,10 +137,16 @@ def _decide_and_write(
     job: Job, base: Base, sources: Sources, partial: DataFolder, pool: int, listener: Listener
 ) -> None:
     """Everything up to the corpus files; `decided` is written last."""
-    store = _read(job, sources, partial, pool, listener)
+    store = _read(job, base, sources, partial, pool, listener)
     decided = decide(job, base, store, partial, listener)
+    if data_digest(job, base, sources) != partial.path.with_suffix("").name:
+        raise DataError(
+            "a data file was changed while it was read", "Type the same command again once nothing writes to it."
+        )
     form = Form(sources.columns, job.config.data.label_separator if job.config.data.multi_label else None)
     shards = write_corpus(store, decided.books, decided.placed, partial, form)
+    for file in (partial.corpus(sealed=False), partial.corpus(sealed=True), partial.rejected, partial.findings):
+        flush(file)
     facts = audit_facts(job, sources.columns, store, decided)
     write_json(
         partial.decided,
@@ -196,10 +159,11 @@ def _decide_and_write(
     )
 
 
-def _read(job: Job, sources: Sources, partial: DataFolder, pool: int, listener: Listener) -> RowStore:
+def _read(job: Job, base: Base, sources: Sources, partial: DataFolder, pool: int, listener: Listener) -> RowStore:
     """Every row of every source, checked, with what it is known by; in the order of the sources and their lines."""
     data = job.config.data
-    meaning = Meaning(job.config.task, data.multi_label, data.label_separator)
+    template = template_of(base.folder) if job.config.task == "generation" else None
+    meaning = Meaning(job.config.task, data.multi_label, data.label_separator, template)
     work = ReadSource(partial.rows, sources.columns, meaning, Wanted.of(data.audit))
     items = list(enumerate(sources.files))
     rows = 0
@@ -249,7 +213,8 @@ def _manifest(base: Base, how: Encoding, shards: list[tuple[Shard, dict[str, Any
 def _tidy(partial: DataFolder) -> None:
     """What was needed to go on after a crash is not part of the result."""
     shutil.rmtree(partial.rows)
-    for left in (partial.decided, partial.points, partial.started):
+    shutil.rmtree(partial.points, ignore_errors=True)
+    for left in (partial.decided, partial.started):
         left.unlink(missing_ok=True)
     sweep_aside(partial.path)
     for sealed in (False, True):

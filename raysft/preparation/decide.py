@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from raysft.audit.finding import EXAMPLES, Finding
-from raysft.audit.near import spread
-from raysft.audit.personal import PersonalCounts, personal_examples, personal_finding
-from raysft.audit.repeats import TEST, TRAIN, VALIDATION
+from raysft.audit.finding import Finding
+from raysft.audit.pieces import spread
+from raysft.audit.repeats import TEST, TRAIN, VALIDATION, text_keys
 from raysft.config import Job
 from raysft.corpus.encode import ANSWERS, SEVERAL, SINGLE, TAGS
 from raysft.errors import DataError
@@ -19,12 +18,14 @@ from raysft.folds.assign import FREE, GIVEN, SEALED, assign
 from raysft.folds.proof import proof
 from raysft.folds.units import NO_GROUP, units_of
 from raysft.preparation.books import Books, Found
-from raysft.preparation.features import PERSONAL, Wanted
+from raysft.preparation.features import Wanted
 from raysft.preparation.labels import Labels, find_labels, kind_of
+from raysft.preparation.parts import part_sizes, require_parts
+from raysft.preparation.personal import check_personal
 from raysft.preparation.repeats import Near, check_repeats, find_near
 from raysft.preparation.rowstore import RowStore
 from raysft.preparation.suspects import check_wrong_labels
-from raysft.preparation.write import Placed
+from raysft.preparation.write import Placed, write_refused
 from raysft.storage.layout import DataFolder
 from raysft.storage.pretrained import Base
 
@@ -46,9 +47,25 @@ class Decided:
 
 
 def decide(job: Job, base: Base, store: RowStore, partial: DataFolder, listener: Listener) -> Decided:
-    """Run every check, place every kept row. Raises DataError where nothing is left to learn, or a setting says so."""
-    audit, kind = job.config.data.audit, kind_of(job.config)
+    """Run every check, place every kept row.
+
+    Raises DataError where nothing is left to learn, or a setting says so; then partial.refused holds what was left out.
+    """
     books = Books(store)
+    refused = partial.refused(job.config.name)
+    try:
+        decided = _decide(job, base, store, books, partial, listener)
+    except DataError as error:
+        if not books.left_out:
+            raise
+        write_refused(store, books, refused)
+        raise DataError(error.message, f"{error.next_step} All that were left out: {refused}") from None
+    refused.unlink(missing_ok=True)
+    return decided
+
+
+def _decide(job: Job, base: Base, store: RowStore, books: Books, partial: DataFolder, listener: Listener) -> Decided:
+    audit, kind = job.config.data.audit, kind_of(job.config)
     _require_rows(store, books)
     near = find_near(store, books.alive, Wanted.of(audit))
     findings = check_repeats(store, books, near, audit, one_answer=kind != ANSWERS)
@@ -108,7 +125,10 @@ def _place(
     time = store.numbers("time")[rows] if settings.order == "time" else None
     fold = np.full(store.rows, FREE, np.int64)
     fold[rows] = assign(labels.carried.take(rows), unit[rows], _keys(store, rows, settings.seed), k, test, given, time)
-    _require_parts(job, fold[rows], unit[rows], k, test)
+    free = rows[given == FREE]
+    times = time[given == FREE] if time is not None else None
+    require_parts(job, labels.carried.take(free), fold[free], unit[free], k, test, times)
+    sizes = part_sizes(fold[free], unit[free], k, test, times)
     renumbered = np.unique(unit[rows], return_inverse=True)[1]
     placed_unit = np.full(store.rows, -1, np.int64)
     placed_unit[rows] = renumbered
@@ -118,15 +138,20 @@ def _place(
         near=near,
         placed=Placed(labels.label_id, placed_unit, fold),
         k=k,
-        findings=findings,
+        findings=[*findings, sizes],
         wrong_labels=wrong,
         proof=_proof(job, store, rows, fold[rows], renumbered, near, given, time),
     )
 
 
 def _keys(store: RowStore, rows: Array, seed: int) -> Array:
-    """A stable random number per row, from its text and the seed alone; so rows that come later move few old ones."""
-    return spread(store.text_key[rows] ^ spread(np.full(1, seed, np.uint64)))
+    """A stable random number per row, from its group or else its text, and the seed; so rows that come later move few
+    old ones, also those of a customer who writes again."""
+    codes, names = store.codes("group")
+    groups = text_keys(names) if names else np.zeros(1, np.uint64)
+    grouped = np.array([name != "" for name in names] or [False])[codes]
+    content = np.where(grouped, groups[codes], store.text_key)[rows]
+    return spread(content ^ spread(np.full(1, seed, np.uint64)))
 
 
 def _proof(
@@ -141,20 +166,6 @@ def _proof(
     looked_for = job.config.data.audit.similarity < 1
     kept = pairs[(pairs >= 0).all(axis=1)]
     return proof(fold, unit, groups, store.text_key[rows], kept if looked_for else None, given, time)
-
-
-def check_personal(store: RowStore, books: Books, action: str) -> Finding:
-    """Rows with an e-mail address, a phone or a card number; only training rows are ever left out for it."""
-    alive = books.alive
-    emails, phones, cards = (store.numbers(name).astype(np.uint8) for name in PERSONAL)
-    counts = (emails[alive], phones[alive], cards[alive])
-    held = np.flatnonzero(alive)[np.flatnonzero(counts[0] | counts[1] | counts[2])]
-    some = held[:EXAMPLES]
-    examples = personal_examples(store.texts(some), store.where(some), (emails[some], phones[some], cards[some]))
-    finding = personal_finding(PersonalCounts.of(counts), examples, action)
-    mine = held[store.origin[held] == TRAIN]
-    books.apply(Found("personal_data", mine, np.full(len(mine), -1), ("see the text",) * len(mine)), action)
-    return finding
 
 
 def _leave_out_unseen(job: Job, store: RowStore, books: Books, labels: Labels) -> None:
@@ -213,7 +224,8 @@ def _first_left_out(store: RowStore, books: Books, among: Array | None = None) -
     if not len(rows):
         return ""
     source, line = store.values("source", rows)[0], store.values("line", rows)[0]
-    return f"The first: {source}:{line}: {books.explain(rows)[0][0]}."
+    reasons, details = books.explain(rows)
+    return f"The first: {source}:{line}: {reasons[0]}" + (f" ({details[0]})." if details[0] else ".")
 
 
 def _require_labels(job: Job, labels: Labels) -> None:
@@ -225,17 +237,3 @@ def _require_labels(job: Job, labels: Labels) -> None:
         )
     if labels.kind == TAGS and not labels.names:
         raise DataError(f"{where}: data.label: no row has an entity", "Is that the column with the tags or spans?")
-
-
-def _require_parts(job: Job, fold: Array, unit: Array, k: int, test: float) -> None:
-    """Refuse a split in which an asked-for fold or the test part got no row."""
-    wanted = set(range(max(k, 1))) | ({SEALED} if test > 0 else set())
-    missing = wanted - set(np.unique(fold).tolist())
-    if missing:
-        what = "test part" if SEALED in missing else f"fold {min(missing)}"
-        group = job.config.data.group
-        raise DataError(
-            f"the {what} would be empty: {len(fold)} rows fall into {len(np.unique(unit))} units that must stay "
-            "together" + (f" (data.group: {group})" if group else ""),
-            f"{len(wanted)} parts need many more units; use fewer folds (folds.k), a finer data.group, or more rows.",
-        )

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 
 from raysft.audit.balance import label_findings
-from raysft.audit.drift import choose_rows, drift_finding, label_drift, length_drift, word_drift
+from raysft.audit.drift import Side, drift_finding, label_drift, length_drift
+from raysft.audit.drift_words import choose_rows, word_drift
 from raysft.audit.finding import EXAMPLES, Example, Finding
 from raysft.audit.language import language_finding, language_section, mixed_words_finding
 from raysft.audit.lengths import cut_finding, lengths_section, short_finding
-from raysft.audit.personal import excerpt
+from raysft.audit.personal import excerpt, excerpts, masked
 from raysft.audit.repeats import TEST
 from raysft.config import Job
 from raysft.corpus.rows import where
@@ -27,6 +28,7 @@ from raysft.reading.columns import Columns
 SCHEMA = "raysft.audit/1"
 SAMPLE = 1000  # texts of each part, for language: a millisecond each
 SHOWN = 200  # rejected rows
+LABEL = 80  # characters of a label that are shown: in a conversation it is the whole answer
 
 Array = np.ndarray[Any, Any]
 
@@ -68,7 +70,7 @@ def audit_facts(job: Job, columns: Columns, store: RowStore, decided: Decided) -
         },
         "folds": {str(number): count for number, count in sorted(Counter(fold[kept].tolist()).items())},
         "labels": per_label,
-        "findings": [finding.to_json() for finding in findings],
+        "findings": [_shown(finding) for finding in findings],
         "near_duplicates": _near(job, store, decided, kept),
         "proof": decided.proof,
         "language": language,
@@ -91,6 +93,14 @@ def with_lengths(facts: dict[str, Any], shards: list[tuple[Shard, dict[str, Any]
         counts.update({int(length): rows for length, rows in shard["lengths"].items()})
     section = lengths_section(counts, max_length)
     return {**facts, "lengths": section, "findings": [*facts["findings"], cut_finding(section).to_json()]}
+
+
+def _shown(finding: Finding) -> dict[str, Any]:
+    """A finding as audit.json holds it: whatever check it came from, its examples show no personal data."""
+    found = finding.to_json()
+    for example in found["examples"]:
+        example |= {key: masked(example[key]) for key in ("text", "label", "detail")}
+    return found
 
 
 def _per_label(decided: Decided, kept: Array) -> dict[str, dict[str, int]]:
@@ -133,22 +143,21 @@ def _drift(
     own = bool((store.origin[parts["test"]] == TEST).any())
     if not len(parts["test"]) or not len(parts["train"]) or not (own or job.config.folds.order == "time"):
         return None, []
-    rows = dict(zip(("train", "test"), _alike(decided, parts, job.config.folds.seed), strict=True))
-    texts = {name: store.texts(chosen) for name, chosen in rows.items()}
-    units = (decided.placed.unit[rows["train"]], decided.placed.unit[rows["test"]])
-    labels = decided.placed.label_id[rows["train"]]
+    seed, names = job.config.folds.seed, decided.labels.names
+    rows = _alike(decided, parts, seed)
+    first, second = (store.texts(chosen) for chosen in rows)
+    units = (decided.placed.unit[rows[0]], decided.placed.unit[rows[1]])
     section = {
         "between": ["train", "test"],
-        "labels": label_drift(*(_sizes(decided, parts[name]) for name in ("train", "test"))),
-        "words": word_drift(texts["train"], texts["test"], units, job.config.folds.seed, labels),
-        "lengths": length_drift(_words(texts["train"]), _words(texts["test"])),
+        "labels": label_drift(_carried(decided, parts["train"]), _carried(decided, parts["test"]), names, seed),
+        "words": word_drift(first, second, units, seed, decided.placed.label_id[rows[0]]),
+        "lengths": length_drift(_words(first, units[0]), _words(second, units[1]), seed),
     }
     return section, [drift_finding(section, job.config.data.audit.drift)]
 
 
-def _words(texts: list[str]) -> Counter[int]:
-    """words -> texts of so many."""
-    return Counter(len(text.split()) for text in texts)
+def _words(texts: list[str], units: Array) -> Side:
+    return Side(np.array([len(text.split()) for text in texts], np.int64), units)
 
 
 def _alike(decided: Decided, parts: dict[str, Array], seed: int) -> tuple[Array, Array]:
@@ -158,10 +167,10 @@ def _alike(decided: Decided, parts: dict[str, Array], seed: int) -> tuple[Array,
     return parts["train"][first], parts["test"][second]
 
 
-def _sizes(decided: Decided, rows: Array) -> dict[str, int]:
-    """label -> rows that carry it."""
-    counts = np.bincount(decided.labels.carried.take(rows).ids, minlength=len(decided.labels.names))
-    return dict(zip(decided.labels.names, counts.tolist(), strict=False))
+def _carried(decided: Decided, rows: Array) -> Side:
+    """Every label of the rows, with the unit of its row."""
+    carried = decided.labels.carried.take(rows)
+    return Side(carried.ids, np.repeat(decided.placed.unit[rows], np.diff(carried.start)))
 
 
 def _short(store: RowStore, kept: Array) -> Finding:
@@ -177,7 +186,7 @@ def _mixed(store: RowStore, kept: Array) -> Finding:
 def _examples(store: RowStore, rows: Array) -> list[Example]:
     some = rows[:EXAMPLES]
     return [
-        Example(place, excerpt(text), label[:80])
+        Example(place, excerpt(text), excerpt(label, LABEL))
         for place, text, label in zip(store.where(some), store.texts(some), store.values("label", some), strict=True)
     ]
 
@@ -195,8 +204,8 @@ def _near(job: Job, store: RowStore, decided: Decided, kept: Array) -> dict[str,
             {
                 "rows": int((cluster == number).sum()),
                 "where": store.where(members),
-                "texts": [excerpt(text) for text in store.texts(members)],
-                "labels": [label[:80] for label in store.values("label", members)],
+                "texts": excerpts(store.texts(members)),
+                "labels": excerpts(store.values("label", members), LABEL),
             }
         )
     return {
@@ -218,9 +227,9 @@ def _rejected(store: RowStore, decided: Decided) -> list[dict[str, Any]]:
         {
             "where": where(str(Path(source)), line),
             "reason": reason,
-            "detail": detail,
+            "detail": excerpt(detail),
             "text": excerpt(text),
-            "label": label[:80],
+            "label": excerpt(label, LABEL),
         }
         for source, line, text, label, reason, detail in zip(*columns, reasons, details, strict=True)
     ]

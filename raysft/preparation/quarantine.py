@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from raysft.corpus.messages import ASSISTANT, USER, turns_of
+from raysft.corpus.times import written
 from raysft.reading.columns import Columns
 
 WHY = ("file", "line", "reason", "detail")
@@ -32,7 +33,12 @@ class Form:
 
     def line(self, row: dict[str, Any]) -> list[Any]:
         """One row of schema REJECTED under the header."""
-        cells = {"context": "", "group": row["group"], "time": row["time"], "split": row["origin"]}
+        cells = {
+            "context": "",
+            "group": row["group"],
+            "time": written(row["time"], self.columns.times),
+            "split": row["origin"],
+        }
         cells["text"], cells["label"] = self._target(row)
         return [row["source"], *(row[name] for name in WHY[1:]), *(cells[role] for role in self.columns.named)]
 

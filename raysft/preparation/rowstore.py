@@ -13,8 +13,8 @@ import numpy as np
 import pyarrow as pa
 
 from raysft.corpus.rows import TEST, TRAIN, VALIDATION, where
-from raysft.preparation.features import Wanted, add_features, band_name
-from raysft.storage.commit import ASIDE, read_json
+from raysft.preparation.features import SKETCHES, Wanted, add_features, band_name
+from raysft.storage.commit import ASIDE, read_json, settle
 
 ORIGINS = (TRAIN, VALIDATION, TEST)  # their codes are their places
 Array = np.ndarray[Any, Any]
@@ -55,7 +55,7 @@ def write_rows(folder: Path, number: int, tables: Iterable[pa.Table], wanted: Wa
             scripts += found
         if writer is not None:
             writer.close()
-    aside.replace(file)
+    settle(aside, file)
     return count, scripts
 
 
@@ -144,6 +144,10 @@ class RowStore:
     def bands(self, wanted: Wanted) -> Iterator[Array]:
         """The keys of one band after the other, uint32, shape (rows,)."""
         return (self.numbers(band_name(number)) for number in range(wanted.bands))
+
+    def sketches(self) -> Array:
+        """One short sketch of each text, uint64, shape (rows, SKETCH_WORDS)."""
+        return np.stack([self.numbers(name).astype(np.uint64) for name in SKETCHES], axis=1)
 
     def values(self, name: str, rows: Array) -> list[Any]:
         """Values of one column at some rows, in their order."""

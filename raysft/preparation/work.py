@@ -24,7 +24,7 @@ from raysft.reading.columns import Columns
 from raysft.reading.encoding import encoding_of
 from raysft.reading.records import read_batches
 from raysft.reading.sources import Source
-from raysft.storage.commit import ASIDE, read_json, sha256_file, write_json
+from raysft.storage.commit import ASIDE, read_json, settle, sha256_file, write_json
 from raysft.storage.layout import DataFolder
 
 
@@ -69,15 +69,20 @@ class TokenizeShard:
     def __call__(self, shard: Shard) -> dict[str, Any]:
         file = self.folder.tokens(shard.sealed) / shard_name(shard.number)
         done = file.with_suffix(".json")
-        if not done.exists():
+        if not _whole(file, done):
             aside = file.with_name(file.name + ASIDE)
             corpus = pq.ParquetFile(self.folder.corpus(shard.sealed))
             rows = corpus.read_row_group(shard.number, columns=["row_id", "text", "label", "label_id", "record"])
             tokens, lengths = encode_rows(rows, self.how)
             write_shard(aside, tokens)
-            aside.replace(file)
+            settle(aside, file)
             write_json(done, _facts(file, tokens, lengths))
         return dict(read_json(done))
+
+
+def _whole(file: Path, done: Path) -> bool:
+    """Whether a shard is there as its facts say; after a power cut a file may be there without its content."""
+    return done.exists() and file.exists() and sha256_file(file) == read_json(done)["sha256"]
 
 
 def _facts(file: Path, tokens: pa.Table, lengths: list[int]) -> dict[str, Any]:

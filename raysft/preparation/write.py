@@ -1,4 +1,4 @@
-"""Decided rows -> files: corpus (open and sealed), rejected.parquet, and quarantine.csv for a person to mend."""
+"""Decided rows -> files: corpus (open and sealed), rejected.parquet, quarantine.csv for a person to mend, findings."""
 
 from __future__ import annotations
 
@@ -10,13 +10,16 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pyarrow import csv
 
 from raysft.corpus.rows import ROW
 from raysft.corpus.tokens import SHARD_ROWS
 from raysft.folds.assign import SEALED
 from raysft.preparation.books import Books
+from raysft.preparation.ledger import write_findings
 from raysft.preparation.quarantine import Form, Quarantine
 from raysft.preparation.rowstore import RowStore
+from raysft.storage.commit import ASIDE, settle
 from raysft.storage.layout import DataFolder
 
 Array = np.ndarray[Any, Any]
@@ -43,7 +46,7 @@ class Placed:
 
 def write_corpus(store: RowStore, books: Books, placed: Placed, folder: DataFolder, form: Form) -> dict[bool, int]:
     """Write everything; returns the number of row groups, and so of shards, of the open and of the sealed rows."""
-    alive = books.alive
+    alive, aside = books.alive, books.quarantined
     with ExitStack() as open_files:
         parts = {
             sealed: open_files.enter_context(_RowGroups(folder.corpus(sealed), CORPUS)) for sealed in (False, True)
@@ -56,10 +59,27 @@ def write_corpus(store: RowStore, books: Books, placed: Placed, folder: DataFold
             for sealed, part in parts.items():
                 part.add(kept.filter(pa.array(alive[ids] & ((placed.fold[ids] == SEALED) == sealed))))
             if not alive[ids].all():
-                left = _left_out(rows, ids[~alive[ids]], start, books)
+                gone = ids[~alive[ids]]
+                left = _left_out(rows.take(pa.array(gone - start)), gone, books, aside[gone])
                 rejected.add(left)
                 quarantine.add(left)
+    write_findings(books, folder.findings)
     return {sealed: part.groups for sealed, part in parts.items()}
+
+
+def write_refused(store: RowStore, books: Books, path: Path) -> None:
+    """All rows that were left out, as CSV, for a person who has to find out why the job was refused."""
+    columns = ["source", "line", "reason", "detail", "text", "label"]
+    aside = path.with_name(path.name + ASIDE)
+    with csv.CSVWriter(str(aside), pa.schema([REJECTED.field(name) for name in columns])) as file:
+        for start, rows in store.tables(["source", "line", "reason", "detail", "text", "label"]):
+            ids = np.arange(start, start + rows.num_rows)
+            gone = ids[~books.alive[ids]]
+            left = rows.take(pa.array(gone - start))
+            reasons, details = books.explain(gone, left.column("detail").to_pylist())
+            found = {"reason": pa.array(reasons, pa.string()), "detail": pa.array(details, pa.string())}
+            file.write(pa.table([found.get(name, left.column(name)) for name in columns], columns))
+    settle(aside, path)
 
 
 def _kept(rows: pa.Table, ids: Array, placed: Placed) -> pa.Table:
@@ -72,17 +92,16 @@ def _kept(rows: pa.Table, ids: Array, placed: Placed) -> pa.Table:
     return pa.table([columns[name] if name in columns else rows.column(name) for name in CORPUS.names], schema=CORPUS)
 
 
-def _left_out(rows: pa.Table, ids: Array, start: int, books: Books) -> pa.Table:
-    reasons, details = books.explain(ids)
+def _left_out(rows: pa.Table, ids: Array, books: Books, quarantined: Array) -> pa.Table:
+    reasons, details = books.explain(ids, rows.column("detail").to_pylist())
     columns = {
         "row_id": pa.array(ids),
         "reason": pa.array(reasons, pa.string()),
         "detail": pa.array(details, pa.string()),
-        "quarantined": pa.array(books.quarantined[ids]),
+        "quarantined": pa.array(quarantined),
     }
-    left = rows.take(pa.array(ids - start))
     return pa.table(
-        [columns[name] if name in columns else left.column(name) for name in REJECTED.names], schema=REJECTED
+        [columns[name] if name in columns else rows.column(name) for name in REJECTED.names], schema=REJECTED
     )
 
 

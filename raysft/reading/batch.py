@@ -14,6 +14,14 @@ BATCH_BYTES = 8 << 20  # a batch of long rows ends earlier, so that they do not 
 ROLES = ("text", "label", "context", "group", "time", "split")
 
 
+SYSTEMS = ("system", "system_prompt")
+
+
+def plain_name(name: str) -> str:
+    """A column's name without case, space and hyphens."""
+    return name.strip().casefold().replace("-", "_").replace(" ", "_")
+
+
 @dataclass(frozen=True)
 class Columns:
     """Which columns of a file count. For parallel line files and CoNLL they are always `text` and `label`."""
@@ -25,11 +33,20 @@ class Columns:
     time: str | None = None
     split: str | None = None
     guessed: tuple[str, ...] = ()  # roles that were found by name and not written by the person
+    # What one cell cannot tell, from the first rows of all files; see corpus/forms.py.
+    separator: str | None = None  # between the labels of one cell
+    times: str | None = None  # dates | numbers
+    tags: str | None = None  # plain | prefixed
 
     @property
     def named(self) -> dict[str, str]:
         """Role -> column, of the roles that have one."""
         return {role: name for role in ROLES if (name := getattr(self, role)) is not None}
+
+    @property
+    def context_is_system(self) -> bool:
+        """Whether the context is what the system says, and not input to an instruction."""
+        return plain_name(self.context or "") in SYSTEMS
 
 
 @dataclass

@@ -9,8 +9,9 @@ from collections.abc import Callable, Sequence
 
 from raysft.config.sections import DataSection
 from raysft.errors import DataError, JobFileError
-from raysft.reading.batch import ROLES, Columns, listed
-from raysft.reading.records import FIXED, header
+from raysft.reading.batch import ROLES, SYSTEMS, Columns, listed, plain_name
+from raysft.reading.later import later_names
+from raysft.reading.records import FIXED, JSON, header
 from raysft.reading.sources import Source
 
 __all__ = ["Columns", "resolve_columns"]
@@ -34,7 +35,7 @@ SPANS = ("spans", "entities", "labels", "label")
 CHATS = ("messages", "conversations", "conversation", "chat", "dialog", "dialogue")
 PROMPTS = ("prompt", "instruction", "question", "query")
 ANSWERS = ("completion", "answer", "response", "output", "chosen")
-CONTEXT_OF = {"instruction": "input"}
+CONTEXTS_OF = {"instruction": ("input", *SYSTEMS)}  # of all other prompts and of chats: what the system says
 
 Pair = tuple[tuple[str, ...], tuple[str, ...]]
 PAIRS: dict[str, tuple[Pair, ...]] = {
@@ -53,6 +54,8 @@ def resolve_columns(data: DataSection, task: str, sources: Sequence[Source], pro
     headers = {source: _names(source) for source in sources}
     free = {source: names for source, names in headers.items() if source.format not in FIXED}
     written = {role: name for role in ROLES if (name := getattr(data, role)) is not None}
+    for source, names in headers.items():
+        names += later_names(source, [name for name in written.values() if name not in names])
     for role, name in written.items():
         # Where some files have columns of their own, the fixed ones of the others need not be called the same.
         checked = free if role in {TEXT, LABEL} and free else headers
@@ -61,10 +64,16 @@ def resolve_columns(data: DataSection, task: str, sources: Sequence[Source], pro
     if not free:
         guessed = tuple(role for role in (TEXT, LABEL) if role not in written)
         return Columns(**{TEXT: TEXT, LABEL: LABEL, **written}, guessed=guessed)
+    if not any(_fits(pair, written, _common(free)) for pair in PAIRS[task]):
+        known = dict.fromkeys(name for pair in PAIRS[task] for side in pair for name in side)
+        for source, names in free.items():
+            names += later_names(source, [name for name in known if name not in names])
     found = _find(written, task, free, problem)
     for role, name in found.items():
         for source, names in free.items():
             _check(source, names, role, name, problem)
+    if task == "generation" and "context" not in written:
+        found |= _context({**written, **found}, free, problem)
     return Columns(**{LABEL: None, **written, **found}, guessed=tuple(found))
 
 
@@ -83,7 +92,7 @@ def _check(source: Source, names: list[str], role: str, name: str, problem: Prob
 
 
 def _find(written: dict[str, str], task: str, headers: dict[Source, list[str]], problem: Problem) -> dict[str, str]:
-    """Role -> column, of text, label and context where they were not written and are obvious."""
+    """Role -> column, of text and label where they were not written and are obvious."""
     names = _common(headers)
     shown = next(iter(headers)).path
     pairs = [pair for pair in PAIRS[task] if _fits(pair, written, names)]
@@ -98,11 +107,23 @@ def _find(written: dict[str, str], task: str, headers: dict[Source, list[str]], 
             if name is None:
                 raise problem(f"data.{role}", _question(role, task, names, shown, True))
             found[role] = name
-    text = {**written, **found}[TEXT]
-    context = CONTEXT_OF.get(_plain(text), "") if task == "generation" and "context" not in written else ""
-    if context and (name := _pick((context,), names)):
-        found["context"] = name
     return found
+
+
+def _context(taken: dict[str, str], headers: dict[Source, list[str]], problem: Problem) -> dict[str, str]:
+    """The column of the context, which any of the files and any of their rows may have or lack.
+
+    Rows of JSON may have it first where nobody has looked: there its usual name counts wherever it stands.
+    """
+    known = CONTEXTS_OF.get(plain_name(taken[TEXT]), SYSTEMS)
+    names = [name for source, names in headers.items() for name in (*names, *later_names(source, known))]
+    found = [name for name in _candidates(known, list(dict.fromkeys(names))) if name not in taken.values()]
+    if len(found) > 1:
+        raise problem("data.context", f"{listed(found)}: one column can be read beside the text; name it, or join them")
+    if found:
+        return {"context": found[0]}
+    free = known[0] not in taken.values() and any(source.format in JSON for source in headers)
+    return {"context": known[0]} if free else {}
 
 
 def _common(headers: dict[Source, list[str]]) -> list[str]:
@@ -115,7 +136,7 @@ def _fits(pair: Pair, written: dict[str, str], names: list[str]) -> bool:
     """Whether both sides of a pair are written or may be found."""
     texts, labels = pair
     if TEXT in written and LABEL not in written and not labels:
-        return _plain(written[TEXT]) in texts or not _candidates(ANSWERS, names)
+        return plain_name(written[TEXT]) in texts or not _candidates(ANSWERS, names)
     if LABEL in written and not labels:
         return False
     left = [name for name in names if name not in written.values()]
@@ -125,7 +146,7 @@ def _fits(pair: Pair, written: dict[str, str], names: list[str]) -> bool:
 
 
 def _candidates(known: Sequence[str], names: Sequence[str]) -> list[str]:
-    return [name for name in names if _plain(name) in known]
+    return [name for name in names if plain_name(name) in known]
 
 
 def _pick(known: Sequence[str], names: Sequence[str]) -> str | None:
@@ -135,10 +156,6 @@ def _pick(known: Sequence[str], names: Sequence[str]) -> str | None:
     if len(best) == 1:
         return best[0]
     return found[0] if len(found) == 1 else None
-
-
-def _plain(name: str) -> str:
-    return name.strip().casefold().replace("-", "_").replace(" ", "_")
 
 
 def _question(role: str, task: str, names: list[str], shown: str, several: bool) -> str:

@@ -1,4 +1,4 @@
-"""Bytes to text: which encoding a file has, and bad bytes that cost one row and not the file.
+"""Bytes to text: the encoding a file is read with, and bad bytes that cost one row and not the file.
 
 A byte that does not decode becomes a mark (U+DC00 + byte, which no proper text holds), so that the row it stands in can
 be found after parsing. https://docs.python.org/3/library/codecs.html#error-handlers
@@ -12,6 +12,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from raysft.reading.guessing import Guess, guess_legacy, guess_wide
+
 MARK = "raysft.bad-byte"
 BAD = re.compile(r"[\ud800-\udfff]")  # a mark, or half an emoji written as \\ud83d in JSON
 MAX_DEPTH = 100  # of nested lists and objects in a cell
@@ -22,13 +24,6 @@ BOMS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
     (codecs.BOM_UTF8, "utf-8"),
 )
-FEW = 3  # lines: below that bad bytes are dirt in a UTF-8 file
-CLEARLY = 0.9  # share of the lines with non-ASCII bytes that are not UTF-8, in a file that clearly is something else
-# What people's files come in; a choice among all that exist would be made on too little text.
-USUAL = [
-    *("cp1252", "cp1250", "cp1251", "cp1253", "cp1254", "cp1255", "cp1256", "koi8_r", "mac_roman"),
-    *("shift_jis", "euc_jp", "gb18030", "big5", "euc_kr", "tis_620"),
-]
 
 
 def _mark(error: UnicodeError) -> tuple[str, int]:
@@ -40,14 +35,19 @@ def _mark(error: UnicodeError) -> tuple[str, int]:
 codecs.register_error(MARK, _mark)
 
 
-def resolve(written: str, sample: bytes) -> str:
-    """The encoding of a file that begins with `sample`; a name is obeyed, `auto` looks at the bytes."""
+def resolve(written: str, sample: bytes) -> Guess:
+    """The encoding of a file that begins with `sample`; a name is obeyed, `auto` looks at the bytes.
+
+    What a byte order mark or the job file says, and UTF-8, are `sure`.
+    """
     marked = next((name for bom, name in BOMS if sample.startswith(bom)), None)
     if written.lower() != "auto":
         name = codecs.lookup(written).name
         # utf-16-le and the like would keep the byte order mark as a letter of the first column's name.
-        return marked if marked and name.startswith(marked) else name
-    return marked or _guess(sample) or "utf-8"
+        return Guess(marked if marked and name.startswith(marked) else name, sure=True)
+    if marked:
+        return Guess(marked, sure=True)
+    return guess_wide(sample) or guess_legacy(sample) or Guess("utf-8", sure=True)
 
 
 def codec_of(encoding: str) -> str:
@@ -58,26 +58,6 @@ def codec_of(encoding: str) -> str:
 def reason_of(encoding: str) -> str:
     """Why a row with a bad byte cannot be read."""
     return "not_utf8" if encoding.startswith("utf") else "bad_bytes"
-
-
-def _guess(sample: bytes) -> str | None:
-    """Another encoding where the sample is clearly not UTF-8."""
-    lines = [line for line in sample.split(b"\n")[:-1] or [sample] if not line.isascii()]
-    bad = [line for line in lines if not _is_utf8(line)]
-    if len(bad) < FEW or len(bad) < CLEARLY * len(lines):
-        return None
-    from charset_normalizer import from_bytes
-
-    best = from_bytes(b"\n".join(bad), cp_isolation=USUAL).best()
-    return None if best is None else codecs.lookup(best.encoding).name
-
-
-def _is_utf8(line: bytes) -> bool:
-    try:
-        line.decode("utf-8")
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 def are_texts(values: Sequence[Any]) -> bool:

@@ -1,4 +1,8 @@
-"""ClassLabel numbers -> names, as `datasets` stores them: in dataset_info.json, or in the metadata of a schema."""
+"""Values as `datasets` stores them -> as people meant them.
+
+Numbers of classes become names, which stand in dataset_info.json or in the metadata of a schema; an object of lists
+becomes a list of objects.
+"""
 
 from __future__ import annotations
 
@@ -49,6 +53,18 @@ def named(value: Any, names: Names) -> Any:
     if names.classes and isinstance(value, int):
         return names.classes[value] if 0 <= value < len(names.classes) else (None if value == -1 else value)
     return value
+
+
+def transposed(value: Any) -> Any:
+    """{"start": [1, 5], "end": [3, 9]} -> [{"start": 1, "end": 3}, {"start": 5, "end": 9}].
+
+    What is no object of lists of one length stays as it is.
+    """
+    if not isinstance(value, dict) or not all(isinstance(items, list) for items in value.values()):
+        return value
+    if len({len(items) for items in value.values()}) != 1:
+        return value
+    return [dict(zip(value, items, strict=True)) for items in zip(*value.values(), strict=True)]
 
 
 def _columns(features: Any) -> dict[str, Names]:

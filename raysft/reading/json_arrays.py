@@ -13,7 +13,7 @@ from typing import Any
 
 from raysft.errors import DataError
 from raysft.reading.batch import Columns, Gatherer, RawBatch
-from raysft.reading.json_lines import DECODER, HEADER_ROWS, MALFORMED, not_an_object, said
+from raysft.reading.json_lines import DECODER, HEADER_ROWS, MALFORMED, complaint, said
 from raysft.reading.streams import Text
 
 CHUNK = 1 << 18  # characters
@@ -48,13 +48,13 @@ def _object(line: str) -> dict[str, Any] | None:
 
 
 def read_json_array(text: Text, columns: Columns, shown: str) -> Iterator[RawBatch]:
-    """Every element of the array; `line` is its number, from 1. Raises DataError for what is no JSON document."""
+    """Every element of the array, with the line on which it begins. Raises DataError for what is no JSON document."""
     rows = Gatherer(columns, text.reason)
-    for number, value, wrong in _Document(text.lines, shown).elements():
-        if isinstance(value, dict):
-            rows.add(number, value)
+    for number, line, value, wrong in _Document(text.lines, shown).elements():
+        if wrong:
+            rows.refuse(line, MALFORMED, f"{wrong}, in row {number}", value[:SHOWN])
         else:
-            rows.refuse(number, MALFORMED, wrong or not_an_object(value), str(value)[:SHOWN])
+            rows.add(line, value)
         if rows.full(text.raw.position):
             yield from rows.take(text.raw.position)
     yield from rows.take()
@@ -63,7 +63,7 @@ def read_json_array(text: Text, columns: Columns, shown: str) -> Iterator[RawBat
 def json_array_header(text: Text, shown: str) -> list[str]:
     """The keys of the first hundred elements, in order."""
     names: dict[str, None] = {}
-    for number, value, _ in _Document(text.lines, shown).elements():
+    for number, _, value, _ in _Document(text.lines, shown).elements():
         names.update(dict.fromkeys(value if isinstance(value, dict) else ()))
         if number == HEADER_ROWS:
             break
@@ -78,16 +78,23 @@ class _Document:
         self._shown = shown
         self._text = ""
         self._at = 0
-        self._lines = 0  # line ends before the window
+        self._start = 0  # of the element that was read last
+        self._lines = 0  # line ends before `_counted`
+        self._counted = 0  # a place in the window
         self._ended = False
         self._row = 0  # 0: before the array
 
-    def elements(self) -> Iterator[tuple[int, Any, str]]:
-        """(number, value, "") of each element, or (number, its text, what is wrong)."""
+    def elements(self) -> Iterator[tuple[int, int, Any, str]]:
+        """(number, line, value, "") of each row; (number, line, text, what is wrong) of each element that is none."""
         behind = self._enter()
         while self._row or self._next() != "]":
             self._row += 1
-            yield self._row, *self._element()
+            self._next()
+            line = self._line()
+            value, wrong = self._element()
+            # The whole of the element is in the window: it begins at `_start` and ends here.
+            wrong = wrong or complaint(value, self._text, self._start, self._at)
+            yield self._row, line, self._text[self._start : self._at] if wrong else value, wrong
             mark = self._next()
             if mark == "]":
                 break
@@ -135,6 +142,7 @@ class _Document:
         """The next value, or its text and what is wrong with it."""
         self._next()
         while True:
+            self._start = self._at
             try:
                 value, end = DECODER.raw_decode(self._text, self._at)
             except (ValueError, RecursionError) as error:
@@ -164,18 +172,23 @@ class _Document:
 
     def _fill(self) -> bool:
         """Move the window on; it grows where one element is larger. False at the end of the file."""
-        self._lines += self._text.count("\n", 0, self._at)
+        self._line()
         left = self._text[self._at :]
         if len(left) > MAX_ELEMENT:
             raise self._broken(f"it does not end within {MAX_ELEMENT} characters")
         more = self._stream.read(max(CHUNK, len(left)))
-        self._text, self._at, self._ended = left + more, 0, not more
+        self._text, self._at, self._counted, self._ended = left + more, 0, 0, not more
         return bool(more)
 
+    def _line(self) -> int:
+        """The line that has been reached, from 1."""
+        self._lines += self._text.count("\n", self._counted, self._at)
+        self._counted = self._at
+        return self._lines + 1
+
     def _broken(self, why: str) -> DataError:
-        line = self._lines + self._text.count("\n", 0, self._at) + 1
         row = f"row {self._row}, " if self._row else ""
         return DataError(
-            f"{self._shown}: {row}line {line}: not JSON ({why})",
+            f"{self._shown}: {row}line {self._line()}: not JSON ({why})",
             "Mend it there. In JSON Lines (.jsonl) such a row would cost itself only.",
         )

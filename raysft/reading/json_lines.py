@@ -20,6 +20,7 @@ def _constant(name: str) -> None:
 
 
 DECODER = json.JSONDecoder(parse_constant=_constant)
+PAIRS = json.JSONDecoder(parse_constant=_constant, object_pairs_hook=list)  # an object as its keys and values
 
 
 def read_json_lines(text: Text, columns: Columns) -> Iterator[RawBatch]:
@@ -31,11 +32,11 @@ def read_json_lines(text: Text, columns: Columns) -> Iterator[RawBatch]:
         except (ValueError, RecursionError) as error:
             if line.strip(" \t\r\n"):
                 rows.refuse(number, MALFORMED, said(error), line.strip(" \t\r\n"))
-            continue
-        if type(value) is dict:
-            rows.add(number, value)
         else:
-            rows.refuse(number, MALFORMED, not_an_object(value), line.strip())
+            if wrong := complaint(value, line):
+                rows.refuse(number, MALFORMED, wrong, line.strip())
+            else:
+                rows.add(number, value)
         if rows.full(text.raw.position):
             yield from rows.take(text.raw.position)
     yield from rows.take()
@@ -66,7 +67,25 @@ def said(error: Exception) -> str:
     return "nested too deeply" if isinstance(error, RecursionError) else str(error).partition(": line ")[0]
 
 
-def not_an_object(value: Any) -> str:
-    """A JSON value that is no row."""
-    kinds = {list: "a list", str: "a text", bool: "true or false", type(None): "null"}
-    return f"{kinds.get(type(value), 'a number')} and not an object"
+def complaint(value: Any, text: str, start: int = 0, end: int | None = None) -> str:
+    """Why a JSON value, read from `text[start:end]`, is no row: no object, or a key of it stands there twice."""
+    if type(value) is not dict:
+        kinds = {list: "a list", str: "a text", bool: "true or false", type(None): "null"}
+        return f"{kinds.get(type(value), 'a number')} and not an object"
+    if text.count(":", start, end) == len(value):
+        return ""
+    for key in value:
+        # Reading pairs takes much longer than counting, so only where the key may stand there twice, or is escaped.
+        if text.count(f'"{key}"', start, end) != 1:
+            return _repeated(text, text.index("{", start))
+    return ""
+
+
+def _repeated(text: str, start: int) -> str:
+    pairs, _ = PAIRS.raw_decode(text, start)
+    seen: set[str] = set()
+    for key, _ in pairs:
+        if key in seen:
+            return f"the key {key!r} stands there twice"
+        seen.add(key)
+    return ""

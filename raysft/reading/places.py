@@ -87,16 +87,24 @@ def place(path: str) -> Place:
 
 def full_path(written: str, folder: Path) -> str:
     """A local path as people write it, relative to `folder`; `~` stands for the home folder."""
-    if written.lower().startswith("file://"):
-        written = unquote(written[len("file://") :])
-    return str(folder / home_path(written))
+    return str(folder / _local(written))
 
 
 def local_matches(pattern: str, folder: Path) -> list[Place]:
-    """The files and saved datasets of a pattern, sorted, hidden ones left out; `folder` itself is no pattern."""
+    """The files and saved datasets of a pattern as people write it, sorted, hidden ones left out.
+
+    `folder` itself is no pattern.
+    """
     try:
-        names = sorted(glob.glob(str(home_path(pattern)), root_dir=folder, recursive=True))  # noqa: PTH207
+        names = sorted(glob.glob(str(_local(pattern)), root_dir=folder, recursive=True))  # noqa: PTH207
     except ValueError:  # no path holds a NUL
         return []
     found = [Local(str(folder / name)) for name in names]
     return [each for each in found if each.kind() == "file" or each.child(HF_STATE).kind() == "file"]
+
+
+def _local(written: str) -> Path:
+    """A path without what stands for something else in it: file:// and `~`."""
+    if written.lower().startswith("file://"):
+        written = unquote(written[len("file://") :])
+    return home_path(written)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from raysft.reading.batch import Columns, RawBatch
 from raysft.reading.columnar import columnar_header, read_columnar
@@ -17,17 +18,21 @@ from raysft.reading.tables import read_table, table_header
 
 __all__ = ["FIXED", "Columns", "RawBatch", "header", "read_batches"]
 
+JSON = {"json", "jsonl"}  # formats whose rows need not all have the same columns
 FIXED = {"lines", "conll"}  # formats whose columns are always `text` and `label`
 
 
 def read_batches(source: Source, columns: Columns) -> Iterator[RawBatch]:
     """Every row of a source in file order, streaming: at most 4096 rows and about 8 MB a batch.
 
+    A file may lack the context column that others have; its batches then have no such cells.
     Raises NotFound, NotAllowed, DataError (empty, damaged, a column that is missing or stands there twice).
     """
+    if columns.context and source.format not in JSON and columns.context not in header(source):
+        columns = replace(columns, context=None)
     if source.format in {"csv", "tsv"}:
         yield from read_table(source, columns)
-    elif source.format in {"json", "jsonl"}:
+    elif source.format in JSON:
         yield from _read_json(source, columns)
     elif source.format in COLUMNAR:
         yield from read_columnar(source, columns)

@@ -7,7 +7,7 @@ Keys that are read (all but `rows` may be missing or null):
   lengths{mean p50 p90 p99 max cut cut_share max_length enough histogram{edges counts}}
   language{sampled sure shares parts}, scripts{script: rows}
   drift{between labels words lengths} as raysft.audit.drift gives them
-  wrong_labels{looked_at of by_pair[given suggested count] examples[text label suggested probability where]}
+  wrong_labels{looked_at of disagrees by_pair[given suggested count] examples[text label suggested probability where]}
   near_duplicates{similarity clusters rows largest examples[rows where texts labels]}
   rejected_examples[where reason detail text label], settings{section: {key: value}}
 """

@@ -26,9 +26,11 @@ REASONS = {
     "missing_label": "no label",
     "missing_time": "no time",
     "no_answer": "no answer at the end",
+    "sentence_too_long": "sentence too long",
     "several_labels": "several labels",
     "split_is_not_text": "part is not text",
     "tags_do_not_match": "more or fewer tags than tokens",
+    "template_refuses": "refused by the chat template of the base",
     "text_is_not_text": "text is not text",
     "time_is_not_text": "time is not text",
     "unknown_role": "unknown role in messages",
@@ -36,11 +38,14 @@ REASONS = {
     # the corpus as a whole
     "conflicting_labels": "conflicting labels",
     "duplicate": "duplicate",
+    "held_out_conflicts": "conflicting labels in a held-out file",
+    "held_out_duplicates": "duplicate in a held-out file",
     "leakage": "also in a held-out file",
     "near_duplicate": "near-duplicate",
     "near_leakage": "almost in a held-out file",
     "personal_data": "personal data",
     "unseen_label": "label never seen in training",
+    "validation_in_test": "also in the test file",
     "wrong_label": "likely wrong label",
 }
 

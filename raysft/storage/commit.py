@@ -75,6 +75,22 @@ def write_bytes(path: Path, content: bytes) -> None:
         aside.unlink(missing_ok=True)
 
 
+def settle(aside: Path, path: Path) -> None:
+    """Turn a file that was written aside into `path`, on disk before anything that is written after it."""
+    flush(aside)
+    aside.replace(path)
+    _flush_folder(path.parent)
+
+
+def flush(file: Path) -> None:
+    """Return when the content of `file` is on disk."""
+    descriptor = os.open(file, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def write_json(path: Path, value: Any) -> None:
     """`value` as indented JSON, written by `write_bytes`."""
     write_bytes(path, (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
@@ -121,7 +137,7 @@ def verified_folder(path: Path) -> dict[str, Any]:
         raise TornFolder(f"{path}: no valid {MANIFEST}") from None
     for name, expected in files:
         try:
-            found = _describe(path / name, flush=False)
+            found = _describe(path / name, flushed=False)
         except OSError:
             raise TornFolder(f"{path / name}: missing") from None
         if found != expected:
@@ -168,11 +184,7 @@ def _flush_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _describe(file: Path, flush: bool = True) -> dict[str, Any]:
-    if flush:
-        descriptor = os.open(file, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+def _describe(file: Path, flushed: bool = True) -> dict[str, Any]:
+    if flushed:
+        flush(file)
     return {"bytes": file.stat().st_size, "sha256": sha256_file(file)}

@@ -30,6 +30,10 @@ class DataFolder:
         """What an unfinished preparation has done so far; the same command goes on from it."""
         return self.path.with_name(f"{self.path.name}.partial")
 
+    def refused(self, name: str) -> Path:
+        """Every row that was left out of data that could not be used, with file, line and reason."""
+        return self.path.parent / f"{name}.refused.csv"
+
     @property
     def started(self) -> Path:
         """Whose preparation this is; gone when it is complete."""
@@ -42,8 +46,8 @@ class DataFolder:
 
     @property
     def points(self) -> Path:
-        """Embeddings of the rows that are looked at for wrong labels; gone when the preparation is complete."""
-        return self.path / "points.npy"
+        """Folder of embeddings of the rows that are looked at for wrong labels; gone when all is complete."""
+        return self.path / "points"
 
     @property
     def decided(self) -> Path:
@@ -59,8 +63,18 @@ class DataFolder:
         return self.path / "rejected.parquet"
 
     @property
+    def findings(self) -> Path:
+        """One line a row and finding, whatever became of the row."""
+        return self.path / "findings.parquet"
+
+    @property
     def quarantine(self) -> Path:
         return self.path / "quarantine.csv"
+
+    @property
+    def suspects(self) -> Path:
+        """Every row with which the probe for wrong labels disagrees, ranked; there where it was asked."""
+        return self.path / "suspects.parquet"
 
     @property
     def audit(self) -> Path:

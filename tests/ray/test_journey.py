@@ -121,13 +121,24 @@ def test_evaluate_on_another_file(finished: Finished, tmp_path: Path) -> None:
 def test_predict_texts_and_files(finished: Finished, tmp_path: Path) -> None:
     found = pipeline.predict(finished.job, texts=["reset my password please", ""])
     assert found[0].label == "account" and sum(found[0].probabilities.values()) == pytest.approx(1, abs=1e-4)
+    assert (found[1].label, found[1].error) == ("", "blank_text")
     source = write_csv(tmp_path / "new.csv", [{"text": 'a "quoted", parcel\nlate', "label": "", "customer": ""}])
     target = tmp_path / "out.csv"
-    pipeline.predict(finished.job, files=[str(source)], output=target)
+    assert pipeline.predict(finished.job, files=[str(source)], output=target).predicted == 1
     with target.open(encoding="utf-8", newline="") as file:
         (row,) = csv.DictReader(file)
     assert (row["file"], row["line"], row["text"]) == (str(source), "2", 'a "quoted", parcel\nlate')
     assert row["label"] in TOPICS and 0.25 <= float(row["confidence"]) <= 1
+
+
+def test_files_are_read_as_the_job_says(finished: Finished, tmp_path: Path) -> None:
+    odd = tmp_path / "odd.txt"
+    odd.write_bytes("text,label\nréinitialiser password,account\n".encode("cp1252"))
+    said = ["data.format=csv", "data.encoding=cp1252"]
+    (found,) = pipeline.predict(finished.job, files=[str(odd)], overrides=said)
+    assert found.text == "réinitialiser password" and not found.error
+    assert pipeline.predict(finished.job, files=[str(odd)], format="csv", encoding="cp1252") == [found]
+    assert pipeline.evaluate(finished.job, said, files=[str(odd)]).test.metrics["accuracy"].n == 1
 
 
 def test_prepared_data_is_shared_by_runs(finished: Finished) -> None:

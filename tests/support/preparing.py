@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 
 from raysft.config import Job, load_job
 from raysft.events import Silent
-from raysft.preparation.build import data_digest, open_sources, prepare
+from raysft.preparation.address import data_digest, open_sources
+from raysft.preparation.build import prepare
 from raysft.preparation.prepared import Prepared
 from raysft.storage.layout import open_output
 from raysft.storage.pretrained import resolve_base

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from raysft.audit import near
+from raysft.audit import minhash, near, pieces
 
 WORDS = ["card", "arrive", "money", "transfer", "café", "naïve", "Straße", "42", "please", "привет", "注文"]
 texts = st.lists(st.text(st.characters(blacklist_categories=["Cs", "Cc"]), min_size=1, max_size=30), max_size=8)
@@ -20,7 +20,7 @@ def plain_pieces(text: str) -> set[str]:
     """The definition, letter by letter; what lies beyond the basic plane (emoji, rare scripts) counts as a letter."""
     letters = "".join(c if c.isalnum() or ord(c) > 0xFFFF else " " if c.isspace() else "" for c in text.casefold())
     letters = " ".join(letters.split()) or text.casefold()
-    return {letters[i : i + near.PIECE] for i in range(max(1, len(letters) - near.PIECE + 1))}
+    return {letters[i : i + pieces.PIECE] for i in range(max(1, len(letters) - pieces.PIECE + 1))}
 
 
 def clusters(cluster: Any) -> set[tuple[int, ...]]:
@@ -31,15 +31,30 @@ def clusters(cluster: Any) -> set[tuple[int, ...]]:
 
 
 def find(rows: list[str], similarity: float) -> tuple[Any, Any]:
-    keys = near.band_keys(rows, similarity)
-    return near.near_pairs(iter(keys.T), len(rows), lambda at: [rows[i] for i in at], similarity)
+    keys, sketches = minhash.fingerprints(rows, similarity)
+    found = near.near_pairs(iter(keys.T), sketches, lambda at: [rows[i] for i in at], similarity)
+    assert found.skipped == 0
+    return found.pairs, found.cluster
+
+
+def boilerplate(twins: int) -> list[str]:
+    """Texts that share most of their words, so that hundreds have a band key in common; each with one real twin."""
+    draw = random.Random(5)
+    common = [f"word{number}" for number in range(60)]
+    rows = []
+    for number in range(twins):
+        words = draw.choices(common, k=22)
+        rows.append(" ".join([*words, f"case {number}"]))
+        words[draw.randrange(22)] = draw.choice(common)
+        rows.append(" ".join([*words, f"case {number}"]))
+    return rows
 
 
 @settings(max_examples=200, deadline=None)
 @given(texts)
 @example(["!!!", "a", "👍", "  x  ", "it's", "its", "A B", "a  b!"])
 def test_pieces_are_those_of_the_definition(rows: list[str]) -> None:
-    keys, offsets = near.piece_hashes(rows) if rows else (np.zeros(0), np.zeros(1, int))
+    keys, offsets = pieces.piece_hashes(rows) if rows else (np.zeros(0), np.zeros(1, int))
     for row, text in enumerate(rows):
         assert len(set(keys[offsets[row] : offsets[row + 1]].tolist())) == len(plain_pieces(text)), text
 
@@ -50,7 +65,7 @@ def test_overlap_is_the_jaccard_similarity_of_the_pieces(first: list[str], secon
     pairs = list(zip(first, second, strict=False))
     if not pairs:
         return
-    found = near.overlap([text for pair in pairs for text in pair], np.arange(2 * len(pairs)).reshape(-1, 2))
+    found = pieces.overlap([text for pair in pairs for text in pair], np.arange(2 * len(pairs)).reshape(-1, 2))
     for value, (a, b) in zip(found, pairs, strict=True):
         mine, theirs = plain_pieces(a), plain_pieces(b)
         assert value == pytest.approx(len(mine & theirs) / len(mine | theirs))
@@ -67,19 +82,19 @@ def test_clusters_are_those_of_comparing_all_with_all(similarity: float) -> None
             words[draw.randrange(len(words))] = draw.choice(WORDS)
             rows.append(f"{' '.join(words)} {number}!")
             rows.append(f"{rows[-1]}s")
-    pieces = [plain_pieces(text) for text in rows]
+    known = [plain_pieces(text) for text in rows]
     alike = [
         (a, b)
         for b in range(len(rows))
         for a in range(b)
-        if len(pieces[a] & pieces[b]) / len(pieces[a] | pieces[b]) >= similarity
+        if len(known[a] & known[b]) / len(known[a] | known[b]) >= similarity
     ]
     pairs, cluster = find(rows, similarity)
     assert len(alike) > 20
     together = sum(cluster[a] == cluster[b] for a, b in alike)
     assert together >= 0.99 * len(alike), "RECALL is for pairs just at the threshold; most are above it"
     for a, b in pairs.tolist():
-        assert len(pieces[a] & pieces[b]) / len(pieces[a] | pieces[b]) >= similarity
+        assert len(known[a] & known[b]) / len(known[a] | known[b]) >= similarity
 
 
 def test_thousands_of_copies_cost_one_pair_each() -> None:
@@ -89,19 +104,45 @@ def test_thousands_of_copies_cost_one_pair_each() -> None:
     assert len(pairs) < 3 * len(rows)
 
 
+def test_twins_are_found_among_many_texts_of_one_form() -> None:
+    rows = boilerplate(600)
+    known = [plain_pieces(text) for text in rows]
+    twins = [i for i in range(0, len(rows), 2) if len(known[i] & known[i + 1]) / len(known[i] | known[i + 1]) >= 0.8]
+    assert len(twins) > 400
+    _, cluster = find(rows, 0.8)
+    assert np.mean([cluster[i] == cluster[i + 1] for i in twins]) >= 0.99
+
+
+def test_a_window_that_is_too_small_says_what_it_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(near, "WINDOWS", (4, 4))
+    rows = boilerplate(300)
+    keys, sketches = minhash.fingerprints(rows, 0.3)
+    found = near.near_pairs(iter(keys.T), sketches, lambda at: [rows[i] for i in at], 0.98)
+    assert found.skipped > 0
+
+
+def test_sketches_differ_by_half_of_what_the_similarity_lacks() -> None:
+    rows = boilerplate(300)
+    _, sketches = minhash.fingerprints(rows, 0.8)
+    pairs = np.arange(len(rows)).reshape(-1, 2)
+    bits = np.prod(minhash.band_shape(0.8))
+    differ = np.bitwise_count(sketches[pairs[:, 0]] ^ sketches[pairs[:, 1]]).sum(axis=1) / bits
+    assert differ.mean() == pytest.approx((1 - pieces.overlap(rows, pairs).mean()) / 2, abs=0.01)
+
+
 def test_the_keys_of_a_text_do_not_depend_on_its_neighbours() -> None:
     rows = ["Where is my card?", "!!!", "where is MY card", "x", "注文はどこですか", "Where is my card?"]
-    together = near.band_keys(rows, 0.8)
-    alone = np.concatenate([near.band_keys([text], 0.8) for text in rows])
+    together = minhash.fingerprints(rows, 0.8)[0]
+    alone = np.concatenate([minhash.fingerprints([text], 0.8)[0] for text in rows])
     assert (together == alone).all()
     assert (together[0] == together[2]).all(), "case and punctuation do not count"
 
 
 @pytest.mark.parametrize("similarity", [0.2, 0.3, 0.5, 0.8, 0.9, 0.99])
 def test_bands_find_what_they_should(similarity: float) -> None:
-    bands, rows = near.band_shape(similarity)
-    assert bands * rows <= near.PERMUTATIONS
-    assert 1 - (1 - similarity**rows) ** bands >= near.RECALL or rows == 1
+    bands, rows = minhash.band_shape(similarity)
+    assert bands * rows <= minhash.PERMUTATIONS
+    assert 1 - (1 - similarity**rows) ** bands >= minhash.RECALL or rows == 1
 
 
 def test_no_rows_at_all() -> None:

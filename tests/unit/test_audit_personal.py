@@ -11,8 +11,11 @@ from hypothesis import strategies as st
 
 from raysft.audit.finding import EXAMPLES
 from raysft.audit.personal import (
+    WINDOW,
     PersonalCounts,
     _luhn,
+    excerpt,
+    excerpts,
     find,
     mask,
     masked,
@@ -136,6 +139,22 @@ def test_masking_leaves_the_rest_as_it_is(before: str, after: str) -> None:
     assert masked(before) == before or find(before)
 
 
+@given(st.integers(0, 60), st.sampled_from(["jane.doe@example.com", "0171 1234567", "4012 8888 8888 1881"]), TEXTS)
+def test_an_excerpt_shows_no_part_of_what_it_cuts(place: int, private: str, after: str) -> None:
+    """Wherever the cut falls within it, nothing but the mask is shown; of a card that has the last four digits."""
+    found = excerpt(f"{'ab ' * 20}{private} {after}", most=60 + place)
+    assert found.startswith("ab ab ") and len(found) <= 60 + place
+    for start in range(len(private) - 5):
+        assert private[start : start + 6] not in found
+
+
+def test_excerpts_of_many_texts() -> None:
+    texts = ["plain " * 100, "call +49 30 901820", "", "a@example.com " * 200]
+    assert excerpts(texts, 50) == [excerpt(text, 50) for text in texts]
+    assert excerpts(texts, 50)[0] == texts[0][:50]
+    assert excerpts([]) == []
+
+
 def test_masks() -> None:
     assert mask("e-mail", "john@example.com") == "j***@e***.com"
     assert mask("card", "4111 1111 1111 1234") == "**** **** **** 1234"
@@ -165,3 +184,24 @@ def test_hostile_texts_end() -> None:
     """Long texts that make careless expressions run for hours."""
     for piece in ("a.", "a!", "1 ", "1-", "+1", "tel ", "0049 ", "a@", "(", "4111 "):
         assert find(piece * 3000 + "@") is not None
+
+
+# --- long texts
+
+
+@pytest.mark.parametrize("shift", range(-40, 41, 5))
+def test_what_stands_across_the_edge_of_a_window_is_found_once(shift: int) -> None:
+    for number in ("joe@example.com", "4111 1111 1111 1111", "+49 30 901820", "call me 9876543210"):
+        before = ("word " * WINDOW)[: WINDOW + shift - len(number) // 2]
+        text = f"{before} {number} , {'word ' * WINDOW}"
+        (hit,) = find(text)
+        assert number.endswith(text[hit.start : hit.end]) and hit.start >= len(before)
+
+
+def test_a_long_text_is_as_its_parts() -> None:
+    part = f"mail joe@example.com or call 9876543210. {'word ' * 100}\n"
+    text = part * (3 * WINDOW // len(part))
+    hits = find(text)
+    assert [hit.kind for hit in hits] == ["e-mail", "phone"] * text.count(part)
+    assert {text[hit.start : hit.end] for hit in hits} == {"joe@example.com", "9876543210"}
+    assert [each.tolist() for each in personal_data([text])] == [[255], [255], [0]]

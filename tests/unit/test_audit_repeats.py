@@ -27,57 +27,68 @@ def pairs(found: tuple[Any, Any]) -> dict[int, int]:
     return dict(zip(found[0].tolist(), found[1].tolist(), strict=True))
 
 
+def among(rows: list[Row], part: int) -> list[int]:
+    """Places of the rows of one part that are still there."""
+    return [index for index, row in enumerate(rows) if row[3] and row[2] == part]
+
+
+def repeated(rows: list[Row], part: int) -> dict[int, int]:
+    first: dict[tuple[int, int], int] = {}
+    expected = {}
+    for index in among(rows, part):
+        said = rows[index][:2]
+        if said in first:
+            expected[index] = first[said]
+        first.setdefault(said, index)
+    return expected
+
+
+def contradicting(rows: list[Row], part: int) -> dict[int, int]:
+    expected = {}
+    for index in among(rows, part):
+        others = [i for i in among(rows, part) if rows[i][0] == rows[index][0] and rows[i][1] != rows[index][1]]
+        if others:
+            expected[index] = others[0]
+    return expected
+
+
+def standing_in(rows: list[Row], part: int, held: int) -> dict[int, int]:
+    expected = {}
+    for index in among(rows, part):
+        others = [i for i in among(rows, held) if rows[i][0] == rows[index][0]]
+        if others:
+            expected[index] = others[0]
+    return expected
+
+
 @settings(max_examples=300, deadline=None)
 @given(ROWS)
 def test_duplicates(rows: list[Row]) -> None:
-    first: dict[tuple[int, int], int] = {}
-    expected = {}
-    for index, (text, label, origin, alive) in enumerate(rows):
-        if alive and origin == TRAIN:
-            if (text, label) in first:
-                expected[index] = first[text, label]
-            first.setdefault((text, label), index)
-    assert pairs(repeats.duplicates(*columns(rows))) == expected
+    assert pairs(repeats.duplicates(*columns(rows))) == repeated(rows, TRAIN)
 
 
 @settings(max_examples=300, deadline=None)
 @given(ROWS)
 def test_conflicts(rows: list[Row]) -> None:
-    mine = [i for i, (_, _, origin, alive) in enumerate(rows) if alive and origin == TRAIN]
-    expected = {}
-    for index in mine:
-        others = [i for i in mine if rows[i][0] == rows[index][0] and rows[i][1] != rows[index][1]]
-        if others:
-            expected[index] = others[0]
-    assert pairs(repeats.conflicts(*columns(rows))) == expected
+    assert pairs(repeats.conflicts(*columns(rows))) == contradicting(rows, TRAIN)
 
 
 @settings(max_examples=300, deadline=None)
 @given(ROWS)
-def test_leaks(rows: list[Row]) -> None:
+def test_what_repeats_within_each_held_out_file(rows: list[Row]) -> None:
+    """A text in both files is no duplicate and no conflict: each file is looked at alone."""
+    assert pairs(repeats.held_out_duplicates(*columns(rows))) == repeated(rows, VALIDATION) | repeated(rows, TEST)
+    expected = contradicting(rows, VALIDATION) | contradicting(rows, TEST)
+    assert pairs(repeats.held_out_conflicts(*columns(rows))) == expected
+
+
+@settings(max_examples=300, deadline=None)
+@given(ROWS)
+def test_leaks_are_training_rows_only(rows: list[Row]) -> None:
     text, _, origin, alive = columns(rows)
-    found = pairs(repeats.leaks(text, origin, alive))
-    expected = set()
-    for index, row in enumerate(rows):
-        held = {TRAIN: (TEST, VALIDATION), VALIDATION: (TEST,)}.get(row[2], ())
-        if row[3] and any(other[3] and other[0] == row[0] and other[2] in held for other in rows):
-            expected.add(index)
-    assert set(found) == expected
-    for index, other in found.items():
-        assert rows[other][0] == rows[index][0]
-        assert rows[other][2] != TRAIN
-
-
-def test_near_leaks_are_training_rows_only() -> None:
-    cluster = np.array([0, 0, 2, 2, 4])
-    origin = np.array([TRAIN, TEST, VALIDATION, TEST, TRAIN], np.int8)
-    assert pairs(repeats.near_leaks(cluster, origin, np.ones(5, bool))) == {0: 1}
-
-
-def test_later_rows_of_a_cluster() -> None:
-    cluster = np.array([0, 1, 0, 0, 1])
-    origin = np.array([TEST, TRAIN, TRAIN, TRAIN, TRAIN], np.int8)
-    assert pairs(repeats.later_of_cluster(cluster, origin, np.ones(5, bool))) == {3: 2, 4: 1}
+    expected = standing_in(rows, TRAIN, VALIDATION) | standing_in(rows, TRAIN, TEST)
+    assert pairs(repeats.leaks(text, origin, alive)) == expected
+    assert pairs(repeats.validation_in_test(text, origin, alive)) == standing_in(rows, VALIDATION, TEST)
 
 
 def test_the_key_of_a_text_ignores_case_and_spacing_only() -> None:

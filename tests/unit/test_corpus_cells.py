@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raysft.corpus.cells import Unusable, group_of, list_of, part_of, short, shown, text_of, time_of
+from raysft.corpus.cells import Unusable, group_of, list_of, part_of, short, shown, text_of
+from raysft.corpus.times import time_of, written
 
 TEXTS = [
     (" a ", "a"),
@@ -153,6 +154,13 @@ def test_a_date_and_its_text_are_the_same_time(moment: datetime) -> None:
     assert time_of(moment.isoformat()) == pytest.approx(time_of(moment), abs=1)
     if moment.tzinfo is None:
         assert time_of(moment) == time_of(moment.replace(tzinfo=UTC))
+
+
+@given(st.datetimes(timezones=st.none() | st.just(UTC)), st.sampled_from(["dates", "numbers"]))
+def test_a_time_that_is_written_down_is_read_again(moment: datetime, form: str) -> None:
+    time = time_of(moment)
+    assert time_of(written(time, form), form) == pytest.approx(time, abs=1e-3)
+    assert written(None, form) is None and written(1e18, "dates") is None
 
 
 PARTS = {

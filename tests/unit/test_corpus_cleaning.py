@@ -7,7 +7,8 @@ import unicodedata
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from raysft.corpus.cleaning import clean, clean_with_offsets, readable, same_text
+from raysft.corpus.cleaning import clean, readable, same_text
+from raysft.corpus.offsets import clean_with_offsets
 
 ODD = [
     *"ae <q=\r\n\t\x00\x0b\x1f\x85\x9f\u2028\u2029\ufeff\u200b\xa0",  # line ends, control characters, spaces
@@ -87,7 +88,8 @@ def test_any_span_stays_in_the_text_and_in_order(text: str, data: st.DataObject)
         moved = cleaned.move(start, end)
         assert 0 <= moved[0] <= len(cleaned.text) and 0 <= moved[1] <= len(cleaned.text)
         assert cleaned.text[moved[0] : moved[1]] == cleaned.text[moved[0] : moved[1]].strip()
-    assert cleaned.starts == sorted(cleaned.starts) and cleaned.ends == sorted(cleaned.ends)
+    for moved_all in (list(map(cleaned.start, range(len(text) + 1))), list(map(cleaned.end, range(len(text) + 1)))):
+        assert moved_all == sorted(moved_all)
 
 
 def test_a_span_that_cuts_a_letter_takes_all_of_it() -> None:

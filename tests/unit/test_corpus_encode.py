@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from raysft.corpus.beginnings import LOOKED_AT
 from raysft.corpus.encode import (
     ANSWERS,
     IGNORED,
@@ -95,6 +96,47 @@ def test_full_lengths_of_tagged_rows_and_of_conversations(
     read = texts if task == TAGS else [template.render(each)[0] for each in record]
     assert lengths == [len(unlimited(files[kind]).encode(text).ids) for text in read]
     assert [len(ids) for ids in tokens.column("input_ids").to_pylist()] == [min(limit, each) for each in lengths]
+
+
+LONG = ["the parcel at 42, ", "naïve 你好 the ", "ann 🙂 e\u0301 "]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("piece", LONG)
+def test_of_a_long_text_the_kept_tokens_are_the_same_and_the_length_is_close(
+    files: dict[str, Path], kind: str, piece: str
+) -> None:
+    text = (piece * (4 * LOOKED_AT // len(piece))).strip()
+    whole = unlimited(files[kind]).encode(text).ids
+    cut = unlimited(files[kind])
+    cut.enable_truncation(100)
+    ids, lengths = encode_texts(["is it", text, "the"], files[kind], 100)
+    assert ids[1] == cut.encode(text).ids and len(ids) == 3
+    assert lengths[1] == pytest.approx(len(whole), rel=0.01)
+    assert lengths[::2] == [len(unlimited(files[kind]).encode(each).ids) for each in ("is it", "the")]
+
+
+def test_a_long_text_of_few_tokens_is_read_on(files: dict[str, Path]) -> None:
+    """A word of many letters is one unknown token, wherever it is cut."""
+    text = "x" * (3 * LOOKED_AT) + " the van"
+    ids, lengths = encode_texts([text], files["words"], 16)
+    assert ids == [unlimited(files["words"]).encode(text).ids] and lengths == [len(ids[0])]
+
+
+@pytest.mark.parametrize("task", [TAGS, ANSWERS])
+def test_long_rows_of_every_task_keep_their_targets(files: dict[str, Path], task: str) -> None:
+    text = ("ann is at the bern " * LOOKED_AT).strip()
+    few = text[:1000]
+    record, short = (
+        json.dumps([{"role": "user", "content": "is it"}, {"role": "assistant", "content": each}])
+        for each in (text, few)
+    )
+    how = Encoding(task, files["words"], 64, tag_names(["PER"]), Template(PLAIN))
+    tokens, lengths = encode_rows(table(text=[text, few], label=['[[0,3,"PER"]]'] * 2, record=[record, short]), how)
+    for name in ("input_ids", "targets"):
+        first, second = tokens.column(name).to_pylist()
+        assert first == second and len(first) == 64
+    assert lengths[0] > 1000 * lengths[1]
 
 
 def test_texts_without_labels(files: dict[str, Path]) -> None:

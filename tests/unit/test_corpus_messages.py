@@ -109,6 +109,17 @@ def test_an_input_beside_messages_is_refused() -> None:
         conversation("a", "b", ["more"])
 
 
+def test_what_the_system_says_may_have_a_column_of_its_own() -> None:
+    system = {"role": "system", "content": "be brief"}
+    for text, label in SHAPES:
+        record = conversation(text, label, " be brief", context_is_system=True)[2]
+        assert turns_of(record) == [system, *MESSAGES]
+        assert conversation(text, label, None, context_is_system=True)[2] == RECORD
+    assert turns_of(conversation([system, *MESSAGES], None, "be brief", True)[2]) == [system, *MESSAGES]
+    with pytest.raises(Unusable, match="bad_messages"):
+        conversation([system, *MESSAGES], None, "be long", True)
+
+
 NAMES = {"system": "system", "human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant"}
 TURNS = st.lists(st.tuples(st.sampled_from([*NAMES]), st.text(st.characters(codec="utf-8"))), max_size=6)
 

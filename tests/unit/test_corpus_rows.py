@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from raysft.corpus.rows import ROW, Meaning, canonical, clean, concat, where
 from raysft.corpus.targets import labels_of, spans_of
+from raysft.corpus.template import Template
 from raysft.reading.records import Columns, RawBatch
 from raysft.reading.sources import Source
 
@@ -25,7 +26,7 @@ ONE = Meaning("classification")
 REASONS = {
     "blank_text", "missing_label", "several_labels", "bad_labels", "tags_do_not_match", "bad_tag", "bad_span",
     "blank_token", "no_answer", "blank_answer", "unknown_role", "bad_messages", "missing_group", "missing_time",
-    "bad_time", "unknown_split", "not_utf8", "malformed_csv",
+    "bad_time", "unknown_split", "not_utf8", "malformed_csv", "template_refuses",
     *(f"{role}_is_not_text" for role in ("text", "label", "context", "group", "time", "split")),
 }  # fmt: skip
 
@@ -134,7 +135,8 @@ def test_labels_of_one_spelling_and_different_types_do_not_mix() -> None:
 
 
 def test_every_task_has_its_target() -> None:
-    several = rows_of(Meaning("classification", multi_label=True), text=["a", "b"], label=["y;x", "x"])
+    cut_at = Columns("text", "label", separator=";")
+    several = rows_of(Meaning("classification", multi_label=True), cut_at, text=["a", "b"], label=["y;x", "x"])
     assert several["label"].to_pylist() == ['["x","y"]', '["x"]']
     cut = rows_of(Meaning("classification", True, "/"), text=["a"], label=["y;x/x"])
     assert cut["label"].to_pylist() == ['["x","y;x"]']
@@ -144,6 +146,52 @@ def test_every_task_has_its_target() -> None:
     row = answers.to_pylist()[0]
     assert (row["text"], row["label"], row["reason"]) == ("Say\n\né", "é", None)
     assert json.loads(row["record"])[0] == {"role": "user", "content": "Say\n\né"}
+
+
+ALTERNATE = (
+    "{% for m in messages %}{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}"
+    "{{ raise_exception('Conversation roles must alternate') }}{% endif %}{{ m.content }}\n{% endfor %}"
+)
+
+
+def test_a_chat_that_the_template_refuses_is_one_rejected_row() -> None:
+    said = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    chats = [said, [said[0], *said], said]
+    columns = Columns("text", None)
+    found = rows_of(Meaning("generation", template=Template(ALTERNATE)), columns, text=chats)
+    assert found["reason"].to_pylist() == [None, "template_refuses", None]
+    assert "Conversation roles must alternate" in found["detail"][1].as_py()
+    assert rows_of(Meaning("generation"), columns, text=chats)["reason"].null_count == 3
+
+
+def test_a_column_called_system_begins_the_chat() -> None:
+    chat = [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]
+    found = rows_of(Meaning("generation"), Columns("text", None, "system"), text=[chat] * 2, context=["be brief", None])
+    turns = [[turn["role"] for turn in json.loads(record)] for record in found["record"].to_pylist()]
+    assert turns == [["system", "user", "assistant"], ["user", "assistant"]]
+
+
+def test_times_are_read_in_the_form_of_their_column() -> None:
+    cells = [2024, "2023-05-01", 20240131, "20240131", 1700000000, "1700000000000", date(2024, 1, 31)]
+    found = rows_of(
+        columns=Columns("text", "label", time="when", times="dates"), text=["a"] * 7, label=["x"] * 7, time=cells
+    )
+    kept = [1682899200.0, 1706659200.0, 1706659200.0, 1706659200.0]
+    assert [time for time in found["time"].to_pylist() if time is not None] == kept
+    assert found["reason"].to_pylist() == ["bad_time", None, None, None, "bad_time", "bad_time", None]
+    assert found["detail"][0].as_py() == "found '2024', a number in a column of dates; write it as 2024-01-31"
+    found = rows_of(
+        columns=Columns("text", "label", time="when", times="numbers"), text=["a"] * 7, label=["x"] * 7, time=cells
+    )
+    assert found["reason"].to_pylist() == [None, "bad_time", None, None, None, None, "bad_time"]
+    assert found["detail"][1].as_py().startswith("found '2023-05-01', a date in a column of numbers")
+
+
+def test_tags_are_read_as_the_corpus_writes_them() -> None:
+    rows: dict[str, Any] = {"text": ["a b"], "label": ["U-turn O"]}
+    meaning = Meaning("token-classification")
+    assert rows_of(meaning, Columns("text", "label", tags="plain"), **rows)["label"][0].as_py() == '[[0,1,"U-turn"]]'
+    assert rows_of(meaning, Columns("text", "label", tags="prefixed"), **rows)["label"][0].as_py() == '[[0,1,"turn"]]'
 
 
 @pytest.mark.parametrize("count", [0, 1, 5])
@@ -223,6 +271,7 @@ MEANINGS = [
     Meaning("classification", multi_label=True, label_separator=", "),
     Meaning("token-classification"),
     Meaning("generation"),
+    Meaning("generation", template=Template(ALTERNATE)),
 ]
 
 

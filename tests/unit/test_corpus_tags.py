@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raysft.corpus.cells import Unusable
-from raysft.corpus.tags import entities
+from raysft.corpus.tags import entities, plain_types
 
 Entity = tuple[int, int, str]
 
@@ -26,6 +26,10 @@ SCHEMES = [
     ("PER PER O LOC PER", [(0, 2, "PER"), (3, 4, "LOC"), (4, 5, "PER")]),  # plain types
     ("B_PER I_PER o", [(0, 2, "PER")]),
     ("B-ORG-part I-ORG-part", [(0, 2, "ORG-part")]),
+    ("E-mail E-mail O phone", [(0, 2, "E-mail"), (3, 4, "phone")]),  # no scheme ends what never begins
+    ("O E-mail", [(1, 2, "E-mail")]),
+    ("U-turn name", [(0, 1, "U-turn"), (1, 2, "name")]),
+    ("S-PER O U-LOC", [(0, 1, "PER"), (2, 3, "LOC")]),  # entities of one token are all that a sentence may have
     ("O O", []),
     ("", []),
 ]
@@ -55,6 +59,32 @@ def test_what_is_no_tag_is_named(tags: str, detail: str) -> None:
 def test_an_empty_tag_is_none() -> None:
     with pytest.raises(Unusable, match="bad_tag"):
         entities(["O", ""])
+
+
+@pytest.mark.parametrize(
+    ("tags", "plain"),
+    [
+        ("B-PER I-PER O", False),
+        ("I-PER O", False),
+        ("B-PER L-PER U-LOC O", False),
+        ("S-PER U-LOC", False),
+        ("B-PER PER", False),  # a slip, which its row is rejected for
+        ("E-mail O", True),
+        ("U-turn name", True),
+        ("PER O", True),
+        ("O o", None),
+        ("", None),
+    ],
+)
+def test_a_scheme_is_seen_from_all_tags_together(tags: str, plain: bool | None) -> None:
+    assert plain_types(tags.split()) == plain
+
+
+def test_what_the_corpus_has_decides_for_a_sentence() -> None:
+    assert entities(["S-Bahn", "O"], plain=True) == [(0, 1, "S-Bahn")]
+    assert entities(["E-PER", "O"], plain=False) == [(0, 1, "PER")]
+    with pytest.raises(Unusable, match="bad_tag"):
+        entities(["B-PER", "PER"], plain=False)
 
 
 def written(length: int, found: list[Entity], first: str, inside: str, last: str, only: str) -> list[str]:

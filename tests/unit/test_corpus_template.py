@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raysft.corpus.template import PLAIN, Template, template_of
-from raysft.errors import DataError
+from raysft.corpus.template import PLAIN, Template, TemplateRefuses, template_of
 
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
@@ -93,7 +92,7 @@ def test_a_demanding_template_learns_its_closing_mark_too() -> None:
 
 def test_a_template_that_rewrites_earlier_turns_is_refused() -> None:
     assert Template(REWRITES).render(CHAT)[0] == "user: how much?assistant: 42"  # trim_blocks
-    with pytest.raises(DataError, match="rewrites earlier turns"):
+    with pytest.raises(TemplateRefuses, match="rewrites earlier turns"):
         Template(REWRITES).render(LONGER)
 
 
@@ -105,7 +104,7 @@ def test_a_template_that_rewrites_earlier_turns_is_refused() -> None:
     ],
 )
 def test_a_template_without_answers_is_refused(source: str) -> None:
-    with pytest.raises(DataError, match="leaves answers out"):
+    with pytest.raises(TemplateRefuses, match="leaves answers out"):
         Template(source).render(CHAT)
 
 
@@ -156,7 +155,7 @@ def test_the_digest_knows_the_template_and_its_marks() -> None:
 )
 def test_no_way_out_of_the_sandbox(source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(DataError, match=r"the chat template of model\.base fails"):
+    with pytest.raises(TemplateRefuses, match=r"the chat template of model\.base says"):
         Template(source).render(CHAT)
     assert not list(tmp_path.iterdir()) and CHAT[0] == {"role": "user", "content": "how much?"}
 
@@ -173,5 +172,5 @@ def test_no_way_out_of_the_sandbox(source: str, tmp_path: Path, monkeypatch: pyt
     ],
 )
 def test_a_template_that_fails_says_why(source: str, said: str) -> None:
-    with pytest.raises(DataError, match=rf"chat template of model\.base fails: .*{said}"):
+    with pytest.raises(TemplateRefuses, match=rf"chat template of model\.base says: .*{said}"):
         Template(source).render(CHAT)

@@ -121,6 +121,24 @@ def test_a_unit_out_of_the_order_of_time_is_found() -> None:
     assert crossing(proof(good, units, time=same_time))["units in order of time"] == 1
 
 
+def test_training_rows_newer_than_the_persons_own_files_are_counted() -> None:
+    origin = np.array([FREE, FREE, FREE, SEALED, SEALED])
+    time = np.array([1.0, 4.0, 6.0, 5.0, 9.0])
+    found = proof(np.array([0, 1, 1, SEALED, SEALED]), np.arange(5), given=origin, time=time)
+    (check,) = [each for each in found if each["what"] == "rows in order of time, your files"]
+    assert (check["checked"], check["crossing"]) == (3, 1)
+    assert "newer than the oldest row" in check["note"]
+    time[2] = 5.0
+    older = proof(np.array([0, 1, 1, SEALED, SEALED]), np.arange(5), given=origin, time=time)
+    assert crossing(older)["rows in order of time, your files"] == 0
+
+
+def test_rows_that_are_sealed_off_may_be_newer_than_the_persons_validation_file() -> None:
+    origin, time = np.array([FREE, FREE, GIVEN, GIVEN]), np.array([1.0, 9.0, 5.0, np.nan])
+    found = crossing(proof(np.array([0, SEALED, GIVEN, GIVEN]), np.arange(4), given=origin, time=time))
+    assert found["rows in order of time, your files"] == 0
+
+
 def test_no_rows_prove_nothing_wrong() -> None:
     nothing = np.zeros(0, np.int64)
     assert set(crossing(proof(nothing, nothing, nothing, nothing, nothing, nothing, nothing * 1.0)).values()) == {0}

@@ -11,7 +11,7 @@ import pytest
 from raysft.config import load_job
 from raysft.errors import UsageError
 from raysft.initialise import init
-from raysft.preparation.build import open_sources
+from raysft.preparation.address import open_sources
 from tests.support.jobs import corpus_rows, write_csv
 
 NAMES = [

@@ -172,25 +172,11 @@ def test_a_finding_that_shall_stop_the_job_leaves_nothing(base_folder: Path, tmp
     assert not [each for each in (tmp_path / "out/data").iterdir() if each.is_dir()]
 
 
-def test_held_out_rows_are_never_left_out_for_what_they_say(base_folder: Path, tmp_path: Path) -> None:
-    """A score belongs to the very rows that the person named."""
-    mail = {"text": "write to ann@example.org", "label": "refund", "customer": "y"}
-    write_csv(tmp_path / "held.csv", [*HELD, mail, mail, {**mail, "label": "account"}])
-    audit = {"personal_data": "drop", "near_duplicates": "drop", "max_rejected": 0}
-    prepared = run(job_of(tmp_path, base_folder, GOOD, data={"test": "held.csv", "audit": audit}))
-    assert prepared.audit["parts"]["test"] == len(HELD) + 3
-    assert finding(prepared, "personal_data")["found"] == 3
-
-
-def test_rows_of_the_validation_file_that_stand_in_the_test_file(base_folder: Path, tmp_path: Path) -> None:
-    write_csv(tmp_path / "held.csv", HELD)
-    write_csv(tmp_path / "mine.csv", [*corpus_rows(20, seed=8), HELD[3]])
-    data = {"test": "held.csv", "validation": "mine.csv"}
-    prepared = run(job_of(tmp_path, base_folder, GOOD, data=data))
-    assert prepared.audit["parts"] == {"train": 60, "validation": 20, "test": 24}
-    (row,) = left_out(prepared)
-    assert (row["origin"], row["reason"], row["line"]) == ("validation", "leakage", 22)
-    assert row["detail"].endswith("held.csv:5")
+def test_labels_that_hold_personal_data_are_masked_in_examples(base_folder: Path, tmp_path: Path) -> None:
+    rows = [{"text": text, "label": "ann@example.org", "customer": "x"} for text in ("it is", "It is", "so be it")]
+    prepared = run(job_of(tmp_path, base_folder, GOOD + rows))
+    (shown,) = finding(prepared, "duplicates")["examples"]
+    assert shown["label"] == "a***@e***.org" and "ann@example" not in shown["detail"]
 
 
 def test_earlier_checks_come_first(base_folder: Path, tmp_path: Path) -> None:

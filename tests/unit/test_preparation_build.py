@@ -63,6 +63,7 @@ def test_what_lies_in_the_folder(base_folder: Path, tmp_path: Path, small_shards
         "audit.json",
         "manifest.json",
         "rejected.parquet",
+        "findings.parquet",
         "corpus/open.parquet",
         "corpus/test.parquet",
     }

@@ -124,7 +124,8 @@ def test_several_labels_come_back(base_folder: Path, tmp_path: Path, separator: 
     mark = separator or "|"
     good = [{"text": row["text"], "label": f"urgent{mark}{row['label']}"} for row in corpus_rows(40)]
     write_csv(tmp_path / "good.csv", good)
-    bad = [{"text": "x y", "label": label} for label in (f"urgent{mark}refund, all of it", "refund")]
+    name = "refund, all of it" if separator else "refund for all"  # a comma beside | would be a question
+    bad = [{"text": "x y", "label": label} for label in (f"urgent{mark}{name}", "refund")]
     write_csv(tmp_path / "bad.csv", bad)
     data: dict[str, Any] = {
         "train": ["good.csv", "bad.csv"],
@@ -135,7 +136,7 @@ def test_several_labels_come_back(base_folder: Path, tmp_path: Path, separator: 
     data["audit"] = {"max_rejected": "10%"}
     first = run(job_of(tmp_path, base_folder, data=data))
     again = mend_and_hand_in(tmp_path, base_folder, first, data=data)
-    assert kept(again)[-1]["label"] == '["refund, all of it","urgent"]'
+    assert kept(again)[-1]["label"] == f'["{name}","urgent"]'
 
 
 def test_spans_come_back(base_folder: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raysft.audit.near import overlap
+from raysft.audit.pieces import overlap
 from raysft.corpus.encode import ANSWERS, SEVERAL, SINGLE, TAGS
 from raysft.corpus.rows import ROW
 from raysft.preparation.features import Wanted, add_features

@@ -227,18 +227,35 @@ def test_the_same_question_may_have_several_answers(chat_base: Path, tmp_path: P
     assert len(folds) == 24 and all(len(each) == 1 for each in folds.values())
 
 
+def test_a_chat_that_the_template_refuses_is_left_out_and_the_rest_is_learnt(chat_base: Path, tmp_path: Path) -> None:
+    alternate = (
+        "{% for m in messages %}{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}"
+        "{{ raise_exception('Conversation roles must alternate') }}{% endif %}{{ m.content }}\n{% endfor %}"
+    )
+    (chat_base / "chat_template.jinja").write_text(alternate, encoding="utf-8")
+    chats = [[("user", f"what of {n}?"), ("assistant", f"it is {n}")] for n in range(30)]
+    chats[7].insert(0, ("user", "hello"))
+    rows = [{"messages": [{"role": role, "content": said} for role, said in chat]} for chat in chats]
+    data = {**ALONE, "train": str(write_lines(tmp_path / "chats.jsonl", rows)), "audit": {"similarity": 1.0}}
+    prepared = run(job_of(tmp_path, chat_base, data=data, task="generation"))
+    (refused,) = left_out(prepared)
+    assert (refused["line"], refused["reason"]) == (8, "template_refuses")
+    assert "Conversation roles must alternate" in refused["detail"]
+    assert prepared.audit["rows"]["kept"] == 29
+
+
 @pytest.mark.parametrize(
-    ("source", "said"),
+    "source",
     [
-        ("{% for m in messages %}{{ loop.last and m.content or '...' }}\n{% endfor %}", "rewrites earlier turns"),
-        ("{{ ''.__class__.__mro__ }}{% for m in messages %}{{ m.content }}{% endfor %}", "template .* fails"),
+        "{% for m in messages %}{{ loop.last and m.content or '...' }}\n{% endfor %}",
+        "{{ ''.__class__.__mro__ }}{% for m in messages %}{{ m.content }}{% endfor %}",
     ],
 )
-def test_a_template_that_will_not_do(chat_base: Path, tmp_path: Path, source: str, said: str) -> None:
+def test_a_template_that_will_not_do(chat_base: Path, tmp_path: Path, source: str) -> None:
     (chat_base / "chat_template.jinja").write_text(source, encoding="utf-8")
     turns = [("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", "d")]
     rows = [{"messages": [{"role": role, "content": f"{text}{n}"} for role, text in turns]} for n in range(30)]
     data = {**ALONE, "train": str(write_lines(tmp_path / "chats.jsonl", rows)), "audit": {"similarity": 1.0}}
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError, match=r"no usable row: 30 read, all rejected \(template_refuses 30\)"):
         run(job_of(tmp_path, chat_base, data=data, task="generation"))
     assert not [each for each in (tmp_path / "out/data").iterdir() if each.is_dir()]

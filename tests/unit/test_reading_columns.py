@@ -11,7 +11,8 @@ import pytest
 from raysft.config.sections import DataSection
 from raysft.errors import DataError, JobFileError, Problem
 from raysft.reading.columns import Columns, resolve_columns
-from raysft.reading.sources import find_sources
+from raysft.reading.records import read_batches
+from raysft.reading.sources import Source, find_sources
 from tests.support.reading import write
 
 
@@ -39,11 +40,11 @@ FOUND = [
     ("token-classification", ["tokens", "tags"], ("tokens", "tags", None)),
     ("token-classification", ["text", "spans"], ("text", "spans", None)),
     ("token-classification", ["text", "entities", "id"], ("text", "entities", None)),
-    ("generation", ["question", "answer"], ("question", "answer", None)),
-    ("generation", ["prompt", "completion"], ("prompt", "completion", None)),
+    ("generation", ["question", "answer"], ("question", "answer", "system")),
+    ("generation", ["prompt", "completion"], ("prompt", "completion", "system")),
     ("generation", ["instruction", "input", "output"], ("instruction", "output", "input")),
-    ("generation", ["messages"], ("messages", None, None)),
-    ("generation", ["id", "conversations"], ("conversations", None, None)),
+    ("generation", ["messages", "system_prompt"], ("messages", None, "system_prompt")),
+    ("generation", ["id", "conversations"], ("conversations", None, "system")),
 ]
 
 
@@ -92,7 +93,7 @@ def test_a_chat_needs_no_label_and_a_prompt_does(tmp_path: Path) -> None:
     assert resolve(tmp_path, "generation", [["messages", "prompt"]], text="messages").label is None
     assert resolve(tmp_path, "generation", [["turns", "id"]], text="turns").label is None
     found = resolve(tmp_path, "generation", [["a", "answer"]], text="a")
-    assert (found.label, found.guessed) == ("answer", ("label",))
+    assert (found.label, found.guessed) == ("answer", ("label", "context"))
     found = resolve(
         tmp_path, "generation", [["instruction", "input", "b"]], text="instruction", label="b", context="input"
     )
@@ -114,6 +115,62 @@ def test_a_name_is_found_only_where_every_file_has_it(tmp_path: Path) -> None:
     assert (found.text, found.label) == ("text", "topic")
     with pytest.raises(JobFileError, match="no column is clearly the text"):
         resolve(tmp_path, "classification", [["text", "label"], ["sentence", "label"]])
+
+
+# --- context, which rows and files may have or lack
+
+
+def found_in(folder: Path, task: str, files: dict[str, str], **data: Any) -> tuple[Columns, list[Source]]:
+    """Columns and sources of files with this content."""
+    for name, content in files.items():
+        write(folder, content, name)
+    section = DataSection.model_validate({"train": list(files), **data})
+    sources = find_sources(section, folder, str)
+    return resolve_columns(section, task, sources, problem), sources
+
+
+def lines(count: int, **row: Any) -> str:
+    return (json.dumps(row) + "\n") * count
+
+
+@pytest.mark.parametrize("rows", [120, 12_000])
+def test_input_that_later_rows_have_is_read(tmp_path: Path, rows: int) -> None:
+    content = lines(rows, instruction="a", output="b") + lines(120, instruction="a", output="b", input="more")
+    columns, (source,) = found_in(tmp_path, "generation", {"a.jsonl": content})
+    cells = [cell for batch in read_batches(source, columns) for cell in batch.cells["context"]]
+    assert cells == [None] * rows + ["more"] * 120
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_input_that_one_file_has_is_read_there(tmp_path: Path, kind: str) -> None:
+    if kind == "csv":
+        files = {"a.csv": "instruction,output\na,b\n", "b.csv": "instruction,input,output\na,more,b\n"}
+    else:
+        files = {"a.jsonl": lines(1, instruction="a", output="b")}
+        files["b.jsonl"] = lines(1, instruction="a", output="b", input="more")
+    columns, sources = found_in(tmp_path, "generation", files)
+    cells = [batch.cells.get("context", [None]) for source in sources for batch in read_batches(source, columns)]
+    assert (columns.context, cells) == ("input", [[None], ["more"]])
+
+
+def test_tables_without_context_have_none(tmp_path: Path) -> None:
+    assert found_in(tmp_path, "generation", {"a.csv": "question,answer\na,b\n"})[0].context is None
+
+
+def test_of_two_contexts_one_must_be_named(tmp_path: Path) -> None:
+    files = {"a.jsonl": lines(1, instruction="a", output="b", input="c", system="d")}
+    with pytest.raises(JobFileError, match=r"data\.context: input, system: one column can be read"):
+        found_in(tmp_path, "generation", files)
+    assert found_in(tmp_path, "generation", files, context="system")[0].context_is_system
+
+
+def test_a_label_that_the_first_rows_lack_is_found(tmp_path: Path) -> None:
+    content = lines(150, text="a") + lines(5, text="a", label="x")
+    assert found_in(tmp_path, "classification", {"a.jsonl": content})[0].label == "label"
+    array = json.dumps([{"text": "a"}] * 150 + [{"text": "a", "kind": "x"}])
+    assert found_in(tmp_path, "classification", {"a.json": array}, label="kind")[0].label == "kind"
+    with pytest.raises(JobFileError, match="no column is clearly the text"):
+        found_in(tmp_path, "classification", {"a.jsonl": lines(150, text="a")})
 
 
 def test_a_name_that_stands_there_twice_is_refused_where_it_counts(tmp_path: Path) -> None:

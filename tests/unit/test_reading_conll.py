@@ -55,6 +55,42 @@ def test_comments_are_skipped_and_a_hash_with_a_tag_is_a_token(tmp_path: Path) -
     assert read(tmp_path, spaces, "a.conll") == [(3, ["a", "#", "#", "#tag"], ["B-x", "O", "B-x", "O"], None)]
 
 
+def test_a_comment_that_ends_like_a_tag_is_no_token(tmp_path: Path) -> None:
+    comments = "# text = Vitamin O\n# newdoc O B-x O\n"
+    spaces = f"{comments}Vitamin NN B-x\nO NN I-x\n\n{comments}# SYM O\n#1 NN O\n"
+    for content in (spaces, spaces.replace("NN ", "NN\t").replace(" NN", "\tNN").replace("# SYM O", "#\tSYM\tO")):
+        found = read(tmp_path, content, "a.conll")
+        assert [row[1:] for row in found] == [
+            (["Vitamin", "O"], ["B-x", "I-x"], None),
+            (["#", "#1"], ["O", "O"], None),
+        ]
+        assert [row[0] for row in found] == [3, 8]
+
+
+def test_a_damaged_line_makes_no_comment_of_a_token(tmp_path: Path) -> None:
+    assert read(tmp_path, "a\n#\tO\nb\tO\n\n#\tNN\tO\nc\tO\n", "a.conll")[1][1] == ["#", "c"]
+    assert [row[1] for row in read(tmp_path, "a b O\n\n# O\nb O\nc O\n", "a.conll")] == [["a"], ["#", "b", "c"]]
+
+
+def test_a_document_ends_a_sentence(tmp_path: Path) -> None:
+    found = read(tmp_path, "A O\n-DOCSTART- O\nB O\n-DOCSTART- O\n", "a.conll")
+    assert found == [(1, ["A"], ["O"], None), (3, ["B"], ["O"], None)]
+
+
+def test_a_sentence_without_end_is_rejected_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One row would hide how much of the file it is, and hold all of it in memory."""
+    monkeypatch.setattr("raysft.reading.conll.MAX_TOKENS", 10)
+    found = read(tmp_path, "a O\n" * 10 + "\n" + "b O\n" * 35 + "\nc O\n", "a.conll")
+    assert [(row[0], row[3]) for row in found] == [
+        (1, None),
+        *((line, "sentence_too_long") for line in (12, 22, 32, 42)),
+        (48, None),
+    ]
+    assert found[4][1] == " ".join("b" * 5) and found[5][1:3] == (["c"], ["O"])
+    said = details(source(tmp_path / "a.conll"))[4]
+    assert said == "lines 42 to 46 are part of a sentence of more than 10 tokens; a blank line ends one"
+
+
 def test_a_token_without_a_tag_rejects_its_sentence_only(tmp_path: Path) -> None:
     found = read(tmp_path, "a\tO\nb\nc\t\n\nd\tO\n\n\tO\n\nNew York\n", "a.conll")
     assert [(row[0], row[3]) for row in found] == [

@@ -42,14 +42,42 @@ def test_written_json_lines_are_read_back_equal_with_their_lines(
     start=st.sampled_from(["", '{"data": ', '{"version": {"data": [1]}, "n": [1, "]"], "data" : ']),
     chunk=st.sampled_from([1, 3, 64, 1 << 18]),
 )
-def test_written_json_arrays_are_read_back_equal_with_their_numbers(
+def test_written_json_arrays_are_read_back_equal_with_their_lines(
     tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, Any]], indent: int | None, start: str, chunk: int
 ) -> None:
-    content = start + json.dumps(rows, ensure_ascii=False, indent=indent) + ("}" if start else "")
+    content, expected = f"\n{start}[", []
+    for index, row in enumerate(rows):
+        content += ("," if index else "") + ("" if indent is None else "\n" + " " * indent)
+        expected.append((content.count("\n") + 1, row.get("text"), row.get("label"), None))
+        content += json.dumps(row, ensure_ascii=False, indent=indent)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(json_arrays, "CHUNK", chunk)
-        found = read(tmp_path_factory.getbasetemp(), content, "rows.json")
-    assert found == [(index, row.get("text"), row.get("label"), None) for index, row in enumerate(rows, start=1)]
+        found = read(tmp_path_factory.getbasetemp(), content + "\n]" + ("}" if start else ""), "rows.json")
+    assert found == expected
+
+
+@given(
+    keys=st.lists(st.sampled_from(["text", "label", "ä", 'a"b', "", "text more"]) | TEXT, max_size=4),
+    value=VALUE,
+    ascii=st.booleans(),
+    chunk=st.sampled_from([1, 64, 1 << 18]),
+)
+def test_a_row_with_a_key_twice_is_rejected_alone(
+    tmp_path_factory: pytest.TempPathFactory, keys: list[str], value: Any, ascii: bool, chunk: int
+) -> None:
+    """Nobody knows which of the two values is meant. A key deeper in a value, or in a text, is no second one."""
+    pairs = ", ".join(f"{json.dumps(key, ensure_ascii=ascii)} : {json.dumps([value, key, {key: 1}])}" for key in keys)
+    lines = [json.dumps(X), f" {{{pairs}}}", json.dumps(Y)]
+    twice = len(keys) != len(set(keys))
+    folder = tmp_path_factory.getbasetemp()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(json_arrays, "CHUNK", chunk)
+        for name, content in (("rows.jsonl", "\n".join(lines)), ("rows.json", "[" + ",\n".join(lines) + "]")):
+            found = read(folder, content, name)
+            assert [row[3] for row in found] == [None, "malformed_json" if twice else None, None]
+            assert not twice or found[1][1] == lines[1].strip()[:1000]
+            said = details(source(folder / name))[1]
+            assert said.startswith("the key ") == twice and ("stands there twice" in said) == twice
 
 
 def test_values_stay_what_they_are(tmp_path: Path) -> None:
@@ -156,8 +184,12 @@ def test_an_element_that_is_no_object_is_rejected_alone(tmp_path: Path) -> None:
     elements[6] = '{"text": tru, "b": "},{"}'
     found = read(tmp_path, f"[{', '.join(elements)}]", "rows.json")
     assert [row[3] for row in found] == [None, *["malformed_json"] * 6, None]
-    assert [row[0] for row in found] == list(range(1, 9))
+    assert [row[0] for row in found] == [1] * 8
     assert found[-1][1:3] == ("b", "y")
+    said = details(source(tmp_path / "rows.json"))
+    assert said[1:4] == [
+        f"{what} and not an object, in row {n}" for n, what in enumerate(("a number", "a list", "null"), 2)
+    ]
 
 
 BROKEN = {
@@ -212,4 +244,9 @@ def test_many_rows_come_in_batches(tmp_path: Path) -> None:
     for name, content in (("rows.json", json.dumps(rows)), ("rows.jsonl", "\n".join(map(json.dumps, rows)))):
         found = list(batches(source(write(tmp_path, content, name))))
         assert [len(batch) for batch in found] == [4096, 4096, 1808]
-        assert [line for batch in found for line in batch.line] == list(range(1, 10_001))
+        lines = [line for batch in found for line in batch.line]
+        assert lines == ([1] * 10_000 if name == "rows.json" else list(range(1, 10_001)))
+
+
+def test_lines_that_are_no_json_come_in_batches_too(tmp_path: Path) -> None:
+    assert [len(batch) for batch in batches(source(write(tmp_path, "oops\n" * 5000, "rows.jsonl")))] == [4096, 904]

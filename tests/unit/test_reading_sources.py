@@ -7,6 +7,7 @@ import gzip
 import os
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pyarrow as pa
 import pytest
@@ -42,6 +43,19 @@ def test_patterns_become_sorted_files_without_repeats(tmp_path: Path) -> None:
     assert names(found, tmp_path) == ["a.csv", "b.csv", "deep/c.tsv", "d.jsonl", "e.csv.gz", "deep/c.tsv"]
     assert [each.format for each in found] == ["csv", "csv", "tsv", "jsonl", "csv", "tsv"]
     assert [each.origin for each in found] == ["train"] * 5 + ["test"]
+
+
+def test_patterns_with_a_scheme_are_those_without_it(tmp_path: Path) -> None:
+    folder = tmp_path / "ü data"
+    folder.mkdir()
+    for name in ("b.csv", "a.csv", "c.tsv"):
+        write(folder, TABLE, name)
+    plain = find(Path("/"), train=f"{folder}/*.csv")
+    assert [each.name for each in plain] == ["a.csv", "b.csv"]
+    for written in (f"file://{folder}/*.csv", f"FILE://{folder}/?.csv", f"file://{quote(str(folder))}/*.csv"):
+        assert find(Path("/"), train=written) == plain
+    with pytest.raises(NotFound, match=r"no file matches /.*/\*\.jsonl"):
+        find(Path("/"), train=f"file://{folder}/*.jsonl")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,109 @@
+"""Scoring a finished model on labelled files that were not part of its job."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from raysft.config import Job
+from raysft.corpus.rows import Meaning, canonical, concat
+from raysft.errors import DataError
+from raysft.evaluation.evaluation import Evaluation, score
+from raysft.events import Listener
+from raysft.prediction.artifact import Artifact
+from raysft.prediction.tally import Tally, error_of
+from raysft.reading.columns import resolve_columns
+from raysft.reading.records import header, read_batches
+from raysft.reading.sources import Source, require_encoding, sources_of
+
+
+def evaluate_files(folder: Path, files: Sequence[str], job: Job, listener: Listener) -> Evaluation:
+    """Scores on other labelled files, which are read as the job says and count as the test part.
+
+    Raises NotFound, NotAllowed, JobFileError, DataError (no row, more rows rejected than data.audit.max_rejected, a
+    label that the model does not know).
+    """
+    artifact = Artifact.open(folder)
+    rows = concat(_labelled(source, job) for source in _sources(files, job))
+    kept = _kept(rows, job, listener)
+    kept = kept.append_column("label_id", _label_ids(kept, artifact.labels))
+    kept = kept.append_column("unit", pa.array(_units(kept)))
+    scores = score(kept, artifact.logits(kept.column("text").to_pylist()), artifact.labels)
+    return Evaluation(artifact.labels, scores, None, {}, "test")
+
+
+def _sources(files: Sequence[str], job: Job) -> list[Source]:
+    data = job.config.data
+    require_encoding(data.encoding, job.where("data", "encoding"))
+    found = (sources_of(file, Path.cwd(), "test", data.format, data.encoding) for file in files)
+    return list(dict.fromkeys(source for each in found for source in each))
+
+
+def _labelled(source: Source, job: Job) -> pa.Table:
+    """All rows of one file by the columns of the job; its group where the file has it, its time and split never."""
+    data = job.config.data
+    group = data.group if data.group in header(source) else None
+    data = data.model_copy(update={"group": group, "time": None, "split": None})
+    columns = resolve_columns(data, job.config.task, [source], job.problem)
+    meaning = Meaning(job.config.task, data.multi_label, data.label_separator)
+    return concat(canonical(batch, source, columns, meaning) for batch in read_batches(source, columns))
+
+
+def _kept(rows: pa.Table, job: Job, listener: Listener) -> pa.Table:
+    """The usable rows, once it is said how many are not, why, and that they are not too many."""
+    if not rows.num_rows:
+        raise DataError("no row in the files", "They need a text and a label in each row.")
+    tally = _tally(rows)
+    kept = tally.read - tally.left_out
+    why = f" ({tally.reasons_said()})" if tally.left_out else ""
+    listener.note(f"rows: {tally.read} read = {kept} kept + {tally.left_out} rejected{why}")
+    _check_ceiling(tally, job)
+    if tally.left_out:
+        listener.warn(f"{tally.left_out} of {tally.read} rows are not scored; the first: {tally.first}")
+    return rows.filter(pc.is_null(rows.column("reason")))
+
+
+def _tally(rows: pa.Table) -> Tally:
+    tally = Tally(rows.num_rows)
+    left = rows.filter(pc.is_valid(rows.column("reason"))).select(["source", "line", "reason", "detail"])
+    for row in left.to_pylist():
+        tally.leave_out(f"{row['source']}:{row['line']}", error_of(row["reason"], row["detail"]), row["reason"])
+    return tally
+
+
+def _check_ceiling(tally: Tally, job: Job) -> None:
+    """Raise DataError when more rows were rejected than the job allows: a score over the rest would mislead."""
+    ceiling = job.config.data.audit.max_rejected
+    share = tally.left_out / tally.read
+    if share > ceiling:
+        raise DataError(
+            f"{tally.left_out} of {tally.read} rows rejected ({share:.1%}), more than data.audit.max_rejected "
+            f"({ceiling}): {tally.reasons_said()}",
+            f"The first: {tally.first}. Mend the rows; or say how the files are read with --set data.encoding=NAME or "
+            "--set data.format=NAME; or raise the limit with --set data.audit.max_rejected=20%.",
+        )
+
+
+def _label_ids(kept: pa.Table, labels: Sequence[str]) -> pa.Array:
+    """The number of each row's label. Raises DataError for the first that the model does not know."""
+    number = {label: index for index, label in enumerate(labels)}
+    found = kept.column("label").to_pylist()
+    for index, label in enumerate(found):
+        if label not in number:
+            row = kept.slice(index, 1).to_pylist()[0]
+            raise DataError(
+                f"{row['source']}:{row['line']}: label {label!r} is not one of the model's",
+                f"The model knows: {', '.join(labels[:20])}.",
+            )
+    return pa.array([number[label] for label in found], pa.int32())
+
+
+def _units(rows: pa.Table) -> np.ndarray[Any, Any]:
+    """Rows of one group belong together; each of the others stands for itself."""
+    groups = rows.column("group").to_pylist()
+    return np.unique([group or f"\0{index}" for index, group in enumerate(groups)], return_inverse=True)[1]

@@ -1,0 +1,81 @@
+"""Scores on other labelled files: read as the job says, and never over the few rows that happened to survive."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from raysft.config import Job, load_job
+from raysft.errors import DataError, JobFileError
+from raysft.prediction.scoring import evaluate_files
+from tests.support.jobs import corpus_rows, write_csv, write_job
+from tests.support.predicting import Heard, write_model
+
+
+@pytest.fixture(scope="module")
+def model(base_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_model(tmp_path_factory.mktemp("model"), base_folder)
+
+
+@pytest.fixture
+def fresh(tmp_path: Path) -> Path:
+    """Forty rows; line 3 has no label, line 5 no text."""
+    rows = corpus_rows(40, seed=9)
+    rows[1]["label"], rows[3]["text"] = "", " "
+    return write_csv(tmp_path / "fresh.csv", rows)
+
+
+def job(folder: Path, base: Path, **data: Any) -> Job:
+    return load_job(write_job(folder, base, data=data))
+
+
+def test_rejected_rows_are_said_with_their_reasons_and_the_first_place(
+    model: Path, base_folder: Path, tmp_path: Path, fresh: Path
+) -> None:
+    heard = Heard()
+    found = evaluate_files(model, [str(fresh)], job(tmp_path, base_folder, audit={"max_rejected": "5%"}), heard)
+    assert found.test is not None and found.test.metrics["accuracy"].n == 38
+    assert heard.notes == ["rows: 40 read = 38 kept + 2 rejected (missing_label 1, blank_text 1)"]
+    assert heard.warnings == [f"2 of 40 rows are not scored; the first: {fresh}:3: missing_label"]
+
+
+def test_more_rejected_rows_than_the_job_allows_are_an_error(
+    model: Path, base_folder: Path, tmp_path: Path, fresh: Path
+) -> None:
+    strict = job(tmp_path, base_folder, audit={"max_rejected": "4%"})
+    with pytest.raises(DataError, match=r"2 of 40 rows rejected \(5\.0%\).*max_rejected \(4%\)") as error:
+        evaluate_files(model, [str(fresh)], strict, Heard())
+    assert "missing_label 1, blank_text 1" in error.value.message
+    assert f"The first: {fresh}:3: missing_label." in error.value.next_step
+
+
+def test_clean_files_are_not_warned_about(model: Path, base_folder: Path, tmp_path: Path) -> None:
+    heard = Heard()
+    evaluate_files(model, [str(write_csv(tmp_path / "x.csv", corpus_rows(20)))], job(tmp_path, base_folder), heard)
+    assert heard.notes == ["rows: 20 read = 20 kept + 0 rejected"] and heard.warnings == []
+
+
+def test_files_are_read_in_the_format_and_encoding_of_the_job(model: Path, base_folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "ru.txt"
+    path.write_bytes("text,label\nгде мой заказ,delivery\nверните деньги,refund\n".encode("cp1251"))
+    with pytest.raises(DataError, match=r"cannot read \.txt"):
+        evaluate_files(model, [str(path)], job(tmp_path, base_folder), Heard())
+    with pytest.raises(DataError, match=r"2 of 2 rows rejected.*not_utf8 2"):
+        evaluate_files(model, [str(path)], job(tmp_path, base_folder, format="csv", encoding="utf-8"), Heard())
+    right = job(tmp_path, base_folder, format="csv", encoding="cp1251")
+    found = evaluate_files(model, [str(path)], right, Heard())
+    assert found.test is not None and found.test.metrics["accuracy"].n == 2
+    with pytest.raises(JobFileError, match=r"job\.yaml:\d+: data\.encoding: .*'klingon'"):
+        evaluate_files(model, [str(path)], job(tmp_path, base_folder, encoding="klingon"), Heard())
+
+
+def test_an_unknown_label_and_a_file_without_rows_are_errors(model: Path, base_folder: Path, tmp_path: Path) -> None:
+    plain = job(tmp_path, base_folder)
+    odd = write_csv(tmp_path / "odd.csv", [{"text": "x", "label": "nonsense"}])
+    with pytest.raises(DataError, match=r"odd\.csv:2: label 'nonsense'"):
+        evaluate_files(model, [str(odd)], plain, Heard())
+    (tmp_path / "none.csv").write_text("text,label\n")
+    with pytest.raises(DataError, match="no row in the files"):
+        evaluate_files(model, [str(tmp_path / "none.csv")], plain, Heard())
