@@ -5,6 +5,7 @@ Each leaves its file and, as its last act, a small JSON file beside it; what has
 
 from __future__ import annotations
 
+import uuid
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -70,7 +71,8 @@ class TokenizeShard:
         file = self.folder.tokens(shard.sealed) / shard_name(shard.number)
         done = file.with_suffix(".json")
         if not _whole(file, done):
-            aside = file.with_name(file.name + ASIDE)
+            # A name of its own: the child of a parent that was killed may still be at the same shard.
+            aside = file.with_name(f"{file.name}{ASIDE}{uuid.uuid4().hex[:8]}")
             corpus = pq.ParquetFile(self.folder.corpus(shard.sealed))
             rows = corpus.read_row_group(shard.number, columns=["row_id", "text", "label", "label_id", "record"])
             tokens, lengths = encode_rows(rows, self.how)
