@@ -213,6 +213,7 @@ def _near(job: Job, store: RowStore, decided: Decided, kept: Array) -> dict[str,
         "clusters": int(several.sum()),
         "rows": int(sizes[several].sum()),
         "largest": int(sizes.max(initial=0)) if several.any() else 0,
+        "skipped": decided.near.skipped,  # pairs that share a key and were not compared
         "examples": shown,
     }
 

@@ -8,7 +8,7 @@ Keys that are read (all but `rows` may be missing or null):
   language{sampled sure shares parts}, scripts{script: rows}
   drift{between labels words lengths} as raysft.audit.drift gives them
   wrong_labels{looked_at of disagrees by_pair[given suggested count] examples[text label suggested probability where]}
-  near_duplicates{similarity clusters rows largest examples[rows where texts labels]}
+  near_duplicates{similarity clusters rows largest skipped examples[rows where texts labels]}
   rejected_examples[where reason detail text label], settings{section: {key: value}}
 """
 

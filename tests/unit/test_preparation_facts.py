@@ -149,6 +149,7 @@ def test_near_duplicates_are_shown_by_cluster(base_folder: Path, tmp_path: Path)
     long = "hello the courier came late with my parcel and left it at the wrong doorstep of an other house"
     rows = [*corpus_rows(60), *({"text": long + "s" * n, "label": "refund", "customer": f"x{n}"} for n in range(3))]
     near = run(job_of(tmp_path, base_folder, rows)).audit["near_duplicates"]
+    assert near["skipped"] == 0
     assert (near["clusters"], near["rows"], near["largest"], near["similarity"]) == (1, 3, 3, 0.8)
     (cluster,) = near["examples"]
     assert cluster["rows"] == 3 and [place.rsplit(":", 1)[1] for place in cluster["where"]] == ["62", "63", "64"]

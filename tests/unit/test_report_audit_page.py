@@ -95,6 +95,7 @@ def audit_of(
             "examples": [suspect, {**suspect, "where": "t.csv:8"}],
         },
         "near_duplicates": {
+            "skipped": 1234,
             "similarity": 0.8,
             "clusters": 3,
             "rows": 8,
