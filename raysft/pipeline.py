@@ -120,7 +120,7 @@ def _prepare_and_train(
             return prepared, Plan(**read_json(run.plan)), {**outcome, "resumed_from": outcome["last_step"]}
     listener.stage("start")
     with ray_session():
-        resources = find_resources(job.config.train.workers, job.config.train.device)
+        resources = find_resources(job.config.train.most_workers, job.config.train.device)
         _refuse_unshareable(job, resources)
         listener.stage("data")
         with clock.timing("data_s"):

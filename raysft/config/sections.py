@@ -8,42 +8,17 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 
+from raysft.config.model import FreezeSection, LoraSection, ModelSection
+from raysft.config.section import Section
+from raysft.config.training import RateSection, TrainSection, WorkersSection
 from raysft.config.values import Share, SourceList, parse_name
 
-
-class Section(BaseModel):
-    """Common rules: unknown keys are refused, no value is turned into another type, nothing changes after loading."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class ModelSection(Section):
-    """Which pretrained encoder to start from."""
-
-    base: str = Field(
-        "sentence-transformers/all-MiniLM-L6-v2",
-        description="Pretrained model: a Hugging Face hub id, or a local folder with config.json, "
-        "tokenizer.json and model.safetensors.",
-    )
-    revision: str | None = Field(
-        None, description="Commit of the hub id, so that the base cannot change under you. Not for a folder."
-    )
-    max_length: int = Field(
-        128, ge=8, le=8192, description="Tokens kept of each text; the audit says how many texts are cut."
-    )
-    pooler: Literal["auto", "keep", "identity"] = Field(
-        "auto",
-        description="The layer between first token and head. identity: start it as a pass-through; auto: do so where "
-        "the base is a sentence encoder, which never trained it; keep: as the base has it.",
-    )
-    dropout: float | None = Field(
-        None,
-        ge=0,
-        le=0.9,
-        description="Dropout of hidden states and head; null: as the base has it. Attention weights have none.",
-    )
+__all__ = [
+    "AuditSection", "DataSection", "FoldsSection", "FreezeSection", "JobConfig", "LoraSection", "ModelSection",
+    "RateSection", "Section", "TrainSection", "WorkersSection",
+]  # fmt: skip
 
 
 Action = Literal["report", "drop", "quarantine", "fail"]
@@ -168,43 +143,6 @@ class FoldsSection(Section):
         if k and validation is not None and validation >= k:
             raise ValueError(f"folds are 0 to {k - 1}, found {validation}")
         return validation
-
-
-class TrainSection(Section):
-    """How the model is fine-tuned. The defaults are measured; see docs/tutorial.md."""
-
-    epochs: int = Field(12, ge=1, le=1000, description="Passes over the training rows.")
-    batch_size: int = Field(16, ge=1, le=65536, description="Rows per optimizer step, whatever the workers.")
-    micro_batch: int | None = Field(
-        None,
-        ge=1,
-        description="Rows per forward pass; null: a worker's share of the batch, as far as it fits. Changes speed and "
-        "memory only (on GPU also the dropout masks).",
-    )
-    learning_rate: float = Field(2e-4, gt=0, le=1, description="Peak rate of the pretrained body.")
-    head_learning_rate: float = Field(1e-2, gt=0, le=1, description="Peak rate of the new classifier head.")
-    layer_decay: float = Field(
-        1.0, gt=0, le=1, description="Rate of each layer relative to the one above it; 1: all the same."
-    )
-    weight_decay: float = Field(0.01, ge=0, le=1, description="AdamW decay of matrices; never of biases and norms.")
-    label_smoothing: float = Field(0.0, ge=0, lt=1, description="Share of the target spread over all classes.")
-    schedule: Literal["linear", "cosine", "constant"] = Field("linear", description="Rate after warm-up.")
-    warmup: Share = Field(Share(0.10), description="Share of the steps in which the rate rises from zero.")
-    clip_norm: float | None = Field(1.0, gt=0, description="Largest global gradient norm; null: no clipping.")
-    precision: Literal["auto", "bf16", "fp32"] = Field(
-        "auto", description="auto: bf16 where the processor has instructions for it, else fp32."
-    )
-    select: Literal["f1_macro", "accuracy", "loss"] = Field(
-        "f1_macro", description="Validation measure that picks the best checkpoint."
-    )
-    save_every: int | None = Field(
-        None,
-        ge=1,
-        description="Also save a checkpoint every so many steps; it is always saved after each epoch.",
-    )
-    workers: int = Field(1, ge=1, le=4096, description="Ray Train workers (DDP); changes speed, never the result.")
-    device: Literal["auto", "cpu", "gpu"] = Field("auto", description="auto: gpu if the cluster has enough of them.")
-    seed: int = Field(7, ge=0, description="Seed of head, batches and dropout.")
 
 
 class JobConfig(Section):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import date
 from typing import Annotated, Any, NamedTuple
 
@@ -11,6 +12,16 @@ from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
 def parse_name(value: Any) -> Any:
     """A run name; a plain number or date such as 7 or 2026-01-31, which YAML takes for one, is the name as written."""
     return str(value) if isinstance(value, int | date) and not isinstance(value, bool) else value
+
+
+def require_pattern(pattern: str | None) -> str | None:
+    """The same pattern. Raises ValueError when it is no regular expression."""
+    if pattern is not None:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise ValueError(f"a regular expression, found {pattern!r}: {error}") from None
+    return pattern
 
 
 def parse_share(value: Any) -> Any:

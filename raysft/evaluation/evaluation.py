@@ -19,6 +19,7 @@ from raysft.evaluation.baselines import majority, tfidf_svm
 from raysft.metrics.interval import Estimate, class_estimates, difference, estimates
 from raysft.metrics.scores import confusion, log_softmax
 from raysft.training.forward import predict_logits
+from raysft.training.precision import Precision
 
 WORST = 25
 Array = np.ndarray[Any, Any]
@@ -89,7 +90,7 @@ class Model:
     def logits(self, rows: TokenizedRows) -> Array:
         """Shape (rows, classes), float32; padding id as the model says."""
         pad = getattr(self._model.config, "pad_token_id", None)
-        return predict_logits(self._model, rows, int(pad) if pad is not None else 0, self.device, "fp32")
+        return predict_logits(self._model, rows, int(pad) if pad is not None else 0, Precision.plain(self.device))
 
 
 def score(corpus: pa.Table, logits: Array, labels: Sequence[str]) -> Scores:

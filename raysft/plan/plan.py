@@ -59,9 +59,9 @@ def choose_micro_batch(config: JobConfig, gpu: bool) -> int:
     """Rows per forward pass: what the person set, else a worker's share of the batch, as far as it fits."""
     train = config.train
     fits = max(1, (GPU_MICRO_TOKENS if gpu else CPU_MICRO_TOKENS) // config.model.max_length)
-    share = -(-train.batch_size // train.workers)
-    if share * (train.workers - 1) >= train.batch_size:  # rounded up, it leaves the last worker nothing
-        share = max(1, train.batch_size // train.workers)
+    share = -(-train.batch_size // train.most_workers)
+    if share * (train.most_workers - 1) >= train.batch_size:  # rounded up, it leaves the last worker nothing
+        share = max(1, train.batch_size // train.most_workers)
     return train.micro_batch or min(share, fits)
 
 
@@ -74,10 +74,10 @@ def too_many_workers(config: JobConfig, gpu: bool) -> str:
     """Why these workers cannot share one batch; "" when they can."""
     train, micro = config.train, choose_micro_batch(config, gpu)
     pieces = -(-train.batch_size // micro)
-    if train.workers <= pieces:
+    if train.most_workers <= pieces:
         return ""
     return (
-        f"{train.workers} workers cannot share a batch of {train.batch_size} rows in micro-batches of {micro} "
+        f"{train.most_workers} workers cannot share a batch of {train.batch_size} rows in micro-batches of {micro} "
         f"({pieces} pieces); use fewer workers, a larger train.batch_size, or a smaller train.micro_batch"
     )
 
@@ -107,7 +107,7 @@ def make_plan(
     train_s = flops / speed
     return Plan(
         rows=rows,
-        workers=train.workers,
+        workers=train.most_workers,
         micro_batch=micro,
         micro_batches_per_step=-(-train.batch_size // micro),
         steps_per_epoch=per_epoch,

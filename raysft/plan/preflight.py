@@ -100,7 +100,7 @@ def _refuse_impossible(job: Job, machine: Machine) -> None:
     reason = too_many_workers(job.config, gpu=job.config.train.device == "gpu")
     if reason:
         raise job.problem("train.workers", reason)
-    workers = job.config.train.workers
+    workers = job.config.train.most_workers
     if job.config.train.device == "cpu" and workers > machine.cpus:
         raise NoCapacity(
             f"train.workers {workers} x 1 CPU = {workers} CPUs; this machine has {machine.cpus}",

@@ -1,61 +1,56 @@
-"""Rows -> padded tensors -> logits. B rows, T tokens of the longest row, C classes."""
+"""Logits of many rows in evaluation mode, batched by length and shared among the ranks."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from raysft.corpus.sampler import by_length
+from raysft.corpus.sampler import Micro, by_length
 from raysft.corpus.tokens import TokenizedRows
 from raysft.training import ranks
-from raysft.training.precision import autocast
+from raysft.training.objective import Batch, Forward, padded
+from raysft.training.precision import Precision
 
 EVAL_BATCH = 64
 
 
-@dataclass(frozen=True)
-class Batch:
-    """One micro-batch on the device."""
-
-    input_ids: torch.Tensor  # (B, T) int64
-    attention_mask: torch.Tensor  # (B, T) int64, 1 on real tokens
-    labels: torch.Tensor  # (B,) int64
-
-    def inputs(self) -> dict[str, torch.Tensor]:
-        return {"input_ids": self.input_ids, "attention_mask": self.attention_mask}
-
-
-def collate(rows: TokenizedRows, positions: np.ndarray[Any, Any], pad_id: int, device: torch.device) -> Batch:
-    """Pad the rows at `positions` to their longest."""
-    lengths = rows.lengths[positions]
-    width = int(lengths.max())
-    mask = np.arange(width)[None, :] < lengths[:, None]
-    ids = np.full(mask.shape, pad_id, dtype=np.int64)
-    ids[mask] = np.concatenate([rows.tokens(position) for position in positions])
-    tensors = (ids, mask.astype(np.int64), rows.label[positions].astype(np.int64))
-    return Batch(*(torch.from_numpy(each).to(device, non_blocking=True) for each in tensors))
-
-
-def predict_logits(
-    model: nn.Module, rows: TokenizedRows, pad_id: int, device: torch.device, precision: str
+def predict(
+    forward: Forward, batch_of: Callable[[Micro], Batch], lengths: np.ndarray[Any, Any]
 ) -> np.ndarray[Any, Any]:
-    """Logits of every row in the order of `rows`, shape (rows, classes), float32; the ranks share the work."""
-    was_training = model.training
-    model.eval()
-    found: list[tuple[Any, Any]] = []
-    batches = by_length(rows.lengths, EVAL_BATCH)
-    with torch.inference_mode():
-        for positions in batches[ranks.rank() :: ranks.world_size()]:
-            with autocast(device, precision):
-                logits = model(**collate(rows, positions, pad_id, device).inputs()).logits
-            found.append((positions, logits.float().cpu().numpy()))
-    model.train(was_training)
+    """Logits of every row in their order, float32 (rows, C); the ranks share the work. lengths: tokens, int (rows,)."""
+    mine = by_length(lengths, EVAL_BATCH)[ranks.rank() :: ranks.world_size()]
+    found = [(positions, forward(batch_of(positions)).float().cpu().numpy()) for positions in mine]
     pieces = [piece for rank in ranks.gather(found) for piece in rank]
-    result = np.zeros((len(rows), pieces[0][1].shape[1]), dtype=np.float32)
+    result = np.zeros((len(lengths), pieces[0][1].shape[1]), dtype=np.float32)
     for positions, logits in pieces:
         result[positions] = logits
     return result
+
+
+def evaluating(model: nn.Module, precision: Precision) -> Forward:
+    """The forward pass of a model in evaluation mode, under this precision; leaves no graph."""
+
+    def forward(batch: Batch) -> torch.Tensor:
+        with torch.inference_mode(), precision.forward():
+            return model(**batch.inputs).logits  # type: ignore[no-any-return]
+
+    return forward
+
+
+def predict_logits(model: nn.Module, rows: TokenizedRows, pad_id: int, precision: Precision) -> np.ndarray[Any, Any]:
+    """Logits of every row in the order of `rows`, float32 (rows, C); the model's mode is left as it was."""
+    was_training = model.training
+    model.eval()
+
+    def batch_of(positions: Micro) -> Batch:
+        ids, mask = padded(rows, positions, pad_id)
+        device = precision.device
+        return Batch({"input_ids": ids.to(device), "attention_mask": mask.to(device)}, ids)
+
+    logits = predict(evaluating(model, precision), batch_of, rows.lengths)
+    model.train(was_training)
+    return logits

@@ -3,14 +3,13 @@
     for each epoch: for each step: micro-batches -> loss -> gradient -> clip -> update
                     then evaluate, keep the best, save a checkpoint
 
-Losses are summed over rows and divided once by the rows of the whole step, over all micro-batches and ranks.
+Losses are summed over targets and divided once by the weight of the whole step, over all micro-batches and ranks.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,20 +17,20 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from torch.nn.functional import cross_entropy
-from torch.nn.parallel import DistributedDataParallel
 
 from raysft.config.sections import TrainSection
 from raysft.corpus.sampler import Micro, Step, epoch_steps, padded_tokens, steps_per_epoch
 from raysft.corpus.tokens import TokenizedRows
-from raysft.metrics.scores import point_metrics
-from raysft.model.groups import Group
+from raysft.model.groups import parameter_groups
 from raysft.training import checkpoint, ranks
 from raysft.training.checkpoint import Progress
 from raysft.training.dropout import RowRandom, use_row_dropout
-from raysft.training.forward import collate, predict_logits
+from raysft.training.forward import evaluating
 from raysft.training.journal import Journal
-from raysft.training.precision import autocast
+from raysft.training.objective import Objective
+from raysft.training.optimizer import build_optimizer
+from raysft.training.parallel import Parallel
+from raysft.training.precision import Precision
 from raysft.training.schedule import rate_factor
 
 
@@ -40,26 +39,23 @@ class Loop:
     """One run's parts and where it is."""
 
     model: nn.Module
-    groups: list[Group]
+    objective: Objective
     settings: TrainSection
     micro_batch: int
     train: TokenizedRows
-    validation: TokenizedRows
-    device: torch.device
-    precision: str
-    pad_id: int
+    precision: Precision
     checkpoints: Path
     metrics: Path
     progress: Progress = field(default_factory=Progress)
     resumed_from: int | None = None  # step of the checkpoint this run started from
 
     def __post_init__(self) -> None:
+        self.device = self.precision.device
         self.model.to(self.device)
         self._random = use_row_dropout(self.model) if self.device.type == "cpu" else RowRandom()
-        self.optimizer = torch.optim.AdamW(
-            [{"params": g.parameters, "lr": g.learning_rate, "weight_decay": g.weight_decay} for g in self.groups],
-            fused=True,
-        )
+        self._parallel = Parallel(self.model)
+        self.groups = parameter_groups(self.model, self.settings)  # after sharding, which replaces parameters
+        self.optimizer = build_optimizer(self.groups, self.settings)
         self.per_epoch = steps_per_epoch(len(self.train), self.settings.batch_size)
         self.total_steps = self.per_epoch * self.settings.epochs
         self._journal = Journal(self.metrics, self.device, self.per_epoch, self.total_steps)
@@ -67,7 +63,6 @@ class Loop:
     def run(self) -> Progress:
         """Train from wherever the newest valid checkpoint is to the end; returns the final progress."""
         self._resume()
-        self._module = DistributedDataParallel(self.model) if ranks.world_size() > 1 else self.model
         while self.progress.step < self.total_steps:
             epoch, done = divmod(self.progress.step, self.per_epoch)
             self.model.train()
@@ -114,40 +109,39 @@ class Loop:
             group["lr"] = peak.learning_rate * factor
         loss = self._gradient(step)
         limit = math.inf if settings.clip_norm is None else settings.clip_norm
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), limit)
+        norm = self._parallel.clip(self.model.parameters(), limit)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self._journal.step(self.progress.step + 1, settings.learning_rate * factor, loss, norm)
 
     def _gradient(self, step: Step) -> torch.Tensor:
         """Leave the gradient of the whole step in every rank; returns this rank's share of the mean loss."""
-        world, rows = ranks.world_size(), sum(len(micro) for micro in step)
+        world, epoch = ranks.world_size(), self.progress.step // self.per_epoch
+        whole = sum(self.objective.weight(micro, epoch) for micro in step)
         mine = list(range(ranks.rank(), len(step), world))
         # A rank without a micro-batch in a short last step still takes part in the all-reduce, with weight zero.
         turns, weight = (mine, 1.0) if mine else ([0], 0.0)
         share = torch.zeros((), device=self.device)
         for index in turns:
-            synchronises = world == 1 or index == turns[-1]
-            with nullcontext() if synchronises else self._module.no_sync():  # type: ignore[operator]
-                loss = self._loss(step[index], index) * (weight / rows)
-                # DDP averages over the ranks; the loss is already divided by the rows of all of them.
+            with self._parallel.accumulating(last=index == turns[-1]):
+                loss = self._loss(step[index], index, epoch) * (weight / whole)
+                # The ranks' gradients are averaged; the loss is already divided by the weight of all of them.
                 torch.autograd.backward(loss * world)
             share += loss.detach()
         return share
 
-    def _loss(self, rows: Micro, index: int) -> torch.Tensor:
-        """Summed cross-entropy of one micro-batch, in float32."""
-        self._seed_dropout(rows, index)
-        batch = collate(self.train, rows, self.pad_id, self.device)
-        with autocast(self.device, self.precision):
-            logits = self._module(**batch.inputs()).logits
-        smoothing = self.settings.label_smoothing
-        return cross_entropy(logits.float(), batch.labels, reduction="sum", label_smoothing=smoothing)
+    def _loss(self, rows: Micro, index: int, epoch: int) -> torch.Tensor:
+        """Summed loss of one micro-batch, in float32."""
+        self._seed_dropout(rows, index, epoch)
+        batch = self.objective.batch(rows, epoch)
+        with self.precision.forward():
+            logits = self._parallel.module(**batch.inputs).logits
+        return self.objective.loss(logits, batch)
 
-    def _seed_dropout(self, rows: Micro, index: int) -> None:
+    def _seed_dropout(self, rows: Micro, index: int, epoch: int) -> None:
         """Masks that do not depend on what this process drew before: per row on CPU, per micro-batch on GPU."""
         seed, step = self.settings.seed, self.progress.step
-        self._random.start(seed, step // self.per_epoch, rows, self.train.lengths[rows])
+        self._random.start(seed, epoch, rows, self.train.lengths[rows])
         # For whatever draws elsewhere: all of it on GPU, functional dropout inside some architectures on CPU.
         torch.manual_seed(int(np.random.SeedSequence([seed, step, index]).generate_state(1)[0]))
 
@@ -159,12 +153,13 @@ class Loop:
 
     def _evaluate(self) -> None:
         """Score the validation part and remember the best; without one the last step is the best."""
-        if not len(self.validation):
+        started = time.perf_counter()
+        self.model.eval()
+        found = self.objective.evaluate(evaluating(self.model, self.precision))
+        self.model.train()
+        if not found:
             self.progress.best_step = self.progress.step
             return
-        started = time.perf_counter()
-        logits = predict_logits(self.model, self.validation, self.pad_id, self.device, self.precision)
-        found = point_metrics(self.validation.label, logits)
         score = -found["loss"] if self.settings.select == "loss" else found[self.settings.select]
         candidate: list[Any] = [score, -found["loss"]]  # equal scores: the lower loss
         if not self.progress.best or candidate > self.progress.best:

@@ -1,10 +1,29 @@
-"""Mixed precision: bf16 autocast where the hardware computes it, float32 weights and losses always."""
+"""Mixed precision: bf16 autocast where the hardware computes it; weights, losses and sums are float32 always."""
 
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 
 import torch
+
+
+@dataclass(frozen=True)
+class Precision:
+    """How forward passes are computed on one kind of device."""
+
+    name: str  # bf16 | fp32
+    device: torch.device
+
+    @staticmethod
+    def plain(device: torch.device) -> Precision:
+        return Precision("fp32", device)
+
+    def forward(self) -> AbstractContextManager[object]:
+        """The context of every forward pass."""
+        if self.name == "bf16":
+            return torch.autocast(self.device.type, dtype=torch.bfloat16)
+        return nullcontext()
 
 
 def supports_bf16(device: torch.device) -> bool:
@@ -12,10 +31,3 @@ def supports_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
-
-
-def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
-    """The context of every forward pass."""
-    if precision == "bf16":
-        return torch.autocast(device.type, dtype=torch.bfloat16)
-    return nullcontext()

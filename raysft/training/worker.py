@@ -17,15 +17,16 @@ from raysft.config import JobConfig
 from raysft.corpus.tokens import TokenizedRows
 from raysft.errors import RaysftError, TrainingFailed
 from raysft.model.classifier import build_classifier, quiet_transformers
-from raysft.model.groups import parameter_groups
 from raysft.preparation.prepared import Prepared
 from raysft.storage.commit import committed_folder, write_json, writing
 from raysft.storage.layout import RunFolder
 from raysft.storage.lease import lease
 from raysft.storage.pretrained import Base, resolve_base
 from raysft.training import checkpoint, ranks
+from raysft.training.classification import Classification
 from raysft.training.loop import Loop
-from raysft.training.precision import supports_bf16
+from raysft.training.objective import padded
+from raysft.training.precision import Precision, supports_bf16
 
 PROBE_ROWS = 32
 
@@ -87,16 +88,14 @@ def _make_loop(task: Task, held: ExitStack) -> tuple[Loop, Base]:
             "Pin model.revision, or put the same folder on every node.",
         )
     model = build_classifier(base, config.model, task.data.labels, settings.seed)
+    train, validation = task.data.tokens("train"), task.data.tokens("validation")
     loop = Loop(
         model=model,
-        groups=parameter_groups(model, settings),
+        objective=Classification(train, validation, settings, pad_id(model), device),
         settings=settings,
         micro_batch=task.micro_batch,
-        train=task.data.tokens("train"),
-        validation=task.data.tokens("validation"),
-        device=device,
-        precision="fp32",
-        pad_id=pad_id(model),
+        train=train,
+        precision=Precision.plain(device),
         checkpoints=task.run.checkpoints,
         metrics=task.run.metrics,
     )
@@ -105,14 +104,14 @@ def _make_loop(task: Task, held: ExitStack) -> tuple[Loop, Base]:
 
 def _train(task: Task, loop: Loop, base: Base) -> Outcome:
     """Run the loop, write the artifact, say how it ended."""
-    loop.precision = _precision(task.config.train.precision, loop.device)
+    loop.precision = Precision(_precision(task.config.train.precision, loop.device), loop.device)
     progress = loop.run()
     digest = ranks.on_first_rank(lambda: _write_artifact(task, base, loop))
     outcome = Outcome(
         best_step=progress.best_step,
         last_step=progress.step,
         resumed_from=loop.resumed_from,
-        precision=loop.precision,
+        precision=loop.precision.name,
         device=str(loop.device),
         examples=progress.examples,
         tokens=progress.tokens,
@@ -192,16 +191,15 @@ def _provenance(task: Task, loop: Loop) -> dict[str, Any]:
 def _probe(task: Task, loop: Loop) -> dict[str, Any]:
     """Open rows only: the probe must not touch the sealed test part."""
     rows: TokenizedRows = loop.train.select(np.arange(min(PROBE_ROWS, len(loop.train))))
-    logits = predict_logits_alone(loop.model, rows, loop.pad_id, loop.device)
+    logits = predict_logits_alone(loop.model, rows, loop.device)
     wanted = set(rows.row_id.tolist())
     texts = {row["row_id"]: row["text"] for row in task.data.part("train").to_pylist() if row["row_id"] in wanted}
     return {"texts": [texts[row] for row in rows.row_id.tolist()], "logits": logits.tolist()}
 
 
-def predict_logits_alone(model: nn.Module, rows: TokenizedRows, pad: int, device: torch.device) -> np.ndarray[Any, Any]:
+def predict_logits_alone(model: nn.Module, rows: TokenizedRows, device: torch.device) -> np.ndarray[Any, Any]:
     """Float32 logits computed by this rank only, in one batch as the reload check computes them."""
-    from raysft.training.forward import collate
-
+    ids, mask = padded(rows, np.arange(len(rows)), pad_id(model))
     with torch.inference_mode():
-        batch = collate(rows, np.arange(len(rows)), pad, device)
-        return np.asarray(model(**batch.inputs()).logits.float().cpu().numpy())
+        logits = model(input_ids=ids.to(device), attention_mask=mask.to(device)).logits
+    return np.asarray(logits.float().cpu().numpy())

@@ -15,14 +15,16 @@ from raysft.corpus.encode import encode_texts
 from raysft.corpus.sampler import epoch_steps
 from raysft.corpus.tokens import TokenizedRows, from_lists
 from raysft.model.classifier import build_classifier
-from raysft.model.groups import parameter_groups
 from raysft.storage.pretrained import Base, resolve_base
 from raysft.training import checkpoint, ranks
+from raysft.training.classification import Classification
 from raysft.training.dropout import RowDropout
 from raysft.training.loop import Loop
+from raysft.training.precision import Precision
 from tests.support.jobs import TOPICS, corpus_rows, write_base
 
 LABELS = tuple(sorted(TOPICS))
+CPU = torch.device("cpu")
 SETTINGS = TrainSection(epochs=2, batch_size=16, learning_rate=5e-3, head_learning_rate=1e-2, seed=3)
 
 
@@ -40,16 +42,14 @@ def rows_of(base: Base, count: int, seed: int) -> TokenizedRows:
 def make_loop(base: Base, folder: Path, settings: TrainSection = SETTINGS, micro: int = 16) -> Loop:
     folder.mkdir(parents=True, exist_ok=True)
     model = build_classifier(base, ModelSection(), LABELS, settings.seed)
+    train = rows_of(base, 104, 0)
     return Loop(
         model=model,
-        groups=parameter_groups(model, settings),
+        objective=Classification(train, rows_of(base, 40, 1), settings, 0, CPU),
         settings=settings,
         micro_batch=micro,
-        train=rows_of(base, 104, 0),
-        validation=rows_of(base, 40, 1),
-        device=torch.device("cpu"),
-        precision="fp32",
-        pad_id=0,
+        train=train,
+        precision=Precision.plain(CPU),
         checkpoints=folder / "checkpoints",
         metrics=folder / "metrics.jsonl",
     )
@@ -75,10 +75,8 @@ def test_dropout_is_on_and_belongs_to_epoch_and_row(base: Base, tmp_path: Path) 
     positions = np.arange(4)
 
     def forward(epoch: int, order: np.ndarray[Any, Any]) -> torch.Tensor:
-        from raysft.training.forward import collate
-
         loop._random.start(3, epoch, order, loop.train.lengths[order])
-        return loop.model(**collate(loop.train, order, 0, loop.device).inputs()).logits  # type: ignore[no-any-return]
+        return loop.model(**loop.objective.batch(order, epoch).inputs).logits  # type: ignore[no-any-return]
 
     assert torch.equal(forward(0, positions), forward(0, positions))
     assert not torch.allclose(forward(0, positions), forward(1, positions))

@@ -15,9 +15,11 @@ from raysft.corpus.tokens import TokenizedRows, from_lists
 from raysft.model.classifier import build_classifier
 from raysft.storage.pretrained import resolve_base
 from raysft.training import forward
-from raysft.training.forward import collate, predict_logits
+from raysft.training.forward import predict_logits
+from raysft.training.objective import padded
+from raysft.training.precision import Precision
 
-CPU = torch.device("cpu")
+PLAIN = Precision.plain(torch.device("cpu"))
 
 
 def rows_of(lists: list[list[int]]) -> TokenizedRows:
@@ -46,19 +48,17 @@ def rows() -> TokenizedRows:
 
 def test_rows_are_padded_to_the_longest_and_masked() -> None:
     rows = rows_of([[7], [1, 2, 3], [4, 5]])
-    batch = collate(rows, np.array([2, 0]), pad_id=9, device=CPU)
-    assert batch.input_ids.tolist() == [[4, 5], [7, 9]]
-    assert batch.attention_mask.tolist() == [[1, 1], [1, 0]]
-    assert batch.labels.tolist() == [2, 0]
-    assert {each.dtype for each in (batch.input_ids, batch.attention_mask, batch.labels)} == {torch.int64}
-    assert set(batch.inputs()) == {"input_ids", "attention_mask"}
+    ids, mask = padded(rows, np.array([2, 0]), pad_id=9)
+    assert ids.tolist() == [[4, 5], [7, 9]]
+    assert mask.tolist() == [[1, 1], [1, 0]]
+    assert ids.dtype == mask.dtype == torch.int64
 
 
 def test_a_row_has_the_same_logits_alone_and_among_longer_rows(model: nn.Module, rows: TokenizedRows) -> None:
-    together = predict_logits(model, rows, 0, CPU, "fp32")
+    together = predict_logits(model, rows, 0, PLAIN)
     assert together.shape == (9, 3) and together.dtype == np.float32
     for position in range(len(rows)):
-        alone = predict_logits(model, rows.select(np.array([position])), 0, CPU, "fp32")
+        alone = predict_logits(model, rows.select(np.array([position])), 0, PLAIN)
         assert np.allclose(alone[0], together[position], atol=1e-5)
     assert len(np.unique(together, axis=0)) == 9
 
@@ -66,19 +66,19 @@ def test_a_row_has_the_same_logits_alone_and_among_longer_rows(model: nn.Module,
 def test_the_size_of_batches_does_not_change_the_order(
     model: nn.Module, rows: TokenizedRows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = predict_logits(model, rows, 0, CPU, "fp32")
+    whole = predict_logits(model, rows, 0, PLAIN)
     monkeypatch.setattr(forward, "EVAL_BATCH", 4)
-    assert np.allclose(predict_logits(model, rows, 0, CPU, "fp32"), whole, atol=1e-5)
+    assert np.allclose(predict_logits(model, rows, 0, PLAIN), whole, atol=1e-5)
 
 
 def test_what_stands_in_the_padding_does_not_matter(model: nn.Module, rows: TokenizedRows) -> None:
-    first, other = (predict_logits(model, rows, pad, CPU, "fp32") for pad in (0, 17))
+    first, other = (predict_logits(model, rows, pad, PLAIN) for pad in (0, 17))
     assert np.allclose(first, other, atol=1e-5)
 
 
 @pytest.mark.parametrize("training", [True, False])
 def test_dropout_is_off_and_the_mode_is_restored(model: nn.Module, rows: TokenizedRows, training: bool) -> None:
     model.train(training)
-    first, again = (predict_logits(model, rows, 0, CPU, "fp32") for _ in range(2))
+    first, again = (predict_logits(model, rows, 0, PLAIN) for _ in range(2))
     assert np.array_equal(first, again)
     assert model.training is training
