@@ -5,7 +5,7 @@ PIP_ARGS ?=
 BIN := .venv/bin
 JOB := jobs/quickstart.yaml
 
-.PHONY: quickstart install test install-test lint fmt type docs bench clean
+.PHONY: quickstart install test install-test lint fmt type docs bench bench-gpu clean
 
 quickstart: install
 	$(BIN)/raysft train $(JOB)
@@ -43,9 +43,13 @@ docs: install
 
 bench: install-test
 	$(BIN)/python benchmarks/train_cpu.py
+	$(BIN)/python benchmarks/step_overhead.py
 	$(BIN)/python benchmarks/banking77_fewshot.py
 	$(BIN)/python benchmarks/data.py
 	$(BIN)/python benchmarks/wrong_labels.py
+
+bench-gpu: install-test
+	$(BIN)/python benchmarks/train_gpu.py
 
 clean:
 	rm -rf .venv results

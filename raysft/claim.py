@@ -12,8 +12,14 @@ from raysft.storage.commit import digest_of, read_json, sweep_aside, write_bytes
 from raysft.storage.layout import RunFolder, home_path
 from raysft.storage.pretrained import LOCAL, Base
 
-# Settings that change how fast or where a run goes, never what it computes.
-NEUTRAL = {"train": {"workers", "save_every"}, "data": {"engine"}, "output": True}
+# Settings that change how fast or where a run goes, never what it computes. Another strategy, like another number of
+# workers, adds up in another order, which rounds otherwise (1e-7 a step in float32); a run may go on under any of them.
+# `compile` is none of these: on GPU compiled dropout draws other masks.
+NEUTRAL = {
+    "train": {"workers", "save_every", "track", "strategy", "offload", "activation_checkpointing"},
+    "data": {"engine"},
+    "output": True,
+}
 
 
 def identity(job: Job, base: Base, data_digest: str) -> dict[str, Any]:

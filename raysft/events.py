@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 
 class Listener(Protocol):
@@ -17,6 +17,9 @@ class Listener(Protocol):
     def warn(self, text: str) -> None:
         """One line that asks for attention."""
 
+    def table(self, title: str, rows: list[dict[str, Any]]) -> None:
+        """A small table: each row holds a value for each column."""
+
     def progress(self, done: int, total: int, text: str) -> None:
         """`done` of `total`; `text` begins with what is counted: "steps, loss 0.31"."""
 
@@ -29,5 +32,7 @@ class Silent:
     def note(self, text: str) -> None: ...
 
     def warn(self, text: str) -> None: ...
+
+    def table(self, title: str, rows: list[dict[str, Any]]) -> None: ...
 
     def progress(self, done: int, total: int, text: str) -> None: ...

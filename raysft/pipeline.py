@@ -23,11 +23,17 @@ import pyarrow.parquet as pq
 
 from raysft.claim import claim, identity, refuse_other
 from raysft.config import Job, load_job
-from raysft.errors import NotFound
+from raysft.config.sections import LANGUAGE_TASKS, TrainSection
+from raysft.errors import DataError, NotFound, UsageError
 from raysft.events import Listener, Silent
+from raysft.plan.approach import planned_groups, refuse_quantized
+from raysft.plan.language import refuse_labels_only
 from raysft.plan.machine import this_machine
-from raysft.plan.plan import Plan, choose_micro_batch, make_plan, threads, too_many_workers
+from raysft.plan.plan import Plan, batch_words, choose_micro_batch, make_plan, threads, too_many_workers
+from raysft.plan.precision import refuse_precision
 from raysft.plan.preflight import Check, check_job, refuse_too_long
+from raysft.plan.settings import refuse_optimizer, refuse_settings
+from raysft.plan.sharing import refuse_sharing
 from raysft.plan.size import model_size
 from raysft.preparation.address import data_digest, open_sources
 from raysft.preparation.build import load_prepared, prepare
@@ -94,6 +100,8 @@ def train(job: str | Path, overrides: Sequence[str] = (), listener: Listener | N
     _refuse_untrainable(loaded)
     base, output = _base(loaded), open_output(loaded.config.output)
     refuse_too_long(loaded, base)
+    refuse_settings(loaded)
+    planned_groups(loaded, base, 2)  # for what it refuses, which no number of labels changes
     sources = open_sources(loaded)
     digest = data_digest(loaded, base, sources)
     run = output.run(loaded.config.name)
@@ -120,8 +128,12 @@ def _prepare_and_train(
             return prepared, Plan(**read_json(run.plan)), {**outcome, "resumed_from": outcome["last_step"]}
     listener.stage("start")
     with ray_session():
-        resources = find_resources(job.config.train.most_workers, job.config.train.device)
+        resources = find_resources(job.config.train)
         _refuse_unshareable(job, resources)
+        refuse_precision(job, resources.gpu)
+        refuse_sharing(job, resources.gpu)
+        refuse_optimizer(job, resources.gpu)
+        refuse_quantized(job, resources.gpu)
         listener.stage("data")
         with clock.timing("data_s"):
             prepared = _prepared(job, base, output, listener)
@@ -130,16 +142,17 @@ def _prepare_and_train(
         write_json(run.plan, plan.to_json())
         listener.stage("train")
         listener.note(
-            f"plan: {plan.total_steps} steps of {job.config.train.batch_size} rows, {resources.workers} worker(s) x "
-            f"{'1 GPU' if resources.gpu else f'{resources.cpus} CPU'}, about {plan.train_s:.0f} s of training"
+            f"plan: {plan.total_steps} steps ({batch_words(job.config.train)}), {resources.workers} worker(s) x "
+            f"{'1 GPU' if resources.gpu else f'{resources.cpus} CPU'}{_shared(plan)}, "
+            f"about {plan.train_s:.0f} s of training"
         )
         with clock.timing("train_s"):
-            outcome = _train(job, base, prepared, run, resources, listener)
+            outcome = _train(job, base, prepared, run, plan, resources, listener)
     return prepared, plan, outcome
 
 
 def _train(
-    job: Job, base: Base, prepared: Prepared, run: RunFolder, resources: Resources, listener: Listener
+    job: Job, base: Base, prepared: Prepared, run: RunFolder, plan: Plan, resources: Resources, listener: Listener
 ) -> dict[str, Any]:
     from raysft.training.launch import launch
     from raysft.training.worker import Task
@@ -153,8 +166,11 @@ def _train(
         micro_batch=choose_micro_batch(job.config, resources.gpu),
         threads=threads(model_size(base), resources.cpus),
         gpu=resources.gpu,
+        strategy=plan.strategy,
     )
     outcome = launch(task, resources, listener)
+    if read_json(run.model / "raysft.json").get("language_head") == "new":
+        listener.note(f"{base.name} has no head over the vocabulary; what it lacks was added, and learnt with the rest")
     if outcome.resumed_from is not None:
         listener.note(f"went on from the checkpoint of step {outcome.resumed_from}")
     return asdict(outcome)
@@ -176,7 +192,7 @@ def _evaluate_and_report(
 
     listener.stage("evaluate")
     with clock.timing("evaluate_s"), ReloadCheck(run.model, run.probe) as reload:
-        evaluation, predictions = _evaluate(prepared, run)
+        evaluation, predictions = _evaluate(job, prepared, run)
         difference = reload.finish()
     listener.note(f"artifact: reloaded in a fresh process, logits differ by at most {difference:.1g}")
     timing = {**clock.spent(), **_speed(outcome)}
@@ -231,25 +247,29 @@ def _evaluate_and_report(
     return result
 
 
-def _evaluate(prepared: Prepared, run: RunFolder) -> tuple[Any, pa.Table]:
+def _evaluate(job: Job, prepared: Prepared, run: RunFolder) -> tuple[Any, pa.Table]:
     """Scores on validation and on the sealed test part, which is opened here and nowhere else."""
-    from raysft.evaluation.evaluation import Evaluation, baselines, predictions_table, score
+    if job.config.task in LANGUAGE_TASKS:
+        from raysft.evaluation.language import evaluate_language
+
+        return evaluate_language(prepared, run.model, job.config.task, job.config.train.seed)
+    from raysft.evaluation.evaluation import Evaluation
     from raysft.prediction.artifact import Artifact
 
     artifact = Artifact.open(run.model)
-    parts, tables, logits = {}, [], {}
+    scorer, parts, tables, logits = artifact.scorer, {}, [], {}
     for name in ("validation", "test"):
         corpus = prepared.part(name)
         if corpus.num_rows:
             logits[name] = artifact.model.logits(prepared.tokens(name))
-            parts[name] = score(corpus, logits[name], prepared.labels)
-            tables.append(predictions_table(corpus, name, logits[name], prepared.labels))
+            parts[name] = scorer.score(corpus, logits[name])
+            tables.append(scorer.predictions(corpus, name, logits[name]))
     headline = "test" if "test" in parts else "validation"
-    beside = {}
+    beside: dict[str, Any] = {}
     if headline in parts:
-        corpus = prepared.part(headline)
-        beside = baselines(prepared.part("train"), corpus, logits[headline], len(prepared.labels))
-    evaluation = Evaluation(list(prepared.labels), parts.get("test"), parts.get("validation"), beside, headline)
+        beside = {**scorer.baselines(prepared.part("train"), prepared.part(headline), logits[headline])}
+    test, validation = parts.get("test"), parts.get("validation")
+    evaluation = Evaluation(list(prepared.labels), test, validation, beside, headline, scorer.threshold)
     return evaluation, pa.concat_tables(tables) if tables else pa.table({"row_id": pa.array([], pa.int64())})
 
 
@@ -271,16 +291,37 @@ def _plan(job: Job, base: Base, prepared: Prepared, resources: Resources) -> Pla
     audit = prepared.audit
     rows = {name: audit["parts"].get(name, 0) for name in ("train", "validation", "test")}
     lengths = prepared.tokens("train").lengths
-    return make_plan(job.config, model_size(base), lengths, rows, this_machine(), resources.gpu)
+    if job.config.task in LANGUAGE_TASKS:  # where long texts are several pieces, and each is a row of a batch
+        rows |= {"train": len(lengths), "validation": len(prepared.tokens("validation"))}
+        if not len(lengths):
+            raise DataError("no training text has a token to learn", "Is data.text the column with the texts?")
+    size, found = model_size(base), resources
+    machine = this_machine()
+    return make_plan(job.config, size, lengths, rows, machine, found.gpu, found.workers, found.memory_bytes)
+
+
+def _shared(plan: Plan) -> str:
+    """How several workers share the model, and why, for people."""
+    return f", {plan.strategy} ({plan.why['strategy']})" if plan.workers > 1 else ""
 
 
 def _refuse_untrainable(job: Job) -> None:
     """Say at once what this version prepares but does not train yet."""
     config = job.config
-    if config.task != "classification":
-        raise job.problem("task", f"`raysft data` prepares {config.task}; this version trains classification only")
-    if config.data.multi_label:
-        raise job.problem("data.multi_label", "`raysft data` prepares several labels a row; this version trains one")
+    if config.task not in {"classification", *LANGUAGE_TASKS}:
+        trained = f"classification, {' and '.join(LANGUAGE_TASKS)}"
+        raise job.problem("task", f"`raysft data` prepares {config.task}; this version trains {trained} only")
+    refuse_labels_only(job)
+    if config.train.loss != "focal" and config.train.focal_gamma != TrainSection().focal_gamma:
+        raise job.problem("train.focal_gamma", "belongs to train.loss: focal; set that too, or leave it out")
+
+
+def _require_labeller(job: Job, verb: str) -> None:
+    if job.config.task in LANGUAGE_TASKS:
+        raise UsageError(
+            f"{verb}: run {job.config.name} learnt texts without labels (task: {job.config.task})",
+            "Name its model folder as model.base of a job that learns labels.",
+        )
 
 
 def _refuse_unshareable(job: Job, resources: Resources) -> None:
@@ -363,13 +404,14 @@ def evaluate(
     loaded, run = run_of(job, overrides)
     listener.stage("evaluate")
     if files:
+        _require_labeller(loaded, "evaluate --data")
         from raysft.prediction.scoring import evaluate_files
 
         return evaluate_files(run.model, files, loaded, listener)
     base, output = _base(loaded), open_output(loaded.config.output)
     refuse_other(loaded, identity(loaded, base, data_digest(loaded, base, open_sources(loaded))), run)
     prepared = prepare(loaded, base, output, listener)
-    return _evaluate(prepared, run)[0]
+    return _evaluate(loaded, prepared, run)[0]
 
 
 def predict(
@@ -411,6 +453,7 @@ def _finished_model(model: str | Path, overrides: Sequence[str]) -> tuple[Path, 
     path = Path(model)
     if path.suffix in {".yaml", ".yml"}:
         job, run = run_of(path, overrides)
+        _require_labeller(job, "predict")
         data = job.config.data
         require_encoding(data.encoding, job.where("data", "encoding"))
         return run.model, Reading(RunResult.read(run.result).columns["text"], data.format, data.encoding)

@@ -9,10 +9,11 @@ import threading
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from typing import Any
 
+from raysft.config.sections import TrainSection
 from raysft.errors import NoCapacity, NotFound
 
 # Ray reads these when it is imported or when a worker starts, so they are set before either.
@@ -32,11 +33,19 @@ FREE_S = 30.0
 
 @dataclass(frozen=True)
 class Resources:
-    """What each Ray Train worker gets."""
+    """How many workers there are, and what each of them gets."""
 
     workers: int
     cpus: int
     gpu: bool
+    memory_bytes: int = 0  # of each worker: of its GPU, else of its share of a node; 0: not known
+    fewest: int = 0  # as many workers as training goes on with, and at most; 0: as many as there are
+    most: int = 0
+
+    @property
+    def elastic(self) -> bool:
+        """Whether the number of workers may change while they train."""
+        return self.fewest < self.most
 
     def bundle(self) -> dict[str, float]:
         """Ray's resources per worker."""
@@ -109,21 +118,45 @@ def _quiet_data() -> Iterator[None]:
         yield
 
 
-def find_resources(workers: int, device: str) -> Resources:
+def find_resources(train: TrainSection) -> Resources:
     """What the workers get on the Ray that is running. Raises NoCapacity, with the arithmetic, when it cannot be."""
     import ray
 
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    found = share_out(workers, device, [(node.get("CPU", 0.0), node.get("GPU", 0.0)) for node in nodes])
+    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    nodes = [(node.get("CPU", 0.0), node.get("GPU", 0.0)) for node in alive]
+    fewest, most = train.fewest_workers, train.most_workers
+    found = replace(share_out_range(fewest, most, train.device, nodes), fewest=fewest, most=most)
     _require_free(found)
-    return found
+    if train.strategy != "auto" or found.workers == 1:
+        return found  # nothing hangs on the memory
+    memory = _gpu_memory() if found.gpu else _memory_each(found, [node.get("memory", 0.0) for node in alive], nodes)
+    return replace(found, memory_bytes=memory)
+
+
+def _gpu_memory() -> int:
+    """Bytes of one of the cluster's GPUs; they are taken to be alike."""
+    import ray
+
+    def measure() -> int:
+        import torch
+
+        return int(torch.cuda.get_device_properties(0).total_memory)
+
+    return int(ray.get(ray.remote(num_gpus=1)(measure).remote()))
+
+
+def _memory_each(found: Resources, memory: list[float], nodes: list[tuple[float, float]]) -> int:
+    """Bytes of a worker's share of its node, where most of them may stand on one; 0 when Ray does not tell."""
+    slots = [min(found.workers, int(cpu // found.cpus)) for cpu, _ in nodes]
+    return int(min((each / some for each, some in zip(memory, slots, strict=True) if some), default=0))
 
 
 def _require_free(wanted: Resources) -> None:
     """Wait a little for other jobs to end; Ray itself would wait for ever, and say nothing."""
     import ray
 
-    needed = {name: amount * wanted.workers for name, amount in wanted.bundle().items()}
+    workers = wanted.fewest or wanted.workers
+    needed = {name: amount * workers for name, amount in wanted.bundle().items()}
     deadline = time.monotonic() + FREE_S
     while True:
         free = ray.available_resources()
@@ -133,7 +166,7 @@ def _require_free(wanted: Resources) -> None:
         if time.monotonic() > deadline:
             said = ", ".join(f"{amount:g} {name} ({free.get(name, 0.0):g} free)" for name, amount in short.items())
             raise NoCapacity(
-                f"the cluster is busy: {wanted.workers} worker(s) need {said}, and none came free in {FREE_S:.0f} s",
+                f"the cluster is busy: {workers} worker(s) need {said}, and none came free in {FREE_S:.0f} s",
                 "Wait for the other jobs (`ray status`), or use fewer workers.",
             )
         time.sleep(1)
@@ -146,6 +179,16 @@ def _most_cpus(workers: int, gpu: bool, nodes: list[tuple[float, float]]) -> int
         if sum(min(int(cpu // cpus), int(gpus) if gpu else 10**9) for cpu, gpus in nodes) >= workers:
             return cpus
     return 0
+
+
+def share_out_range(fewest: int, most: int, device: str, nodes: list[tuple[float, float]]) -> Resources:
+    """As many workers as fit between `fewest` and `most`; on GPUs where that gives any, with `auto`."""
+    slots = sum(int(cpu) for cpu, _ in nodes)
+    for kind in {"auto": ("gpu", "cpu")}.get(device, (device,)):
+        for workers in range(min(most, slots), fewest - 1, -1):
+            with suppress(NoCapacity):
+                return share_out(workers, kind, nodes)
+    return share_out(fewest, device, nodes)
 
 
 def share_out(workers: int, device: str, nodes: list[tuple[float, float]]) -> Resources:

@@ -92,6 +92,31 @@ def cut_finding(section: Mapping[str, Any], examples: Sequence[Example] = ()) ->
     )
 
 
+def in_pieces(section: Mapping[str, Any], pieces: int, learnt: int) -> dict[str, Any]:
+    """`lengths` where long texts are not cut but learnt in pieces. learnt: texts that gave a piece."""
+    left = {"pieces": pieces, "split": section["cut"], "unlearnable": section["texts"] - learnt}
+    return {**section, "cut": 0, "cut_share": 0.0, **left}
+
+
+def pieces_finding(section: Mapping[str, Any]) -> Finding:
+    """Texts longer than `model.max_length`, all of which is learnt. section: what `in_pieces` gives."""
+    split, bare, limit = section["split"], section["unlearnable"], section["max_length"]
+    said = f"Every text fits model.max_length, {limit} tokens."
+    if split:
+        said = f"They are learnt whole, in pieces of at most {limit} tokens: {section['pieces']} pieces in all."
+    if bare:
+        said += f" {bare} texts have no token to learn and are left out of training and scores."
+    return Finding(
+        name="pieces",
+        title="Texts longer than max_length",
+        found=split,
+        unit="rows",
+        action="",
+        level="note" if bare else "fine",
+        explanation=said,
+    )
+
+
 def one_word(texts: Sequence[str]) -> list[int]:
     """Rows of a batch whose text is a single word, in writing that puts spaces between words."""
     rows = [row for row, text in enumerate(texts) if len(text) <= MOST_LETTERS and " " not in text.strip()]

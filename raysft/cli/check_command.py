@@ -23,7 +23,7 @@ def command(job: Path, overrides: tuple[str, ...], as_json: bool) -> None:
       raysft check jobs/quickstart.yaml --set train.epochs=3
     """
     from raysft.cli.console import print_json, stdout
-    from raysft.cli.tables import check_table
+    from raysft.cli.tables import check_table, rows_table
     from raysft.pipeline import check
 
     found = check(job, overrides)
@@ -31,3 +31,5 @@ def command(job: Path, overrides: tuple[str, ...], as_json: bool) -> None:
         print_json({"schema": "raysft.check/1", **found.to_json()})
     else:
         stdout().print(check_table(found))
+        if found.groups:
+            stdout().print(rows_table("what trains", found.groups))

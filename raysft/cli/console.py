@@ -56,6 +56,12 @@ class Watch:
         self._console.print("  [yellow]warning:[/]", end=" ")
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
+    def table(self, title: str, rows: list[dict[str, Any]]) -> None:
+        from raysft.cli.tables import rows_table
+
+        self._end_bar()
+        self._console.print(rows_table(title, rows))
+
     def progress(self, done: int, total: int, text: str) -> None:
         if self._console.is_terminal:
             self._advance(done, total, text)

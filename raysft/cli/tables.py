@@ -38,6 +38,25 @@ def guess_table(found: Guess) -> Table:
     return table
 
 
+def rows_table(title: str, rows: Sequence[dict[str, Any]]) -> Table:
+    """Rows of named values; a column in which all rows agree on the first epoch is left out."""
+    columns = [name for name in rows[0] if name != "from_epoch" or any(row[name] > 1 for row in rows)]
+    table = _table(escape(title), *(name.replace("_", " ") for name in columns))
+    for row in rows:
+        table.add_row(*(escape(_cell(row, name)) for name in columns))
+    return table
+
+
+def _cell(row: dict[str, Any], name: str) -> str:
+    value = row[name]
+    if isinstance(value, str):
+        return value
+    trains = row.get("from_epoch", 1) > 0
+    if not trains and name != "parameters":
+        return "-"
+    return f"{value:,}" if isinstance(value, int) else f"{value:.3g}"
+
+
 def check_table(found: Check) -> Table:
     """The plan of a valid job."""
     plan = found.plan
@@ -60,6 +79,7 @@ def check_table(found: Check) -> Table:
         ("steps", f"{plan.total_steps} ({plan.steps_per_epoch} an epoch)", plan.why["steps_per_epoch"]),
         ("micro-batch", f"{plan.micro_batch} rows", plan.why["micro_batch"]),
         ("tokens", f"{plan.tokens:,}", f"{plan.padding_share:.0%} of the computed positions are padding"),
+        ("workers", f"{plan.workers}, {plan.strategy}", plan.why["strategy"]),
         ("memory", f"{plan.memory_bytes / 2**30:.1f} GiB a worker", plan.why["memory_bytes"]),
         ("training", _duration(plan.train_s), plan.why["train_s"]),
         ("whole job", _duration(plan.total_s), plan.why["total_s"]),
@@ -100,7 +120,7 @@ def evaluation_tables(evaluation: Any) -> list[Table]:
                 _score_row(table, measure, vars(estimate))
             tables.append(table)
     scores = evaluation.test or evaluation.validation
-    if scores is not None:
+    if scores is not None and scores.classes:
         table = _table("by class, weakest first", "label", "precision", "recall", "f1", "95% interval", "n")
         for each in sorted(scores.classes, key=lambda c: c.f1.value):
             interval = f"[{each.f1.low:.3f}, {each.f1.high:.3f}]"

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import difflib
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.reader import ReaderError
 
+from raysft.config.problems import Lines, problems_of
 from raysft.config.sections import JobConfig
 from raysft.errors import JobFileError, NotAllowed, NotFound, Problem
-
-Lines = dict[tuple[str, ...], str]
 
 
 @dataclass(frozen=True)
@@ -56,7 +54,7 @@ def load_job(path: str | Path, overrides: Sequence[str] = ()) -> Job:
     try:
         config = JobConfig.model_validate(values)
     except ValidationError as error:
-        raise JobFileError(list(_problems(error, values, lines, path))) from None
+        raise JobFileError(list(problems_of(error, values, lines, path))) from None
     return Job(config, path.absolute(), lines)
 
 
@@ -97,6 +95,11 @@ def _collect_lines(node: Any, key: tuple[str, ...], path: str, lines: Lines) -> 
             if name in (node.lc.data or ()):  # a key merged with `<<` has no line: its section's line stands for it
                 lines[(*key, str(name))] = f"{path}:{node.lc.key(name)[0] + 1}"
             _collect_lines(value, (*key, str(name)), path, lines)
+    elif isinstance(node, CommentedSeq):
+        for index, value in enumerate(node):
+            if index in (node.lc.data or ()):
+                lines[(*key, str(index))] = f"{path}:{node.lc.item(index)[0] + 1}"
+            _collect_lines(value, (*key, str(index)), path, lines)
 
 
 def _plain(node: Any) -> Any:
@@ -134,51 +137,6 @@ def _apply_override(values: dict[str, Any], lines: Lines, override: str) -> None
     for replaced in [each for each in lines if each[: len(keys)] == keys]:
         del lines[replaced]
     lines[keys] = where
-
-
-def _problems(error: ValidationError, values: Any, lines: Lines, path: Path) -> Iterable[Problem]:
-    for item in error.errors():
-        key = tuple(str(part) for part in item["loc"])
-        known = key
-        while known and known not in lines:
-            known = known[:-1]
-        text = _explain(item, key)
-        yield Problem(lines.get(known, f"{path}:1"), ".".join(key), text)
-
-
-def _explain(item: Any, key: tuple[str, ...]) -> str:
-    kind, found = item["type"], item.get("input")
-    if kind == "extra_forbidden":
-        return f"no such key{_nearest(key)}"
-    if kind == "missing":
-        return "must be given"
-    if kind == "literal_error":
-        return f"must be {item['ctx']['expected']}, found {_shown(found)}"
-    if kind == "value_error":
-        return str(item["ctx"]["error"])
-    if kind == "string_pattern_mismatch":
-        return f"letters, digits, dot, dash and underscore, at most 100, found {_shown(found)}"
-    if kind in {"model_type", "dict_type"}:
-        return f"holds `key: value` lines, found {_shown(found)}"
-    text = item["msg"].split(",")[0].removeprefix("Input ").replace("should ", "must ")
-    return f"{text[0].lower()}{text[1:]}, found {_shown(found)}"
-
-
-def _shown(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False, default=str)
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _nearest(key: tuple[str, ...]) -> str:
-    section: type[BaseModel] = JobConfig
-    for part in key[:-1]:
-        inner = section.model_fields[part].annotation if part in section.model_fields else None
-        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
-            return ""
-        section = inner
-    known = list(section.model_fields)
-    close = difflib.get_close_matches(key[-1], known, n=1, cutoff=0.6)
-    return f"; did you mean `{close[0]}`?" if close else f"; allowed: {', '.join(known)}"
 
 
 def _similar_files(path: Path) -> str:

@@ -6,9 +6,9 @@ Imports nothing heavy: `raysft check` answers in about a second.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from raysft.config.model import FreezeSection, LoraSection, ModelSection
 from raysft.config.section import Section
@@ -16,11 +16,12 @@ from raysft.config.training import RateSection, TrainSection, WorkersSection
 from raysft.config.values import Share, SourceList, parse_name
 
 __all__ = [
-    "AuditSection", "DataSection", "FoldsSection", "FreezeSection", "JobConfig", "LoraSection", "ModelSection",
-    "RateSection", "Section", "TrainSection", "WorkersSection",
+    "LANGUAGE_TASKS", "AuditSection", "DataSection", "FoldsSection", "FreezeSection", "JobConfig", "LoraSection",
+    "ModelSection", "RateSection", "Section", "TrainSection", "WorkersSection",
 ]  # fmt: skip
 
 
+LANGUAGE_TASKS = ("masked-lm", "causal-lm")  # learn from texts alone, without labels
 Action = Literal["report", "drop", "quarantine", "fail"]
 Notice = Literal["report", "fail"]
 
@@ -152,13 +153,24 @@ class JobConfig(Section):
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$",
         description="Name of the run and of its folder: letters, digits, dot, dash, underscore.",
     )
-    task: Literal["classification", "token-classification", "generation"] = Field(
+    task: Literal["classification", "token-classification", "generation", "masked-lm", "causal-lm"] = Field(
         "classification",
-        description="What is learnt: a label of each text, spans in it, or an answer. `raysft data` prepares all "
-        "three; this version trains classification with one label a row.",
+        description="What is learnt: a label of each text, spans in it, or an answer; or, from texts without labels, "
+        "hidden words (masked-lm) or the next word (causal-lm), for a base to fine-tune afterwards. There train.select "
+        "is loss, and train.head_learning_rate is train.learning_rate, unless set.",
     )
     model: ModelSection = Field(default_factory=ModelSection, description="The pretrained base.")
     data: DataSection = Field(description="The labelled corpus.")
     folds: FoldsSection = Field(default_factory=FoldsSection, description="Training, validation and test parts.")
     train: TrainSection = Field(default_factory=TrainSection, description="Fine-tuning.")
     output: str = Field("results", description="Folder for results, relative to where the command is typed.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults_of_task(cls, values: Any) -> Any:
+        """Without labels there is no F1 to select by, and the head of a language model is no new one."""
+        train = values.get("train", {}) if isinstance(values, dict) else None
+        if not isinstance(train, dict) or values.get("task") not in LANGUAGE_TASKS:
+            return values
+        rate = train.get("learning_rate", TrainSection.model_fields["learning_rate"].default)
+        return {**values, "train": {"select": "loss", "head_learning_rate": rate, **train}}

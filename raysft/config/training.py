@@ -59,7 +59,9 @@ class TrainSection(Section):
         (), description="Rates of your own: a list of {pattern, learning_rate, weight_decay}; the first match counts."
     )
     optimizer: Literal["adamw", "adafactor", "adamw_8bit"] = Field(
-        "adamw", description="adamw_8bit needs a GPU and the extra `bits`."
+        "adamw",
+        description="adafactor: a row and a column of state for a matrix instead of two matrices, and steps relative "
+        "to the size of the weights; adamw_8bit: state in 8 bits, needs a GPU and the extra `bits`. fsdp takes adamw.",
     )
     loss: Literal["cross_entropy", "focal"] = Field(
         "cross_entropy", description="focal: rows that are already right count less (Lin et al. 2017)."
@@ -85,8 +87,10 @@ class TrainSection(Section):
     on_nonfinite: Literal["stop", "skip"] = Field(
         "stop", description="A loss or gradient that is not finite: stop and name the rows, or skip the step and count."
     )
-    select: Literal["f1_macro", "accuracy", "loss"] = Field(
-        "f1_macro", description="Validation measure that picks the best checkpoint."
+    select: Literal["f1_macro", "f1_micro", "f1_weighted", "accuracy", "loss", "ece"] = Field(
+        "f1_macro",
+        description="Validation measure that picks the best checkpoint. f1_weighted and ece: where a row has one "
+        "label; f1_micro: where it may have several.",
     )
     stop_after: int | None = Field(
         None, ge=1, description="Stop when so many epochs in a row were no better by `select`; null: train all epochs."
@@ -98,13 +102,20 @@ class TrainSection(Section):
         "many epochs (Howard, Ruder 2018); null: all from the start.",
     )
     average: float | None = Field(
-        None, gt=0, lt=1, description="Evaluate and keep an exponential moving average of the weights with this decay."
+        None,
+        gt=0,
+        lt=1,
+        description="Evaluate and keep an exponential moving average of the weights with this decay (0.99 looks back "
+        "about 100 steps); it grows from 0.1 over the first steps.",
     )
     batching: Literal["bucketed", "random"] = Field(
         "bucketed", description="bucketed: rows of one batch have about the same length; random: as shuffled."
     )
     batch_tokens: int | None = Field(
-        None, ge=1, description="Batches of at most so many positions instead of batch_size rows; null: by rows."
+        None,
+        ge=1,
+        description="Batches of at most so many positions, padding included, and at least one row, instead of "
+        "batch_size rows; null: by rows. Fewer long texts than short ones share a step.",
     )
     save_every: int | None = Field(
         None,
@@ -137,3 +148,8 @@ class TrainSection(Section):
     def most_workers(self) -> int:
         """The number asked for, or the upper end of the range."""
         return self.workers if isinstance(self.workers, int) else self.workers.max
+
+    @property
+    def fewest_workers(self) -> int:
+        """The number asked for, or the lower end of the range."""
+        return self.workers if isinstance(self.workers, int) else self.workers.min

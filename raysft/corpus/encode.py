@@ -19,13 +19,14 @@ from raysft.corpus.wordpiece import WordPieces
 
 IGNORED = -100  # a token without a tag of its own; the index torch's cross-entropy leaves out
 SINGLE, SEVERAL, TAGS, ANSWERS = "single", "several", "tags", "answers"
+MASKED, NEXT = "masked", "next"  # texts without labels: see corpus/pieces.py
 
 
 @dataclass(frozen=True)
 class Encoding:
     """What turns a row into tokens; every field that can change the result is part of the data digest."""
 
-    kind: str  # SINGLE, SEVERAL, TAGS or ANSWERS
+    kind: str  # SINGLE, SEVERAL, TAGS, ANSWERS, MASKED or NEXT
     tokenizer: Path  # tokenizer.json
     max_length: int
     labels: tuple[str, ...]  # class names; of TAGS: O, B-x, I-x, ...
@@ -53,14 +54,14 @@ def encode_texts(texts: list[str], tokenizer: Path, max_length: int) -> tuple[li
 
     The number is exact up to 65,536 characters (64 a token of max_length, where that is more) and estimated above.
     """
-    library, fast = load_tokenizer(str(tokenizer), max_length), _word_pieces(str(tokenizer), max_length)
+    library, fast = load_tokenizer(str(tokenizer), max_length), word_pieces(str(tokenizer), max_length)
 
     def encode(some: list[str]) -> list[tuple[list[int], int]]:
         found = [None if fast is None else fast.encode(text) for text in some]
         left = [place for place, each in enumerate(found) if each is None]
         encodings = library.encode_batch_fast([some[place] for place in left])
         for place, encoding in zip(left, encodings, strict=True):
-            found[place] = (encoding.ids, _full_length(encoding))
+            found[place] = (encoding.ids, full_length(encoding))
         return [each for each in found if each is not None]
 
     done = beginnings(texts, max_length, encode)
@@ -68,12 +69,13 @@ def encode_texts(texts: list[str], tokenizer: Path, max_length: int) -> tuple[li
 
 
 @functools.lru_cache(maxsize=4)
-def _word_pieces(file: str, max_length: int) -> WordPieces | None:
+def word_pieces(file: str, max_length: int) -> WordPieces | None:
+    """The fast path for plain texts; None where the tokenizer is not BERT's."""
     return WordPieces.of(load_tokenizer(file, max_length), max_length)
 
 
-def _full_length(encoding: Any) -> int:
-    """What was cut stands in `overflowing`, each piece with special tokens of its own."""
+def full_length(encoding: Any) -> int:
+    """Tokens without a limit: what was cut stands in `overflowing`, each piece with special tokens of its own."""
     if not encoding.overflowing:
         return len(encoding)
     cut = sum(len(piece) - sum(piece.special_tokens_mask) for piece in encoding.overflowing)
@@ -123,7 +125,7 @@ def _encodings(texts: list[str], how: Encoding, marks: bool) -> tuple[list[Any],
     library = load_tokenizer(str(how.tokenizer), how.max_length)
 
     def encode(some: list[str]) -> list[tuple[Any, int]]:
-        return [(each, _full_length(each)) for each in library.encode_batch(some, add_special_tokens=marks)]
+        return [(each, full_length(each)) for each in library.encode_batch(some, add_special_tokens=marks)]
 
     done = beginnings(texts, how.max_length, encode)
     return [encoding for encoding, _ in done], [length for _, length in done]

@@ -1,13 +1,17 @@
-"""Which rows make up each step: a pure function of lengths, seed and epoch, whatever the number of workers.
+"""Which rows make up each step: a pure function of lengths, settings, seed and epoch, whatever the number of workers.
 
 Rows are shuffled, cut into pools, sorted by length within each pool and cut into global batches, so that rows of one
-batch have about the same length and little is padded; the batches are then shuffled. A global batch is cut into
-micro-batches, and a micro-batch is the unit of everything that could differ between worlds: its rows, its padding, its
-dropout seed. Any worker may compute any micro-batch; the step is the same.
+batch have about the same length and little is padded; the batches are then shuffled. A batch holds a number of rows, or
+as many as a budget of positions allows. A global batch is cut into micro-batches, and a micro-batch is the unit of
+everything that could differ between worlds: its rows, its padding, its dropout seed. Any worker may compute any
+micro-batch; the step is the same.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -17,20 +21,106 @@ Micro = np.ndarray[Any, Any]  # row positions, int64
 Step = list[Micro]
 
 
+@dataclass(frozen=True)
+class Batching:
+    """How rows become steps, and steps micro-batches."""
+
+    rows: int  # of a step, where there is no budget of positions
+    micro_rows: int  # most rows of a micro-batch
+    tokens: int | None = None  # positions of a step at most, each row padded to the longest of the step
+    micro_tokens: int | None = None  # positions of a micro-batch, give or take a row, which are then what cuts a step
+    bucketed: bool = True  # else rows stay in the order of the shuffle
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """All steps of a run, and where each epoch begins. lengths: tokens per row, int (rows,)."""
+
+    lengths: np.ndarray[Any, Any]
+    batching: Batching
+    seed: int
+    epochs: int
+
+    def steps(self, epoch: int) -> list[Step]:
+        """The optimizer steps of one epoch; every row exactly once."""
+        random = np.random.default_rng([self.seed, epoch])
+        batches = self._batches(random.permutation(len(self.lengths)))
+        return [self.cut(batches[index]) for index in random.permutation(len(batches))]
+
+    @cached_property
+    def ends(self) -> list[int]:
+        """Steps done when each epoch ends, (epochs,). Under a budget of positions each shuffle gives another number."""
+        if self.batching.tokens is None:
+            one = steps_per_epoch(len(self.lengths), self.batching.rows)
+            return [one * (epoch + 1) for epoch in range(self.epochs)]
+        shuffles = (np.random.default_rng([self.seed, epoch]) for epoch in range(self.epochs))
+        counts = [len(self._batches(random.permutation(len(self.lengths)))) for random in shuffles]
+        return [int(end) for end in np.cumsum(counts)]
+
+    @property
+    def total(self) -> int:
+        """Optimizer steps of the whole run."""
+        return self.ends[-1]
+
+    def place(self, done: int) -> tuple[int, int]:
+        """(epoch, steps done in it) after `done` steps of the run; at an epoch's end that of the next epoch."""
+        epoch = bisect_right(self.ends, done)
+        return epoch, done - (self.ends[epoch - 1] if epoch else 0)
+
+    def epochs_done(self, done: int) -> float:
+        """Epochs after `done` steps, as a fraction: 1.5 in the middle of the second."""
+        epoch, within = self.place(done)
+        return epoch + within / (self.ends[epoch] - (done - within)) if within else float(epoch)
+
+    def _batches(self, order: Micro) -> list[Micro]:
+        batching = self.batching
+        if batching.tokens is None:
+            size = batching.rows
+        else:  # as many rows as fit when all have the mean length
+            size = max(1, int(batching.tokens // max(1.0, self.lengths.mean()))) if len(order) else 1
+        if batching.bucketed:
+            order = _by_pools(order, self.lengths, size * POOL_BATCHES, turning=batching.tokens is not None)
+        return split(order, size) if batching.tokens is None else by_budget(order, self.lengths, batching.tokens)
+
+    def cut(self, rows: Micro) -> Step:
+        """A step's rows as micro-batches."""
+        if self.batching.micro_tokens is None:
+            return split(rows, self.batching.micro_rows)
+        # Even pieces rather than full ones and a rest: what one rank waits for another is what a step loses.
+        pieces = -(-len(rows) * int(self.lengths[rows].max()) // self.batching.micro_tokens)
+        return np.array_split(rows, min(pieces, len(rows)))
+
+
 def epoch_steps(lengths: np.ndarray[Any, Any], batch_size: int, micro_batch: int, seed: int, epoch: int) -> list[Step]:
-    """All optimizer steps of one epoch; every row exactly once. lengths: tokens per row, shape (rows,)."""
-    random = np.random.default_rng([seed, epoch])
-    order = random.permutation(len(lengths))
-    pool = batch_size * POOL_BATCHES
-    pools = [order[start : start + pool] for start in range(0, len(order), pool)]
-    by_length = np.concatenate([each[np.argsort(lengths[each], kind="stable")] for each in pools]) if pools else order
-    batches = [by_length[start : start + batch_size] for start in range(0, len(by_length), batch_size)]
-    return [split(batches[index], micro_batch) for index in random.permutation(len(batches))]
+    """The steps of one epoch in bucketed batches of `batch_size` rows. lengths: tokens per row, int (rows,)."""
+    return Sampler(lengths, Batching(batch_size, micro_batch), seed, epoch + 1).steps(epoch)
 
 
-def split(rows: np.ndarray[Any, Any], size: int) -> Step:
+def _by_pools(order: Micro, lengths: np.ndarray[Any, Any], pool: int, turning: bool) -> Micro:
+    """Rows sorted by length within each pool; `turning`: every other pool from the longest down.
+
+    Where batches may span two pools, turning brings rows of like length together at the border.
+    """
+    pools = [each[np.argsort(lengths[each], kind="stable")] for each in split(order, pool)]
+    if turning:
+        pools[1::2] = [each[::-1] for each in pools[1::2]]
+    return np.concatenate(pools) if pools else order
+
+
+def split(rows: Micro, size: int) -> Step:
     """Consecutive pieces of at most `size` rows."""
     return [rows[start : start + size] for start in range(0, len(rows), size)]
+
+
+def by_budget(rows: Micro, lengths: np.ndarray[Any, Any], budget: int) -> list[Micro]:
+    """Consecutive pieces of at most `budget` positions, each row as long as its piece's longest; at least one row."""
+    starts, first, longest = [], 0, 0
+    for index, length in enumerate(lengths[rows].tolist()):
+        longest = max(longest, length)
+        if index > first and longest * (index - first + 1) > budget:
+            starts.append(index)
+            first, longest = index, length
+    return np.split(rows, starts) if len(rows) else []
 
 
 def steps_per_epoch(rows: int, batch_size: int) -> int:

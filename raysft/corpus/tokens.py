@@ -48,23 +48,34 @@ def lists_of(rows: Sequence[Sequence[int]]) -> pa.Array:
 
 @dataclass(frozen=True)
 class _Shard:
-    """One file, mapped. Row i has `ids[offsets[i]:offsets[i+1]]`."""
+    """One file, mapped. Row i has `ids[offsets[i]:offsets[i+1]]`, and its targets likewise."""
 
     row_id: Array  # (rows,) int64
     label: Array  # (rows,) int32
     ids: Array  # (tokens,) int32
     offsets: Array  # (rows + 1,) int32
+    targets: Array  # (targets,) int32
+    target_offsets: Array  # (rows + 1,) int32
 
     @staticmethod
     def of(table: pa.Table) -> _Shard:
         table = table.combine_chunks()
-        lists = table.column("input_ids").chunk(0) if table.num_rows else pa.array([], pa.list_(pa.int32()))
+        ids, offsets = _flat(table, "input_ids")
+        targets, target_offsets = _flat(table, "targets")
         return _Shard(
             row_id=table.column("row_id").to_numpy(),
             label=table.column("label").to_numpy(),
-            ids=lists.values.to_numpy(),
-            offsets=lists.offsets.to_numpy(),
+            ids=ids,
+            offsets=offsets,
+            targets=targets,
+            target_offsets=target_offsets,
         )
+
+
+def _flat(table: pa.Table, name: str) -> tuple[Array, Array]:
+    """(values, offsets) of a column of lists, without a copy."""
+    lists = table.column(name).chunk(0) if table.num_rows else pa.array([], pa.list_(pa.int32()))
+    return lists.values.to_numpy(), lists.offsets.to_numpy()
 
 
 @dataclass(frozen=True)
@@ -83,10 +94,18 @@ class TokenizedRows:
 
     def tokens(self, position: int) -> Array:
         """The token ids of one row, int32."""
+        shard, row = self._find(position)
+        return shard.ids[shard.offsets[row] : shard.offsets[row + 1]]
+
+    def targets(self, position: int) -> Array:
+        """What the column `targets` holds of one row, int32: its classes, or one number a token; see above."""
+        shard, row = self._find(position)
+        return shard.targets[shard.target_offsets[row] : shard.target_offsets[row + 1]]
+
+    def _find(self, position: int) -> tuple[_Shard, int]:
         place = self.place[position]
         number = int(np.searchsorted(self.starts, place, side="right")) - 1
-        shard, row = self.shards[number], place - self.starts[number]
-        return shard.ids[shard.offsets[row] : shard.offsets[row + 1]]
+        return self.shards[number], int(place - self.starts[number])
 
     def select(self, positions: Array) -> TokenizedRows:
         """The rows at `positions`, in that order."""
@@ -121,12 +140,14 @@ def from_tables(tables: Sequence[pa.Table]) -> TokenizedRows:
     )
 
 
-def from_lists(ids: Sequence[Sequence[int]], labels: Sequence[int]) -> TokenizedRows:
-    """Rows in memory, numbered from 0: token ids and a label each."""
+def from_lists(
+    ids: Sequence[Sequence[int]], labels: Sequence[int], targets: Sequence[Sequence[int]] | None = None
+) -> TokenizedRows:
+    """Rows in memory, numbered from 0: token ids and a label each; targets where a label does not say it all."""
     columns = [
         pa.array(range(len(ids)), pa.int64()),
         pa.array(labels, pa.int32()),
         lists_of(ids),
-        lists_of([()] * len(ids)),
+        lists_of([()] * len(ids) if targets is None else targets),
     ]
     return from_tables([pa.table(columns, schema=TOKENS)])

@@ -10,6 +10,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from raysft.errors import TrainingFailed
 from raysft.storage.commit import TornFolder, verified_folder
@@ -26,12 +27,30 @@ def largest_difference(model_folder: Path, probe: Path) -> float:
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     recorded = json.loads(probe.read_bytes())
+    if "task" in recorded:
+        return _largest_of_language(model_folder, recorded)
     tokenizer = AutoTokenizer.from_pretrained(model_folder)
     model = AutoModelForSequenceClassification.from_pretrained(model_folder, dtype=torch.float32).eval()
     inputs = tokenizer(recorded["texts"], padding=True, truncation=True, return_tensors="pt")
     with torch.inference_mode():
         logits = model(**inputs).logits
     return float((logits - torch.tensor(recorded["logits"])).abs().max())
+
+
+def _largest_of_language(model_folder: Path, recorded: dict[str, Any]) -> float:
+    """Of a language model: the logits of each token of the texts, at its own place."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
+
+    kind: Any = AutoModelForMaskedLM if recorded["task"] == "masked-lm" else AutoModelForCausalLM
+    tokenizer, model = AutoTokenizer.from_pretrained(model_folder), kind.from_pretrained(model_folder).float().eval()
+    largest = 0.0
+    for text, wanted in zip(recorded["texts"], recorded["logits"], strict=True):
+        inputs = tokenizer(text, truncation=True, return_tensors="pt")
+        with torch.inference_mode():
+            logits = model(**inputs).logits[0].gather(1, inputs["input_ids"][0][:, None])[:, 0]
+        largest = max(largest, float((logits - torch.tensor(wanted)).abs().max()))
+    return largest
 
 
 class ReloadCheck:

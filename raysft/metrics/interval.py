@@ -50,20 +50,20 @@ def estimates(labels: Array, logits: Array, units: Array, seed: int = 0) -> dict
     """Every measure of scores.NAMES with its interval. labels (n,), logits (n, C), units (n,): a number each."""
     values = point_metrics(labels, logits)
     resampled: dict[str, list[Array]] = {name: [] for name in NAMES}
-    for weights in _weights(units, seed):
+    for weights in resamples(units, seed):
         for name, found in _weighted_metrics(labels, logits, weights).items():
             resampled[name].append(found)
-    return {name: _estimate(values[name], np.concatenate(resampled[name]), len(labels), units, name) for name in NAMES}
+    return {name: bounded(values[name], np.concatenate(resampled[name]), len(labels), units, name) for name in NAMES}
 
 
 def class_estimates(labels: Array, predicted: Array, units: Array, classes: int, seed: int = 0) -> list[Estimate]:
     """F1 of each class with its interval; n is the class's true rows."""
     values = f1_per_class(confusion(labels, predicted, classes))
     draws = np.concatenate(
-        [_f1_where_present(_confusions(labels, predicted, weights, classes)) for weights in _weights(units, seed)]
+        [_f1_where_present(_confusions(labels, predicted, weights, classes)) for weights in resamples(units, seed)]
     )
     support = np.bincount(labels, minlength=classes)
-    return [_estimate(float(values[c]), draws[:, c], int(support[c]), units[labels == c], "f1") for c in range(classes)]
+    return [bounded(float(values[c]), draws[:, c], int(support[c]), units[labels == c], "f1") for c in range(classes)]
 
 
 def _f1_where_present(counts: Array) -> Array:
@@ -78,13 +78,13 @@ def difference(labels: Array, first: Array, second: Array, units: Array, classes
     draws = np.concatenate(
         [
             f1_macro(_confusions(labels, first, w, classes)) - f1_macro(_confusions(labels, second, w, classes))
-            for w in _weights(units, seed)
+            for w in resamples(units, seed)
         ]
     )
-    return _estimate(value, draws, len(labels), units, "difference")
+    return bounded(value, draws, len(labels), units, "difference")
 
 
-def _weights(units: Array, seed: int) -> Iterator[Array]:
+def resamples(units: Array, seed: int) -> Iterator[Array]:
     """How often each row is drawn, shape (BLOCK, n), until RESAMPLES are drawn; whole units at a time."""
     _, unit_of_row = np.unique(units, return_inverse=True)
     count = int(unit_of_row.max()) + 1 if len(unit_of_row) else 0
@@ -125,7 +125,8 @@ def _confusions(labels: Array, predicted: Array, weights: Array, classes: int) -
     return np.stack(counts).reshape(-1, classes, classes)
 
 
-def _estimate(value: float, draws: Array, n: int, units: Array, name: str) -> Estimate:
+def bounded(value: float, draws: Array, n: int, units: Array, name: str) -> Estimate:
+    """The value with the interval of its resampled values; `name` says which kind of measure it is."""
     draws = np.sort(draws[np.isfinite(draws)])
     if n == 0 or len(draws) == 0:
         return Estimate(value, value, value, n)

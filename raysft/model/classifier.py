@@ -10,15 +10,25 @@ from torch import nn
 
 from raysft.config.sections import ModelSection
 from raysft.errors import UsageError
+from raysft.model.attention import implementation
+from raysft.model.groups import prefix_of
+from raysft.model.lora import add_adapters
 from raysft.storage.pretrained import POOLING, Base
 
 POOLER_GAIN = 2.0
 
 
-def build_classifier(base: Base, settings: ModelSection, labels: tuple[str, ...], seed: int) -> nn.Module:
+ONE_LABEL, SEVERAL_LABELS = "single_label_classification", "multi_label_classification"  # as transformers names them
+
+
+def build_classifier(
+    base: Base, settings: ModelSection, labels: tuple[str, ...], seed: int, problem: str = ONE_LABEL
+) -> nn.Module:
     """The base with a head for `labels`, in float32. The same seed gives the same head, bit for bit.
 
-    Raises UsageError when transformers has no classifier for this architecture.
+    problem: ONE_LABEL or SEVERAL_LABELS of each row, which the artifact's users read from its config.json.
+    With `model.lora` it has adapters, which merge_adapters takes away again.
+    Raises UsageError when transformers has no classifier for this architecture, or adapters cannot be added.
     """
     from transformers import AutoConfig, AutoModelForSequenceClassification
 
@@ -27,12 +37,17 @@ def build_classifier(base: Base, settings: ModelSection, labels: tuple[str, ...]
     config = AutoConfig.from_pretrained(
         base.folder, num_labels=len(labels), id2label=names, label2id={name: i for i, name in names.items()}
     )
-    config.problem_type = "single_label_classification"
+    config.problem_type = problem
     _set_dropout(config, settings.dropout)
     torch.manual_seed(seed)
     try:
         model = AutoModelForSequenceClassification.from_pretrained(
-            base.folder, config=config, use_safetensors=True, dtype=torch.float32, ignore_mismatched_sizes=True
+            base.folder,
+            config=config,
+            use_safetensors=True,
+            dtype=torch.float32,
+            ignore_mismatched_sizes=True,
+            attn_implementation=implementation(settings.attention),
         )
     except (ValueError, OSError, RuntimeError) as error:
         raise UsageError(
@@ -42,17 +57,23 @@ def build_classifier(base: Base, settings: ModelSection, labels: tuple[str, ...]
     _start_head(model, seed)
     if settings.pooler == "identity" or (settings.pooler == "auto" and is_sentence_encoder(base.folder)):
         open_pooler(model)
+    if settings.lora is not None:
+        add_adapters(model, settings, seed)
     return model  # type: ignore[no-any-return]
 
 
 def _start_head(model: nn.Module, seed: int) -> None:
-    """Draw the last linear layer anew: a base that was a classifier before must not lend its old labels' weights."""
-    last = [module for module in model.modules() if isinstance(module, nn.Linear)][-1]
+    """Draw the head's linear layers anew, the last one first: a base that was a classifier before must not lend what it
+    learnt for its old labels."""
+    body = prefix_of(model) + "."
+    named = [(name, module) for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+    head = [module for name, module in named if not name.startswith(body)]
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        last.weight.normal_(0.0, float(getattr(model.config, "initializer_range", 0.02)), generator=generator)
-        if last.bias is not None:
-            last.bias.zero_()
+        for linear in reversed(head):
+            linear.weight.normal_(0.0, float(getattr(model.config, "initializer_range", 0.02)), generator=generator)
+            if linear.bias is not None:
+                linear.bias.zero_()
 
 
 def load_classifier(folder: Path) -> nn.Module:
@@ -93,9 +114,10 @@ def _set_dropout(config: Any, rate: float | None) -> None:
     10 rows a class, validation accuracy, one seed: 0.862 with and without (0.840 without any dropout).
     """
     for name, value in config.to_dict().items():
-        if "dropout" not in name or not (value is None or isinstance(value, float)):
+        named = "dropout" in name or name.endswith("_pdrop")  # as GPT-2 calls it
+        if not named or not (value is None or isinstance(value, float)):
             continue
-        if name.startswith("attention"):
+        if name.startswith("att"):
             setattr(config, name, 0.0)
         elif rate is not None:
             setattr(config, name, rate)

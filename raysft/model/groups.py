@@ -1,64 +1,75 @@
-"""Parameter groups: which rate and decay each tensor trains with, as a table people can read."""
+"""Parameter groups of a model in memory: the recipe's rows with their tensors."""
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 
 from torch import nn
 
-from raysft.config.sections import TrainSection
-
-LAYER = re.compile(r"(?:^|\.)(?:layers?|h|block)\.(\d+)\.")
+from raysft.config.sections import ModelSection, TrainSection
+from raysft.model.recipe import LAYER as LAYER
+from raysft.model.recipe import Recipe, Tensor, make_recipe
 
 
 @dataclass
 class Group:
-    """Tensors that share a peak rate and a decay."""
+    """Tensors that share a peak rate, a decay and the epoch (from 0) from which they train."""
 
     name: str
     learning_rate: float
     weight_decay: float
     parameters: list[nn.Parameter] = field(default_factory=list, repr=False)
+    from_epoch: int = 0
 
     @property
     def size(self) -> int:
         return sum(parameter.numel() for parameter in self.parameters)
 
 
-def parameter_groups(model: nn.Module, settings: TrainSection) -> list[Group]:
-    """Groups from the embeddings up to the head.
-
-    Layer i of n trains at learning_rate * layer_decay ** (n - i), the embeddings one step below the first layer,
-    whatever lies above the layers at the full rate, and the head at its own rate. Vectors (biases, norms) do not decay.
-    """
-    prefix = str(getattr(model, "base_model_prefix", "")) + "."
-    depth = 1 + max((_layer(name) for name, _ in model.named_parameters()), default=-1)
-    groups: dict[tuple[str, bool], Group] = {}
-    for name, parameter in model.named_parameters():
-        if not parameter.requires_grad:
-            continue
-        place, rate = _place(name, prefix, depth, settings)
-        decays = parameter.ndim >= 2
-        key = (place, decays)
-        if key not in groups:
-            label = place if decays else f"{place} (vectors)"
-            groups[key] = Group(label, rate, settings.weight_decay if decays else 0.0)
-        groups[key].parameters.append(parameter)
-    return list(groups.values())
+def recipe_of(model: nn.Module, train: TrainSection, settings: ModelSection | None = None) -> Recipe:
+    """How the parameters of a model train. Raises Refused where a setting cannot take effect on it."""
+    return make_recipe(tensors_of(model), prefix_of(model), settings or ModelSection(), train)
 
 
-def _place(name: str, prefix: str, depth: int, settings: TrainSection) -> tuple[str, float]:
-    if not name.startswith(prefix):
-        return "head", settings.head_learning_rate
-    layer = _layer(name)
-    if layer >= 0:
-        return f"layer {layer}", settings.learning_rate * settings.layer_decay ** (depth - 1 - layer)
-    if "embedding" in name:
-        return "embeddings", settings.learning_rate * settings.layer_decay**depth
-    return "above the layers", settings.learning_rate
+def groups_of(model: nn.Module, recipe: Recipe) -> list[Group]:
+    """The recipe's groups with the parameters that the model holds under these names now."""
+    named = dict(model.named_parameters())
+    return [
+        Group(
+            part.name,
+            part.learning_rate,
+            part.weight_decay,
+            [named[name] for name in part.tensors],
+            part.from_epoch,
+        )
+        for part in recipe.groups
+    ]
 
 
-def _layer(name: str) -> int:
-    found = LAYER.search(name)
-    return int(found.group(1)) if found else -1
+def parameter_groups(model: nn.Module, train: TrainSection, settings: ModelSection | None = None) -> list[Group]:
+    """Groups from the embeddings up to the head; what does not require gradients is in none."""
+    return groups_of(model, recipe_of(model, train, settings))
+
+
+def tensors_of(model: nn.Module) -> list[Tensor]:
+    """The parameters of a model by name and shape."""
+    norms = {
+        id(parameter)
+        for module in model.modules()
+        if "norm" in type(module).__name__.lower()
+        for parameter in module.parameters(recurse=False)
+    }
+    return [
+        Tensor(name, _shape(parameter), parameter.requires_grad, id(parameter) in norms)
+        for name, parameter in model.named_parameters()
+    ]
+
+
+def _shape(parameter: nn.Parameter) -> tuple[int, ...]:
+    packed = getattr(parameter, "quant_state", None)  # of weights in 4 bits, which lie in one column of bytes
+    return tuple(parameter.shape if packed is None else packed.shape)
+
+
+def prefix_of(model: nn.Module) -> str:
+    """What the names of the base's parameters begin with, such as `bert`; the head's do not."""
+    return str(getattr(model, "base_model_prefix", ""))

@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from raysft.config.sections import JobConfig
-from raysft.corpus.sampler import epoch_steps, padded_tokens, steps_per_epoch
+from raysft.config.sections import JobConfig, TrainSection
+from raysft.corpus.sampler import Batching, Sampler, padded_tokens
+from raysft.plan.language import logits_share
 from raysft.plan.machine import Machine
+from raysft.plan.sharing import choose_sharing
 
 # Tokens of a forward pass: enough to keep the cores busy, few enough for caches and memory.
 CPU_MICRO_TOKENS = 4096
@@ -18,6 +20,7 @@ GPU_MICRO_TOKENS = 16384
 # with all-MiniLM-L6-v2 on 2 cores of an AMD EPYC (Zen 3), float32: see docs/benchmarks.md.
 CPU_EFFICIENCY = 0.5
 BF16_GAIN = 2.0
+LOGIT_BYTES = 12  # of each token of the vocabulary at a position that is learnt: logits, their softmax, its gradient
 SMALL_MODEL = 1_000_000  # parameters
 RUNTIME_BYTES = 900 * 2**20  # Python, torch, transformers and Ray in one worker, measured as resident memory
 START_S = 35.0  # Ray, one worker group, reload check and report on 2 cores, measured
@@ -50,6 +53,7 @@ class Plan:
     train_s: float
     total_s: float
     why: dict[str, str]
+    strategy: str = "ddp"  # ddp | fsdp
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -57,12 +61,28 @@ class Plan:
 
 def choose_micro_batch(config: JobConfig, gpu: bool) -> int:
     """Rows per forward pass: what the person set, else a worker's share of the batch, as far as it fits."""
-    train = config.train
-    fits = max(1, (GPU_MICRO_TOKENS if gpu else CPU_MICRO_TOKENS) // config.model.max_length)
+    train, longest = config.train, config.model.max_length
+    tokens = choose_micro_tokens(config, gpu)
+    if tokens is not None:
+        return max(1, tokens // longest)
+    fits = max(1, (GPU_MICRO_TOKENS if gpu else CPU_MICRO_TOKENS) // longest)
     share = -(-train.batch_size // train.most_workers)
     if share * (train.most_workers - 1) >= train.batch_size:  # rounded up, it leaves the last worker nothing
         share = max(1, train.batch_size // train.most_workers)
     return train.micro_batch or min(share, fits)
+
+
+def choose_micro_tokens(config: JobConfig, gpu: bool) -> int | None:
+    """Positions per forward pass under train.batch_tokens: a worker's share, as far as it fits; null: cut by rows."""
+    train = config.train
+    if train.batch_tokens is None or train.micro_batch is not None:
+        return None
+    return min(-(-train.batch_tokens // train.most_workers), GPU_MICRO_TOKENS if gpu else CPU_MICRO_TOKENS)
+
+
+def choose_batching(train: TrainSection, micro_batch: int, micro_tokens: int | None) -> Batching:
+    """How rows become steps and micro-batches; see choose_micro_batch and choose_micro_tokens."""
+    return Batching(train.batch_size, micro_batch, train.batch_tokens, micro_tokens, train.batching == "bucketed")
 
 
 def threads(size: ModelSize, cpus: int) -> int:
@@ -73,13 +93,20 @@ def threads(size: ModelSize, cpus: int) -> int:
 def too_many_workers(config: JobConfig, gpu: bool) -> str:
     """Why these workers cannot share one batch; "" when they can."""
     train, micro = config.train, choose_micro_batch(config, gpu)
-    pieces = -(-train.batch_size // micro)
+    rows, key = train.batch_size, "train.batch_size"
+    if train.batch_tokens is not None:
+        rows, key = max(1, train.batch_tokens // config.model.max_length), "train.batch_tokens"
+    pieces = -(-rows // micro)
     if train.most_workers <= pieces:
         return ""
     return (
-        f"{train.most_workers} workers cannot share a batch of {train.batch_size} rows in micro-batches of {micro} "
-        f"({pieces} pieces); use fewer workers, a larger train.batch_size, or a smaller train.micro_batch"
+        f"{train.most_workers} workers cannot share a batch of {rows} rows{_of_full_length(config)} in micro-batches "
+        f"of {micro} ({pieces} pieces); use fewer workers, a larger {key}, or a smaller train.micro_batch"
     )
+
+
+def _of_full_length(config: JobConfig) -> str:
+    return "" if config.train.batch_tokens is None else f" of {config.model.max_length} tokens"
 
 
 def make_plan(
@@ -89,50 +116,90 @@ def make_plan(
     rows: dict[str, int],
     machine: Machine,
     gpu: bool = False,
+    workers: int = 0,
+    worker_bytes: int = 0,
 ) -> Plan:
-    """Predict one run. lengths: tokens of each training row, or of a sample of them, shape (n,)."""
+    """Predict one run. lengths: tokens of each training row, or of a sample of them, shape (n,).
+
+    workers: as many as there are, 0: as many as are asked for. worker_bytes: memory of each, 0: its share of `machine`.
+    """
     train, micro = config.train, choose_micro_batch(config, gpu)
-    per_epoch = steps_per_epoch(rows["train"], train.batch_size)
-    sample = epoch_steps(lengths, train.batch_size, micro, train.seed, 0)
-    padded, real = padded_tokens(lengths, sample), int(lengths.sum())
+    workers = workers or train.most_workers
     scale = rows["train"] / max(1, len(lengths))
+    batching = choose_batching(train, micro, choose_micro_tokens(config, gpu))
+    sampler = Sampler(lengths, batching, train.seed, train.epochs)
+    padded, real = padded_tokens(lengths, sampler.steps(0)), int(lengths.sum())
+    total_steps = _total_steps(sampler, rows["train"])
     epoch_tokens = padded * scale
     evaluated = real * scale / max(1, rows["train"]) * rows.get("validation", 0)
     # 2 operations a parameter and token forward, 4 backward (Kaplan et al. 2020, arXiv 2001.08361, section 2.1).
-    work = 2 * (size.parameters - size.embedding)
+    share = logits_share(config.task)
+    work = 2 * (size.parameters - size.embedding + share * size.embedding)
     flops = train.epochs * (3 * work * epoch_tokens + work * evaluated)
     speed = machine.gflops * 1e9 * CPU_EFFICIENCY * (BF16_GAIN if _bf16(config, machine) else 1.0)
     longest = int(lengths.max()) if len(lengths) else config.model.max_length
-    memory = RUNTIME_BYTES + 16 * size.parameters + _activations(size, micro, longest)
+    beside = RUNTIME_BYTES + _activations(size, micro, longest, train.activation_checkpointing)
+    beside += int(share * micro * longest * LOGIT_BYTES * size.embedding / size.hidden)
+    sharing = choose_sharing(train, size, beside, workers, worker_bytes or machine.memory_bytes // workers)
     train_s = flops / speed
     return Plan(
         rows=rows,
-        workers=train.most_workers,
+        workers=workers,
         micro_batch=micro,
-        micro_batches_per_step=-(-train.batch_size // micro),
-        steps_per_epoch=per_epoch,
-        total_steps=per_epoch * train.epochs,
+        micro_batches_per_step=_micro_batches(sampler),
+        steps_per_epoch=round(total_steps / train.epochs),
+        total_steps=total_steps,
         tokens=int(real * scale * train.epochs),
         padding_share=round(1 - real / padded, 4) if padded else 0.0,
-        memory_bytes=int(memory),
+        memory_bytes=sharing.memory_bytes,
         train_s=round(train_s, 1),
         total_s=round(train_s + START_S, 1),
         why={
-            "steps_per_epoch": f"{rows['train']} rows / batch {train.batch_size}",
+            "steps_per_epoch": f"{rows['train']} rows / {batch_words(train)}",
             "micro_batch": "train.micro_batch" if train.micro_batch else "a worker's share of the batch, if it fits",
-            "memory_bytes": "runtime + 16 bytes a parameter (weights, gradients, two AdamW moments) + activations",
+            "strategy": sharing.why,
+            "memory_bytes": sharing.memory_why,
             "train_s": f"{flops / 1e12:.2f} Tflop at {speed / 1e9:.0f} Gflop/s ({CPU_EFFICIENCY:.0%} of the matrix "
             f"product measured here{', twice that in bf16' if _bf16(config, machine) else ''}); other machines differ",
             "total_s": f"training + {START_S:.0f} s for start-up, evaluation and report",
         },
+        strategy=sharing.strategy,
     )
+
+
+def batch_words(train: TrainSection) -> str:
+    """What a step holds, for people."""
+    if train.batch_tokens is None:
+        return f"batch {train.batch_size}"
+    return f"batches of at most {train.batch_tokens} positions"
+
+
+def _total_steps(sampler: Sampler, rows: int) -> int:
+    """Of a run on `rows` rows, of which the sampler may know a sample only."""
+    known = len(sampler.lengths)
+    if sampler.batching.tokens is None:
+        return -(-rows // sampler.batching.rows) * sampler.epochs
+    return sampler.total if known == rows else round(sampler.total * rows / max(1, known))
+
+
+def _micro_batches(sampler: Sampler) -> int:
+    """Of a step of the usual size."""
+    batching = sampler.batching
+    if batching.tokens is None:
+        return -(-batching.rows // batching.micro_rows)
+    return round(float(np.mean([len(step) for step in sampler.steps(0)] or [0])))
 
 
 def _bf16(config: JobConfig, machine: Machine) -> bool:
     return config.train.precision != "fp32" and machine.bf16
 
 
-def _activations(size: ModelSize, rows: int, length: int) -> int:
-    """Bytes kept for the backward pass: about 34 a hidden unit and layer, plus attention and the inner layer."""
+def _activations(size: ModelSize, rows: int, length: int, checkpointing: bool = False) -> int:
+    """Bytes kept for the backward pass: about 34 a hidden unit and layer, plus attention and the inner layer.
+
+    With activation checkpointing: those of one layer, and of every layer what goes into it.
+    """
     per_layer = rows * length * (14 * size.hidden + 2 * size.inner) * 4 + 2 * rows * 12 * length * length * 4
+    if checkpointing:
+        return per_layer + size.layers * rows * length * size.hidden * 4
     return size.layers * per_layer

@@ -13,11 +13,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from raysft.config import Job
+from raysft.config.sections import LANGUAGE_TASKS
 from raysft.corpus.encode import encode_texts
 from raysft.corpus.rows import TEST, TRAIN, VALIDATION, Meaning, canonical, concat
 from raysft.errors import NoCapacity
+from raysft.plan.approach import planned_groups, refuse_quantized
+from raysft.plan.language import piece_lengths, refuse_labels_only
 from raysft.plan.machine import Machine, this_machine
 from raysft.plan.plan import Plan, make_plan, too_many_workers
+from raysft.plan.precision import may_use_gpu, refuse_precision
+from raysft.plan.settings import refuse_optimizer, refuse_settings
+from raysft.plan.sharing import refuse_sharing
 from raysft.plan.size import model_size
 from raysft.preparation.address import Sources, open_sources
 from raysft.preparation.decide import screen
@@ -45,6 +51,7 @@ class Check:
     rows: dict[str, Any]  # read, kept, rejected by reason, as far as was read
     labels: list[str]
     plan: Plan
+    groups: list[dict[str, Any]]  # which parameters train, and how; empty: only the built model can tell
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -56,6 +63,13 @@ def check_job(job: Job, base: Base) -> Check:
     machine = this_machine()
     _refuse_impossible(job, machine)
     refuse_too_long(job, base)
+    refuse_labels_only(job)
+    refuse_settings(job)
+    refuse_optimizer(job, gpu=may_use_gpu(config.train.device))
+    refuse_precision(job, gpu=may_use_gpu(config.train.device))
+    refuse_sharing(job, gpu=may_use_gpu(config.train.device))
+    refuse_quantized(job, gpu=may_use_gpu(config.train.device))
+    planned_groups(job, base, 2)  # whatever the labels: what cannot be is said before the data is read
     sources = open_sources(job)
     rows, scale = _sample(job, sources)
     sampled = any(times > 1 for times in scale.values())
@@ -67,6 +81,9 @@ def check_job(job: Job, base: Base) -> Check:
     _, tokens = encode_texts(texts, base.folder / "tokenizer.json", config.model.max_length)
     lengths = np.minimum(tokens, config.model.max_length)
     counts = _parts(job, [ORIGINS[code] for code in store.origin[kept].tolist()], scale)
+    if config.task in LANGUAGE_TASKS:
+        lengths = piece_lengths(np.array(tokens), config.model.max_length)
+        counts = {part: round(rows * len(lengths) / max(1, len(tokens))) for part, rows in counts.items()}
     # The training rows are a stratified share of what was read; any such share has the same lengths.
     training = lengths[: max(1, round(len(lengths) * counts["train"] / max(1, sum(counts.values()))))]
     plan = make_plan(config, model_size(base), training, counts, machine)
@@ -84,6 +101,7 @@ def check_job(job: Job, base: Base) -> Check:
         },
         labels=list(labels.names),
         plan=plan,
+        groups=planned_groups(job, base, len(labels.names)),
     )
 
 
@@ -100,7 +118,7 @@ def _refuse_impossible(job: Job, machine: Machine) -> None:
     reason = too_many_workers(job.config, gpu=job.config.train.device == "gpu")
     if reason:
         raise job.problem("train.workers", reason)
-    workers = job.config.train.most_workers
+    workers = job.config.train.fewest_workers
     if job.config.train.device == "cpu" and workers > machine.cpus:
         raise NoCapacity(
             f"train.workers {workers} x 1 CPU = {workers} CPUs; this machine has {machine.cpus}",

@@ -14,8 +14,10 @@ import numpy as np
 from raysft.corpus.encode import from_texts
 from raysft.errors import NotFound
 from raysft.evaluation.evaluation import Model, model_labels
-from raysft.metrics.scores import log_softmax
-from raysft.model.classifier import load_classifier
+from raysft.evaluation.label_sets import LabelSets
+from raysft.evaluation.one_label import OneLabel
+from raysft.metrics.label_sets import DEFAULT_THRESHOLD
+from raysft.model.classifier import SEVERAL_LABELS, load_classifier
 from raysft.storage.pretrained import Base, resolve_base
 
 
@@ -23,6 +25,8 @@ from raysft.storage.pretrained import Base, resolve_base
 class Prediction:
     """One text's label and how sure the model is, 0 to 1; `probabilities` has every label.
 
+    Where a text may have several labels, `label` is a JSON list of them, as in a corpus, and the confidence is the
+    probability of the least sure of the model's decisions.
     A text that cannot be used has an `error` instead: its label is "", its confidence None, and it has no
     probabilities.
     """
@@ -53,10 +57,24 @@ class Artifact:
 
     @cached_property
     def max_length(self) -> int:
+        return int(self._facts.get("max_length", self._config.get("max_position_embeddings", 512)))
+
+    @cached_property
+    def scorer(self) -> OneLabel | LabelSets:
+        """How its logits decide. A folder that raysft did not write gives labels from the probability 0.5 on."""
+        if self._config.get("problem_type") == SEVERAL_LABELS:
+            return LabelSets(tuple(self.labels), float(self._facts.get("threshold", DEFAULT_THRESHOLD)))
+        return OneLabel(tuple(self.labels))
+
+    @cached_property
+    def _config(self) -> dict[str, Any]:
+        return dict(json.loads((self.folder / "config.json").read_bytes()))
+
+    @cached_property
+    def _facts(self) -> dict[str, Any]:
+        """raysft.json; empty in a folder that raysft did not write."""
         path = self.folder / "raysft.json"
-        if not path.is_file():
-            return int(json.loads((self.folder / "config.json").read_bytes()).get("max_position_embeddings", 512))
-        return int(json.loads(path.read_bytes())["max_length"])
+        return dict(json.loads(path.read_bytes())) if path.is_file() else {}
 
     @cached_property
     def base(self) -> Base:
@@ -73,11 +91,12 @@ class Artifact:
         return self.model.logits(from_texts(list(texts), self.base.folder / "tokenizer.json", self.max_length))
 
     def predict(self, texts: Sequence[str]) -> list[Prediction]:
-        """A label for each text."""
-        probabilities = np.exp(log_softmax(self.logits(texts))) if texts else np.zeros((0, 0))
+        """A label, or labels, for each text."""
+        logits = self.logits(texts)
         found = []
-        for text, row in zip(texts, probabilities, strict=True):
-            best = int(row.argmax())
-            named = {label: round(float(p), 6) for label, p in zip(self.labels, row, strict=True)}
-            found.append(Prediction(text, self.labels[best], round(float(row[best]), 6), named))
+        for text, row, (label, confidence) in zip(
+            texts, self.scorer.probabilities(logits), self.scorer.decide(logits), strict=True
+        ):
+            named = {name: round(float(p), 6) for name, p in zip(self.labels, row, strict=True)}
+            found.append(Prediction(text, label, round(confidence, 6), named))
         return found

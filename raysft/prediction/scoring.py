@@ -11,9 +11,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from raysft.config import Job
+from raysft.corpus.forms import with_forms
 from raysft.corpus.rows import Meaning, canonical, concat
+from raysft.corpus.targets import labels_of
 from raysft.errors import DataError
-from raysft.evaluation.evaluation import Evaluation, score
+from raysft.evaluation.evaluation import Evaluation
 from raysft.events import Listener
 from raysft.prediction.artifact import Artifact
 from raysft.prediction.tally import Tally, error_of
@@ -31,10 +33,11 @@ def evaluate_files(folder: Path, files: Sequence[str], job: Job, listener: Liste
     artifact = Artifact.open(folder)
     rows = concat(_labelled(source, job) for source in _sources(files, job))
     kept = _kept(rows, job, listener)
-    kept = kept.append_column("label_id", _label_ids(kept, artifact.labels))
+    several = artifact.scorer.threshold is not None
+    kept = kept.append_column("label_id", _label_ids(kept, artifact.labels, several))
     kept = kept.append_column("unit", pa.array(_units(kept)))
-    scores = score(kept, artifact.logits(kept.column("text").to_pylist()), artifact.labels)
-    return Evaluation(artifact.labels, scores, None, {}, "test")
+    scores = artifact.scorer.score(kept, artifact.logits(kept.column("text").to_pylist()))
+    return Evaluation(artifact.labels, scores, None, {}, "test", artifact.scorer.threshold)
 
 
 def _sources(files: Sequence[str], job: Job) -> list[Source]:
@@ -50,6 +53,7 @@ def _labelled(source: Source, job: Job) -> pa.Table:
     group = data.group if data.group in header(source) else None
     data = data.model_copy(update={"group": group, "time": None, "split": None})
     columns = resolve_columns(data, job.config.task, [source], job.problem)
+    columns = with_forms(columns, data, job.config.task, [source], job.problem)
     meaning = Meaning(job.config.task, data.multi_label, data.label_separator)
     return concat(canonical(batch, source, columns, meaning) for batch in read_batches(source, columns))
 
@@ -89,18 +93,21 @@ def _check_ceiling(tally: Tally, job: Job) -> None:
         )
 
 
-def _label_ids(kept: pa.Table, labels: Sequence[str]) -> pa.Array:
-    """The number of each row's label. Raises DataError for the first that the model does not know."""
+def _label_ids(kept: pa.Table, labels: Sequence[str], several: bool) -> pa.Array:
+    """The number of each row's label; -1 where it may have several. Raises DataError for the first that the model does
+    not know."""
     number = {label: index for index, label in enumerate(labels)}
-    found = kept.column("label").to_pylist()
-    for index, label in enumerate(found):
-        if label not in number:
-            row = kept.slice(index, 1).to_pylist()[0]
-            raise DataError(
-                f"{row['source']}:{row['line']}: label {label!r} is not one of the model's",
-                f"The model knows: {', '.join(labels[:20])}.",
-            )
-    return pa.array([number[label] for label in found], pa.int32())
+    found = []
+    for index, label in enumerate(kept.column("label").to_pylist()):
+        for name in labels_of(label) if several else (label,):
+            if name not in number:
+                row = kept.slice(index, 1).to_pylist()[0]
+                raise DataError(
+                    f"{row['source']}:{row['line']}: label {name!r} is not one of the model's",
+                    f"The model knows: {', '.join(labels[:20])}.",
+                )
+        found.append(-1 if several else number[label])
+    return pa.array(found, pa.int32())
 
 
 def _units(rows: pa.Table) -> np.ndarray[Any, Any]:

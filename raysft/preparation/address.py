@@ -7,6 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from raysft.config import Job
+from raysft.config.sections import LANGUAGE_TASKS
 from raysft.corpus.forms import with_forms
 from raysft.corpus.template import template_of
 from raysft.folds.assign import validation_problem
@@ -36,7 +37,8 @@ def open_sources(job: Job) -> Sources:
         raise job.problem("folds.validation", problem)
     if job.config.folds.order == "time" and data.time is None:
         raise job.problem("folds.order", "time needs data.time, the column with a date or number")
-    files = find_sources(data, job.folder, lambda key: job.where(*key.split(".")))
+    labelled = job.config.task not in LANGUAGE_TASKS
+    files = find_sources(data, job.folder, lambda key: job.where(*key.split(".")), labelled)
     columns = resolve_columns(data, job.config.task, files, job.problem)
     return Sources(tuple(files), with_forms(columns, data, job.config.task, files, job.problem))
 

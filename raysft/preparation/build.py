@@ -16,7 +16,6 @@ from raysft.config import Job
 from raysft.corpus.encode import ANSWERS, TAGS, Encoding, tag_names
 from raysft.corpus.rows import Meaning
 from raysft.corpus.template import template_of
-from raysft.corpus.tokens import SHARD_ROWS
 from raysft.errors import DataError, JobFileError, NotAllowed
 from raysft.events import Listener
 from raysft.folds.assign import validation_fold
@@ -110,7 +109,7 @@ def _build(job: Job, base: Base, sources: Sources, digest: str, output: Output, 
             _decide_and_write(job, base, sources, partial, count, listener)
         facts = read_json(partial.decided)
         how = _encoding(job, base, facts["labels"])
-        shards = _tokenize(partial, how, facts["shards"], count, listener)
+        shards = _tokenize(partial, how, facts["shards"], facts["audit"]["rows"]["kept"], count, listener)
     write_json(partial.audit, with_lengths(facts["audit"], shards, how.max_length))
     _tidy(partial)
     summary = {name: facts[name] for name in ("labels", "k")}
@@ -189,7 +188,7 @@ def _encoding(job: Job, base: Base, labels: list[str]) -> Encoding:
 
 
 def _tokenize(
-    partial: DataFolder, how: Encoding, groups: dict[str, int], pool: int, listener: Listener
+    partial: DataFolder, how: Encoding, groups: dict[str, int], rows: int, pool: int, listener: Listener
 ) -> list[tuple[Shard, dict[str, Any]]]:
     """Every row group of the corpus as a shard of tokens, with its facts."""
     shards = [
@@ -198,7 +197,7 @@ def _tokenize(
     done: list[tuple[Shard, dict[str, Any]]] = []
     work = TokenizeShard(partial, how)
     cores = min(len(os.sched_getaffinity(0)), len(shards))
-    shared = not pool and cores > 1 and len(shards) * SHARD_ROWS >= MANY_ROWS
+    shared = not pool and cores > 1 and rows >= MANY_ROWS
     for facts in each_in_processes(work, shards, cores) if shared else each(work, shards, pool):
         done.append((shards[len(done)], facts))
         listener.progress(len(done), len(shards), "shards tokenized")

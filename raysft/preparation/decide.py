@@ -11,7 +11,7 @@ from raysft.audit.finding import Finding
 from raysft.audit.pieces import spread
 from raysft.audit.repeats import TEST, TRAIN, VALIDATION, text_keys
 from raysft.config import Job
-from raysft.corpus.encode import ANSWERS, SEVERAL, SINGLE, TAGS
+from raysft.corpus.encode import SEVERAL, SINGLE, TAGS
 from raysft.errors import DataError
 from raysft.events import Listener
 from raysft.folds.assign import FREE, GIVEN, SEALED, assign
@@ -68,7 +68,7 @@ def _decide(job: Job, base: Base, store: RowStore, books: Books, partial: DataFo
     audit, kind = job.config.data.audit, kind_of(job.config)
     _require_rows(store, books)
     near = find_near(store, books.alive, Wanted.of(audit))
-    findings = check_repeats(store, books, near, audit, one_answer=kind != ANSWERS)
+    findings = check_repeats(store, books, near, audit, one_answer=kind in {SINGLE, SEVERAL, TAGS})
     findings.append(check_personal(store, books, audit.personal_data))
     labels = find_labels(store, books.alive, kind)
     _leave_out_unseen(job, store, books, labels)
@@ -90,7 +90,9 @@ def screen(job: Job, store: RowStore, strict: bool) -> tuple[Books, Labels]:
     kind = kind_of(job.config)
     books = Books(store)
     _require_rows(store, books)
-    check_repeats(store, books, Near.none(store.rows), job.config.data.audit, one_answer=kind != ANSWERS)
+    check_repeats(
+        store, books, Near.none(store.rows), job.config.data.audit, one_answer=kind in {SINGLE, SEVERAL, TAGS}
+    )
     labels = find_labels(store, books.alive, kind)
     if strict:
         _leave_out_unseen(job, store, books, labels)

@@ -13,10 +13,11 @@ from raysft.audit.drift import Side, drift_finding, label_drift, length_drift
 from raysft.audit.drift_words import choose_rows, word_drift
 from raysft.audit.finding import EXAMPLES, Example, Finding
 from raysft.audit.language import language_finding, language_section, mixed_words_finding
-from raysft.audit.lengths import cut_finding, lengths_section, short_finding
+from raysft.audit.lengths import cut_finding, in_pieces, lengths_section, pieces_finding, short_finding
 from raysft.audit.personal import excerpt, excerpts, masked
 from raysft.audit.repeats import TEST
 from raysft.config import Job
+from raysft.config.sections import LANGUAGE_TASKS
 from raysft.corpus.rows import where
 from raysft.errors import DataError
 from raysft.folds.assign import SEALED
@@ -92,7 +93,11 @@ def with_lengths(facts: dict[str, Any], shards: list[tuple[Shard, dict[str, Any]
     for _, shard in shards:
         counts.update({int(length): rows for length, rows in shard["lengths"].items()})
     section = lengths_section(counts, max_length)
-    return {**facts, "lengths": section, "findings": [*facts["findings"], cut_finding(section).to_json()]}
+    finding = cut_finding(section)
+    if facts["task"] in LANGUAGE_TASKS:
+        section = in_pieces(section, *(sum(shard[name] for _, shard in shards) for name in ("rows", "texts")))
+        finding = pieces_finding(section)
+    return {**facts, "lengths": section, "findings": [*facts["findings"], finding.to_json()]}
 
 
 def _shown(finding: Finding) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from raysft.audit.repeats import TRAIN
 from raysft.config.sections import JobConfig
-from raysft.corpus.encode import ANSWERS, SEVERAL, SINGLE, TAGS
+from raysft.corpus.encode import ANSWERS, MASKED, NEXT, SEVERAL, SINGLE, TAGS
 from raysft.folds.strata import Strata
 from raysft.preparation.rowstore import RowStore
 
@@ -18,10 +18,10 @@ Array = np.ndarray[Any, Any]
 
 
 def kind_of(config: JobConfig) -> str:
-    """SINGLE, SEVERAL, TAGS or ANSWERS."""
+    """SINGLE, SEVERAL, TAGS, ANSWERS, MASKED or NEXT."""
     if config.task == "classification":
         return SEVERAL if config.data.multi_label else SINGLE
-    return TAGS if config.task == "token-classification" else ANSWERS
+    return {"token-classification": TAGS, "generation": ANSWERS, "masked-lm": MASKED, "causal-lm": NEXT}[config.task]
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,8 @@ class Labels:
 
 
 def find_labels(store: RowStore, alive: Array, kind: str) -> Labels:
-    """The names that rows carry: classes, or entity types; none where answers are learnt."""
-    if kind == ANSWERS:
+    """The names that rows carry: classes, or entity types; none where answers or texts alone are learnt."""
+    if kind in {ANSWERS, MASKED, NEXT}:
         return Labels(kind, (), Strata.none(store.rows), ())
     start, ids, names = _carried(store, alive, kind)
     row = np.repeat(np.arange(store.rows), np.diff(start))

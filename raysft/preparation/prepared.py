@@ -60,9 +60,13 @@ class Prepared:
     def tokens(self, part: str) -> TokenizedRows:
         """The tokenized rows of train, validation or test; only asking for test opens the sealed shards."""
         sealed = part == "test"
-        fold = pq.read_table(self.folder.corpus(sealed), columns=["fold"]).column("fold").to_numpy()
-        inside = np.flatnonzero(self._inside(fold, part))
-        return read_shards(self.folder.tokens(sealed)).select(inside) if len(inside) else from_lists([], [])
+        corpus = pq.read_table(self.folder.corpus(sealed), columns=["row_id", "fold"])
+        mine = self._inside(corpus.column("fold").to_numpy(), part)
+        if not mine.any():
+            return from_lists([], [])
+        rows = read_shards(self.folder.tokens(sealed))
+        # Rows stand in the order of their numbers; where long texts are learnt whole, a row has several pieces.
+        return rows.select(np.flatnonzero(mine[np.searchsorted(corpus.column("row_id").to_numpy(), rows.row_id)]))
 
     def _inside(self, fold: np.ndarray[Any, Any], part: str) -> np.ndarray[Any, Any]:
         known = {number: self._part_of(number) == part for number in np.unique(fold).tolist()}

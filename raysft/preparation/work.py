@@ -16,7 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from raysft.corpus.encode import Encoding, encode_rows
+from raysft.corpus.encode import MASKED, NEXT, Encoding, encode_rows
+from raysft.corpus.pieces import piece_rows
 from raysft.corpus.rows import Meaning, canonical
 from raysft.corpus.tokens import shard_name, write_shard
 from raysft.preparation.features import Wanted
@@ -75,7 +76,8 @@ class TokenizeShard:
             aside = file.with_name(f"{file.name}{ASIDE}{uuid.uuid4().hex[:8]}")
             corpus = pq.ParquetFile(self.folder.corpus(shard.sealed))
             rows = corpus.read_row_group(shard.number, columns=["row_id", "text", "label", "label_id", "record"])
-            tokens, lengths = encode_rows(rows, self.how)
+            encode = piece_rows if self.how.kind in {MASKED, NEXT} else encode_rows
+            tokens, lengths = encode(rows, self.how)
             write_shard(aside, tokens)
             settle(aside, file)
             write_json(done, _facts(file, tokens, lengths))
@@ -91,6 +93,7 @@ def _facts(file: Path, tokens: pa.Table, lengths: list[int]) -> dict[str, Any]:
     """What the manifest and the audit say of one shard. lengths: tokens without a limit -> rows of that length."""
     return {
         "rows": tokens.num_rows,
+        "texts": int(pc.count_distinct(tokens.column("row_id")).as_py()),
         "tokens": int(pc.sum(pc.list_value_length(tokens.column("input_ids"))).as_py() or 0),
         "sha256": sha256_file(file),
         "lengths": {str(length): rows for length, rows in sorted(Counter(lengths).items())},

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from raysft.config.sections import DataSection
+from raysft.config.sections import LANGUAGE_TASKS, DataSection
 from raysft.errors import DataError, JobFileError
 from raysft.reading.batch import ROLES, SYSTEMS, Columns, listed, plain_name
 from raysft.reading.later import later_names
@@ -38,10 +38,12 @@ ANSWERS = ("completion", "answer", "response", "output", "chosen")
 CONTEXTS_OF = {"instruction": ("input", *SYSTEMS)}  # of all other prompts and of chats: what the system says
 
 Pair = tuple[tuple[str, ...], tuple[str, ...]]
+TEXTS_ALONE: Pair = (TEXTS, ())
 PAIRS: dict[str, tuple[Pair, ...]] = {
     "classification": ((TEXTS, LABELS),),
     "token-classification": ((TOKENS, TAGS), (SPAN_TEXTS, SPANS)),
     "generation": ((CHATS, ()), (PROMPTS, ANSWERS)),
+    **dict.fromkeys(LANGUAGE_TASKS, (TEXTS_ALONE,)),
 }
 
 
@@ -51,6 +53,8 @@ def resolve_columns(data: DataSection, task: str, sources: Sequence[Source], pro
     Raises what `problem` makes (a column that is missing, stands there twice, or cannot be found), NotFound,
     NotAllowed, DataError (a file without columns).
     """
+    if task in LANGUAGE_TASKS:
+        _refuse_labels(data, task, sources, problem)
     headers = {source: _names(source) for source in sources}
     free = {source: names for source, names in headers.items() if source.format not in FIXED}
     written = {role: name for role in ROLES if (name := getattr(data, role)) is not None}
@@ -63,6 +67,8 @@ def resolve_columns(data: DataSection, task: str, sources: Sequence[Source], pro
             _check(source, names, role, name, problem)
     if not free:
         guessed = tuple(role for role in (TEXT, LABEL) if role not in written)
+        if task in LANGUAGE_TASKS:
+            return Columns(**{TEXT: TEXT, LABEL: None, **written})
         return Columns(**{TEXT: TEXT, LABEL: LABEL, **written}, guessed=guessed)
     if not any(_fits(pair, written, _common(free)) for pair in PAIRS[task]):
         known = dict.fromkeys(name for pair in PAIRS[task] for side in pair for name in side)
@@ -75,6 +81,17 @@ def resolve_columns(data: DataSection, task: str, sources: Sequence[Source], pro
     if task == "generation" and "context" not in written:
         found |= _context({**written, **found}, free, problem)
     return Columns(**{LABEL: None, **written, **found}, guessed=tuple(found))
+
+
+def _refuse_labels(data: DataSection, task: str, sources: Sequence[Source], problem: Problem) -> None:
+    """What names a label, or input to one, cannot take effect where texts alone are learnt."""
+    why = f"task: {task} learns from texts alone; leave it out"
+    for key in ("label", "context", "multi_label", "label_separator"):
+        if getattr(data, key):
+            raise problem(f"data.{key}", why)
+    for source in sources:
+        if source.label_path:
+            raise problem(f"data.{source.origin}", f"{source.label_path} holds labels; {why}")
 
 
 def _names(source: Source) -> list[str]:
@@ -135,6 +152,8 @@ def _common(headers: dict[Source, list[str]]) -> list[str]:
 def _fits(pair: Pair, written: dict[str, str], names: list[str]) -> bool:
     """Whether both sides of a pair are written or may be found."""
     texts, labels = pair
+    if pair == TEXTS_ALONE:
+        return TEXT in written or bool(_candidates(texts, [name for name in names if name not in written.values()]))
     if TEXT in written and LABEL not in written and not labels:
         return plain_name(written[TEXT]) in texts or not _candidates(ANSWERS, names)
     if LABEL in written and not labels:

@@ -25,6 +25,7 @@ ENDINGS = {
     ".feather": "arrow",
     ".conll": "conll",
 }
+UNLABELLED = {".txt": "lines"}  # a text a line, where rows need no label
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2"}
 ALLOWED = f"{', '.join(ENDINGS)}, each also with {', '.join(COMPRESSIONS)}"
 # These decode to something else than what a text file holds, or never fail and never succeed.
@@ -48,8 +49,10 @@ class Source:
         return "/".join(parts[-2:]) if self.format == "lines" else parts[-1]
 
 
-def find_sources(data: DataSection, folder: Path, where: Callable[[str], str]) -> list[Source]:
+def find_sources(data: DataSection, folder: Path, where: Callable[[str], str], labelled: bool = True) -> list[Source]:
     """The files of data.train, data.validation and data.test, in this order, without repeats within each.
+
+    labelled: rows need labels, so that no single file of lines will do.
 
     `folder` is that of the job file; `where("data.train")` says where a key stands, as in `jobs/x.yaml:12`.
     Raises NotFound, NotAllowed, DataError (an ending that is not known, an empty file), JobFileError (data.encoding).
@@ -59,7 +62,7 @@ def find_sources(data: DataSection, folder: Path, where: Callable[[str], str]) -
     for origin, entries in (("train", data.train), ("validation", data.validation), ("test", data.test)):
         key = f"data.{origin}"
         for entry in entries or ():
-            found += sources_of(entry, folder, origin, data.format, data.encoding, f"{where(key)}: {key}: ")
+            found += sources_of(entry, folder, origin, data.format, data.encoding, f"{where(key)}: {key}: ", labelled)
     return list(dict.fromkeys(found))
 
 
@@ -70,12 +73,13 @@ def sources_of(
     format: str = "auto",
     encoding: str = "auto",
     before: str = "",
+    labelled: bool = True,
 ) -> list[Source]:
     """The files of one path, glob, URI or pair, relative to `folder`; messages begin with `before`."""
     if isinstance(entry, TwoFiles):
         return [_pair(entry, folder, origin, format, encoding, before)]
     return [
-        Source(origin, each.shown, _format(each, format, before), None, encoding)
+        Source(origin, each.shown, _format(each, format, before, labelled), None, encoding)
         for each in _expand(entry, folder, before)
     ]
 
@@ -154,24 +158,25 @@ def _expand(written: str, folder: Path, before: str) -> list[Place]:
     return found
 
 
-def _format(here: Place, written: str, before: str) -> str:
+def _format(here: Place, written: str, before: str, labelled: bool) -> str:
     if here.kind() == "folder":
         return _folder_format(here, before)
     if here.size() == 0:
         raise DataError(f"{before}{here.shown}: the file is empty", "It needs rows.")
     here.open().close()  # says now whether it may be read
-    if written == "lines":
+    if written == "lines" and labelled:
         raise DataError(f"{before}{here.shown}: texts without labels", "Write {text: FILE, label: FILE} for two files.")
     suffixes = [suffix.lower() for suffix in Path(here.name).suffixes]
     if suffixes and suffixes[-1] in COMPRESSIONS:
         suffixes.pop()
     ending = suffixes[-1] if suffixes else ""
-    if written == "auto" and ending not in ENDINGS:
+    known = ENDINGS if labelled else {**ENDINGS, **UNLABELLED}
+    if written == "auto" and ending not in known:
         raise DataError(
             f"{before}{here.shown}: cannot read {ending or 'a file without ending'}",
             f"Known endings: {ALLOWED}. Or say what it is with data.format.",
         )
-    return ENDINGS[ending] if written == "auto" else written
+    return known[ending] if written == "auto" else written
 
 
 def _folder_format(here: Place, before: str) -> str:

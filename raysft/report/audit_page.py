@@ -17,6 +17,8 @@ TASKS = {
     "classification": "texts with labels",
     "token-classification": "texts with tagged spans",
     "generation": "prompts with answers",
+    "masked-lm": "texts without labels",
+    "causal-lm": "texts without labels",
 }
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from raysft.config.sections import LANGUAGE_TASKS
+from raysft.report import language
 from raysft.report.facts import ReportFacts
 from raysft.report.html import render_html
 from raysft.report.markdown import render_card
@@ -11,5 +13,6 @@ from raysft.storage.layout import RunFolder
 
 def write_report(facts: ReportFacts, run: RunFolder) -> None:
     """The page and the model card, each complete or not there. The same facts give the same bytes."""
-    write_bytes(run.report, render_html(facts).encode())
-    write_bytes(run.card, render_card(facts).encode())
+    of_language = facts.task in LANGUAGE_TASKS
+    write_bytes(run.report, (language.render_page if of_language else render_html)(facts).encode())
+    write_bytes(run.card, (language.render_card if of_language else render_card)(facts).encode())

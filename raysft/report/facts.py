@@ -45,6 +45,11 @@ class ReportFacts:
         parts = {"test": self.evaluation.test, "validation": self.evaluation.validation}
         return {name: scores for name, scores in parts.items() if scores is not None}
 
+    @property
+    def several_labels(self) -> bool:
+        """Whether a row may have several labels."""
+        return self.evaluation.threshold is not None
+
     @cached_property
     def job(self) -> dict[str, Any]:
         """The effective job file as nested dicts; empty when it cannot be read."""

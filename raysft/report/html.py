@@ -57,6 +57,7 @@ def _page(facts: ReportFacts) -> dict[str, Any]:
         "caveat": verdict.caveat(facts),
         "parts": scores_view.parts(facts),
         "rivals": scores_view.rivals(facts),
+        "rival_measures": scores_view.rival_measures(facts),
         "classes": scores_view.class_rows(facts),
         **_curves(facts),
         **_errors(facts),
@@ -68,10 +69,11 @@ def _page(facts: ReportFacts) -> dict[str, Any]:
 
 
 def _curves(facts: ReportFacts) -> dict[str, Any]:
+    beside = "micro-F1" if facts.several_labels else "accuracy"
     drawn = {
         "Loss of each step, and of the validation part after each epoch.": plots.loss_curves(facts.history),
-        "Validation accuracy and macro-F1 after each epoch. The dashed line marks the checkpoint that was kept.": (
-            plots.score_curves(facts.history, facts.outcome.get("best_step"))
+        f"Validation {beside} and macro-F1 after each epoch. The dashed line marks the checkpoint that was kept.": (
+            plots.score_curves(facts.history, facts.outcome.get("best_step"), beside)
         ),
         "Learning rate of the body.": plots.learning_rate(facts.history),
         "Norm of the gradient before clipping.": plots.gradient_norm(facts.history),
@@ -82,8 +84,9 @@ def _curves(facts: ReportFacts) -> dict[str, Any]:
 
 def _errors(facts: ReportFacts) -> dict[str, Any]:
     scores, labels = facts.scored, facts.evaluation.labels
-    if scores is None:
-        return {"heat": [], "heat_image": "", "confusions": [], "mistakes": []}
+    if scores is None or facts.several_labels:
+        mistakes = [] if scores is None else scores.worst
+        return {"heat": [], "heat_image": "", "confusions": [], "mistakes": mistakes}
     return {
         "heat": confusion.heat_rows(scores, labels),
         "heat_image": confusion.heat_image(scores, labels),

@@ -21,6 +21,11 @@ WEAKEST = 5
 
 def render_card(facts: ReportFacts) -> str:
     """The card as Markdown; the same facts give the same text."""
+    return render_markdown("card.md", _card(facts))
+
+
+def render_markdown(template: str, values: dict[str, Any]) -> str:
+    """A template of this package, filled in."""
     environment = Environment(
         loader=PackageLoader("raysft", "report"),
         autoescape=False,  # noqa: S701  # Markdown; every text of the person goes through `plain`
@@ -39,7 +44,7 @@ def render_card(facts: ReportFacts) -> str:
         percent=numbers.percent,
         plural=numbers.plural,
     )
-    return environment.get_template("card.md").render(_card(facts)) + "\n"
+    return environment.get_template(template).render(values) + "\n"
 
 
 def plain(text: object) -> str:
@@ -73,11 +78,12 @@ def _card(facts: ReportFacts) -> dict[str, Any]:
         "lengths": audit_view.lengths(facts.audit),
         "parts": scores_view.parts(facts),
         "rivals": scores_view.rivals(facts),
+        "rival_measures": scores_view.rival_measures(facts),
         "classes": sorted(classes, key=lambda row: row.label),
         "weakest": [row for row in classes if row.f1][:WEAKEST],
         "few": scores_view.few_rows(facts.scored) if facts.scored else 0,
         "few_limit": scores_view.FEW_ROWS,
-        "ece": facts.scored.metrics["ece"] if facts.scored else None,
+        "ece": facts.scored.metrics.get("ece") if facts.scored else None,
         "max_length": facts.setting("model", "max_length"),
         "training": training_view.facts_of_training(facts),
     }

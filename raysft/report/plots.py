@@ -45,6 +45,7 @@ SIZE, SMALL = (5.0, 3.0), (5.0, 1.9)  # inches; the page scales them
 TICKS = [1, 2, 2.5, 5, 10]  # distances of the marks on an axis, times a power of ten
 MOST_POINTS = 240  # of one line; more cannot be seen
 NO_METADATA = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+BESIDE = {"accuracy": "validation_accuracy", "micro-F1": "validation_f1_micro"}
 Curve = tuple[list[float], list[float]]
 
 
@@ -65,14 +66,14 @@ def loss_curves(history: list[dict[str, Any]]) -> str:
         return _svg(figure, "loss")
 
 
-def score_curves(history: list[dict[str, Any]], best_step: int | None) -> str:
-    """Validation accuracy and macro-F1 after each epoch, the kept checkpoint marked; "" without validation."""
-    accuracy, f1 = series(history, "validation_accuracy"), series(history, "validation_f1_macro")
-    if not accuracy[0]:
+def score_curves(history: list[dict[str, Any]], best_step: int | None, beside: str = "accuracy") -> str:
+    """A validation score (a key of BESIDE) and macro-F1 after each epoch, the kept checkpoint marked; "" without."""
+    first, f1 = series(history, BESIDE[beside]), series(history, "validation_f1_macro")
+    if not first[0]:
         return ""
     with mpl.rc_context(STYLE):
         figure, axes = _figure(SIZE)
-        axes.plot(*accuracy, color=FIRST, linewidth=1.6, marker="o", markersize=3.5, label="accuracy")
+        axes.plot(*first, color=FIRST, linewidth=1.6, marker="o", markersize=3.5, label=beside)
         axes.plot(*f1, color=SECOND, linewidth=1.6, marker="s", markersize=3.2, label="macro-F1")
         if best_step is not None:
             axes.axvline(best_step, color=INK, linewidth=0.9, linestyle=(0, (4, 3)), label=f"kept: step {best_step:,}")

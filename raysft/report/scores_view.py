@@ -22,6 +22,16 @@ MEASURES = {
 }
 
 
+SEVERAL = {
+    "f1_micro": ("Micro-F1", "over all labels of all rows"),
+    "f1_macro": ("Macro-F1", "mean over labels, each counts the same"),
+    "accuracy": ("Exact match", "share of rows whose labels are all right, and no other"),
+    "loss": ("Loss", "mean binary cross-entropy; guessing evenly gives {even}"),
+}
+RIVALS = ("f1_macro", "accuracy", "f1_weighted")
+RIVALS_SEVERAL = ("f1_macro", "f1_micro", "accuracy")
+
+
 class Measure(NamedTuple):
     """One score card. The bar runs from 0 to `top`."""
 
@@ -61,9 +71,9 @@ class ClassRow(NamedTuple):
 
 def parts(facts: ReportFacts) -> list[Part]:
     """Score cards of test and validation, as far as they exist. Both parts share the scales of their bars."""
-    found = facts.parts
-    even = math.log(max(2, len(facts.evaluation.labels)))
-    tops = {"loss": even, "ece": 0.2}
+    found, measures = facts.parts, SEVERAL if facts.several_labels else MEASURES
+    even = math.log(2 if facts.several_labels else max(2, len(facts.evaluation.labels)))
+    tops = {name: top for name, top in {"loss": even, "ece": 0.2}.items() if name in measures}
     for name in tops:
         tops[name] = max([tops[name], *(scores.metrics[name].high for scores in found.values())])
     return [
@@ -72,11 +82,17 @@ def parts(facts: ReportFacts) -> list[Part]:
             scores.metrics["accuracy"].n,
             [
                 Measure(title, hint.format(even=score(even)), scores.metrics[name], tops.get(name, 1.0))
-                for name, (title, hint) in MEASURES.items()
+                for name, (title, hint) in measures.items()
             ],
         )
         for part, scores in found.items()
     ]
+
+
+def rival_measures(facts: ReportFacts) -> list[str]:
+    """What people call the scores in the table of baselines."""
+    measures = SEVERAL if facts.several_labels else MEASURES
+    return [measures[name][0] for name in (RIVALS_SEVERAL if facts.several_labels else RIVALS)]
 
 
 def rivals(facts: ReportFacts) -> list[Rival]:
@@ -84,11 +100,16 @@ def rivals(facts: ReportFacts) -> list[Rival]:
     scores, beside = facts.scored, facts.evaluation.baselines
     if scores is None or not beside:
         return []
-    ours = [scores.metrics[name] for name in ("f1_macro", "accuracy", "f1_weighted")]
+    names = RIVALS_SEVERAL if facts.several_labels else RIVALS
+    ours = [scores.metrics[name] for name in names]
     lines = [Rival("This model", ours, None, "", "")]
     for key, each in beside.items():
-        numbers = [each.f1_macro, each.accuracy, each.f1_weighted]
-        lines.append(Rival(baseline_name(key), numbers, each.gain, compared(each.gain), style_of(each.gain)))
+        numbers = [getattr(each, name) for name in names]
+        lines.append(
+            Rival(
+                baseline_name(key, facts.several_labels), numbers, each.gain, compared(each.gain), style_of(each.gain)
+            )
+        )
     return sorted(lines, key=lambda line: -line.scores[0].value)
 
 
@@ -96,21 +117,17 @@ def class_rows(facts: ReportFacts) -> list[ClassRow]:
     """Every class of the scored part, weakest F1 first; classes without a row there come last."""
     if facts.scored is None:
         return []
-    predicted = [sum(column) for column in zip(*facts.scored.confusion, strict=True)]
     counts = facts.audit.get("labels_by_part") or {}
-    rows = [
-        _class_row(each, predicted[index], counts.get(each.label, {}))
-        for index, each in enumerate(facts.scored.classes)
-    ]
+    rows = [_class_row(each, counts.get(each.label, {})) for each in facts.scored.classes]
     return sorted(rows, key=lambda row: (row.f1 is None, row.f1.value if row.f1 else 0.0, row.label))
 
 
-def _class_row(each: ClassScore, predicted: int, counts: dict[str, Any]) -> ClassRow:
+def _class_row(each: ClassScore, counts: dict[str, Any]) -> ClassRow:
     seen = each.f1.n > 0
     return ClassRow(
         label=each.label,
         rows=[int(counts.get(part, 0)) for part in PARTS],
-        precision=each.precision if predicted else None,
+        precision=each.precision if each.predicted else None,
         recall=each.recall if seen else None,
         f1=each.f1 if seen else None,
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from raysft.evaluation.evaluation import Baseline
 from raysft.metrics.interval import Estimate
 from raysft.report.audit_view import proofs, terms
 from raysft.report.facts import ReportFacts
@@ -16,8 +15,10 @@ NAMES = {"majority": "Most frequent class", "tfidf_svm": "TF-IDF + linear SVM"}
 RIVAL = "tfidf_svm"
 
 
-def baseline_name(key: str) -> str:
+def baseline_name(key: str, several_labels: bool = False) -> str:
     """What people call a baseline."""
+    if several_labels and key == "majority":
+        return "Most frequent set of labels"
     return NAMES.get(key, key.replace("_", " "))
 
 
@@ -42,11 +43,11 @@ def headline(facts: ReportFacts) -> str:
 def comparison(facts: ReportFacts) -> str:
     """How the model stands against the strongest simple rival; "" when nothing was compared."""
     rival = facts.evaluation.baselines.get(RIVAL)
-    return "" if rival is None else _comparison(rival)
+    return "" if rival is None else _comparison(rival.gain)
 
 
-def _comparison(rival: Baseline) -> str:
-    gain, verdict, name = rival.gain, compared(rival.gain), baseline_name(RIVAL)
+def _comparison(gain: Estimate) -> str:
+    verdict, name = compared(gain), baseline_name(RIVAL)
     if verdict == CHANCE:
         return (
             f"Compared with {name} on the same rows there is {CHANCE}: its macro-F1 differs by {signed(gain.value)} "
@@ -68,8 +69,15 @@ def caveat(facts: ReportFacts) -> str:
             "Some of these rows, or texts almost like them, are also on the other side of a split: see the data audit."
         )
     if facts.evaluation.scored_on == "test":
-        return "The test rows took no part in training, nor in the choice of the checkpoint."
-    return "There is no test part. The validation rows also chose the checkpoint, so this score is a little too good."
+        return f"The test rows took no part in training, nor in the choice of {_chosen(facts)}."
+    return (
+        f"There is no test part. The validation rows also chose {_chosen(facts)}, so this score is a little too good."
+    )
+
+
+def _chosen(facts: ReportFacts) -> str:
+    """What the validation part is used for."""
+    return "the checkpoint" + (" and the threshold" if facts.several_labels else "")
 
 
 def verdict_class(facts: ReportFacts) -> str:

@@ -112,6 +112,26 @@ class RunFolder:
         return self.path / "metrics.jsonl"
 
     @property
+    def tensorboard(self) -> Path:
+        """Event files, where train.track asks for them."""
+        return self.path / "tensorboard"
+
+    @property
+    def mlruns(self) -> Path:
+        """MLflow's files, where train.track asks for them and names no server."""
+        return self.path / "mlruns"
+
+    @property
+    def mlflow_id(self) -> Path:
+        """Id of the MLflow run, so that a resumed run goes on in it."""
+        return self.path / "mlflow-run.txt"
+
+    @property
+    def groups(self) -> Path:
+        """Which parameters train, and how: rows of a table, written before the first step."""
+        return self.path / "groups.json"
+
+    @property
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
 

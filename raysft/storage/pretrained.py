@@ -15,6 +15,7 @@ from typing import Any
 
 from raysft.errors import NotFound, RaysftError, UsageError
 from raysft.storage.commit import digest_of, sha256_file
+from raysft.storage.finished import finished_model
 from raysft.storage.layout import home_path
 
 WEIGHTS = "model.safetensors"
@@ -108,8 +109,9 @@ def _local_folder(name: str, relative_to: Path | None) -> Path | None:
     path = home_path(name)
     candidates = [path] if path.is_absolute() else [(relative_to or Path()) / path, Path.cwd() / path]
     for candidate in candidates:
-        if candidate.is_dir():
-            return candidate.absolute()
+        found = finished_model(candidate) or (candidate if candidate.is_dir() else None)
+        if found is not None:
+            return found.absolute()
     looks_like_path = name.startswith((".", "/", "~")) or name.count("/") > 1
     if looks_like_path:
         raise NotFound(

@@ -1,7 +1,9 @@
 """Checkpoints: all that a run needs to go on exactly, written aside, hashed, committed by rename; newest valid wins.
 
 `step-000120/` holds model.safetensors, optimizer.safetensors, state.json and, written last, manifest.json with sizes
-and sha256. Dropout masks and batches are pure functions of seed, epoch and row, so no generator state is needed.
+and sha256. Where the ranks share the model (fsdp) shards stand in the place of the safetensors: training/sharded.py.
+Either kind goes on under any strategy and number of workers.
+Dropout masks and batches are pure functions of seed, epoch and row, so no generator state is needed.
 """
 
 from __future__ import annotations
@@ -25,6 +27,8 @@ from raysft.storage.commit import (
     write_json,
     writing,
 )
+from raysft.training import ranks, sharded
+from raysft.training.sharded import Like, Tensors
 
 NAME = re.compile(r"step-(\d{6,})$")
 KEEP_NEWEST = 2
@@ -41,20 +45,49 @@ class Progress:
     tokens: int = 0  # real tokens computed
     padded: int = 0  # positions computed
     seconds: float = 0.0  # training time, evaluation and saving excluded
+    skipped: int = 0  # updates left out, because they were not finite
+    skipped_in_a_row: int = 0
+    scaler: dict[str, float] = field(default_factory=dict)  # of the loss, with fp16
+    micro_batch_parts: int = 1  # in which each is computed since memory ran out; 1: it never did
+    waited: float = 0.0  # seconds of `seconds` in which the first rank waited for batches
+    no_better: int = 0  # epochs in a row that were no better than the best
+    ended: str = ""  # why training ended; "": it has not
 
 
-def save(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress) -> Path:
-    """Commit a checkpoint below `folder`, then drop those that are neither among the newest two nor the best."""
+def save(
+    folder: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    progress: Progress,
+    average: Tensors | None = None,
+) -> Path:
+    """Commit a checkpoint below `folder`, then drop those that are neither among the newest two nor the best.
+
+    Called by all ranks together. average: of the weights that train, by name.
+    """
     path = folder / f"step-{progress.step:06d}"
-    with writing(path), committed_folder(path) as aside:
-        save_file(_tensors(model), aside / "model.safetensors")
-        save_file(_optimizer_tensors(model, optimizer), aside / "optimizer.safetensors")
-        write_json(aside / "state.json", asdict(progress))
-    found = sorted(_steps(folder))
-    for step in found[:-KEEP_NEWEST]:
-        if step != progress.best_step:
-            shutil.rmtree(folder / f"step-{step:06d}")
+    parts = {"model": _model_tensors(model), "optimizer": _optimizer_tensors(model, optimizer)}
+    if average:
+        parts["average"] = average
+    if sharded.any_sharded(parts["model"].values()):
+        sharded.write(path, parts, asdict(progress))
+    else:
+        ranks.on_first_rank(lambda: _write(path, parts, asdict(progress)))
+    ranks.on_first_rank(lambda: _drop_old(folder, progress.best_step))
     return path
+
+
+def _write(path: Path, parts: dict[str, Tensors], state: dict[str, Any]) -> None:
+    with writing(path), committed_folder(path) as aside:
+        for part, tensors in parts.items():
+            save_file({name: each.detach().cpu().contiguous() for name, each in tensors.items()}, _file(aside, part))
+        write_json(aside / "state.json", state)
+
+
+def _drop_old(folder: Path, best_step: int) -> None:
+    for step in sorted(_steps(folder))[:-KEEP_NEWEST]:
+        if step != best_step:
+            shutil.rmtree(folder / f"step-{step:06d}")
 
 
 def newest(folder: Path) -> Path | None:
@@ -80,36 +113,81 @@ def at_step(folder: Path, step: int) -> Path:
     return path
 
 
+def load_best(path: Path, model: nn.Module) -> None:
+    """Put what was evaluated into the model: the weights of a checkpoint, or their average where it holds one."""
+    load_weights(path, model)
+    state = model.state_dict()
+    for name, value in load_average(path, state).items():
+        state[name].copy_(value)
+
+
+def load_average(path: Path, weights: Tensors) -> Tensors:
+    """The average that a checkpoint holds of these weights, laid out as they are; empty where it holds none."""
+    if not sharded.holds_shards(path) and not _file(path, "average").exists():
+        return {}
+    return _read(path, "average", lambda name, size, dtype: torch.empty_like(weights[name], dtype=dtype))
+
+
 def load_weights(path: Path, model: nn.Module) -> None:
-    """Put the weights of a checkpoint into the model."""
-    model.load_state_dict(load_file(path / "model.safetensors"))
+    """Put the weights of a checkpoint into the model; by all ranks together where they share it."""
+    own = model.state_dict()
+    found = _read(path, "model", lambda name, size, dtype: own.get(name, torch.empty(size, dtype=dtype)))
+    model.load_state_dict({**found, **{name: found[first] for name, first in _tied(model).items()}})
 
 
 def load(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
-    """Put a verified checkpoint into model and optimizer; returns where it was."""
+    """Put a verified checkpoint into model and optimizer, by all ranks together; returns where it was."""
     load_weights(path, model)
-    tensors = load_file(path / "optimizer.safetensors")
-    names = {parameter: name for name, parameter in model.named_parameters()}
-    for group in optimizer.param_groups:
-        for parameter in group["params"]:
-            prefix = names[parameter] + "|"
-            found = {key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)}
-            if found:
-                optimizer.state[parameter] = {key: value.to(parameter.device) for key, value in found.items()}
+    named = dict(model.named_parameters())
+
+    def like(key: str, size: torch.Size, dtype: torch.dtype) -> torch.Tensor:
+        return sharded.state_like(named[key.rpartition("|")[0]], size, dtype)
+
+    # Parameters in the order in which steps would have made their state.
+    order = {parameter: place for place, parameter in enumerate(_parameters(optimizer))}
+    found = [(*key.rpartition("|")[::2], value) for key, value in _read(path, "optimizer", like).items()]
+    for name, quantity, value in sorted(found, key=lambda each: order[named[each[0]]]):
+        optimizer.state[named[name]][quantity] = value
     return Progress(**read_json(path / "state.json"))
 
 
-def _tensors(model: nn.Module) -> dict[str, torch.Tensor]:
-    return {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+def _model_tensors(model: nn.Module) -> Tensors:
+    """The model's state; a tensor of two names under its first."""
+    tied = _tied(model)
+    return {name: tensor for name, tensor in model.state_dict().items() if name not in tied}
 
 
-def _optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+def _tied(model: nn.Module) -> dict[str, str]:
+    """Other names of parameters that modules share, such as embeddings and language head -> their first name."""
+    first: dict[nn.Parameter, str] = {}
+    named = model.named_parameters(remove_duplicate=False)
+    return {name: first[each] for name, each in named if first.setdefault(each, name) != name}
+
+
+def _parameters(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+
+def _read(path: Path, part: str, like: Like) -> Tensors:
+    """The tensors of one part, each filled in as `like` lays it out."""
+    if sharded.holds_shards(path):
+        return sharded.read(path, part, like)
+    whole = load_file(_file(path, part))
+    return {name: sharded.put(each, like(name, each.shape, each.dtype)) for name, each in whole.items()}
+
+
+def _file(folder: Path, part: str) -> Path:
+    return folder / f"{part}.safetensors"
+
+
+def _optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> Tensors:
+    """All of the optimizer's state by `name of the parameter|name of the quantity`."""
     names: dict[Any, str] = {parameter: name for name, parameter in model.named_parameters()}
-    tensors: dict[str, Any] = {}
-    for parameter, state in optimizer.state.items():
-        for key, value in state.items():
-            tensors[f"{names[parameter]}|{key}"] = torch.as_tensor(value).detach().cpu().contiguous()
-    return tensors
+    return {
+        f"{names[parameter]}|{key}": torch.as_tensor(value)
+        for parameter, state in optimizer.state.items()
+        for key, value in state.items()
+    }
 
 
 def _steps(folder: Path) -> list[int]:

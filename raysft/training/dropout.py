@@ -8,6 +8,8 @@ On GPU torch's own dropout is kept, seeded per micro-batch.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import numpy as np
@@ -29,6 +31,26 @@ class RowRandom:
         self._generators = [np.random.Generator(np.random.SFC64([seed, epoch, int(row)])) for row in rows]
         self._lengths = lengths.tolist()
 
+    def replaying(self) -> AbstractContextManager[None]:
+        """A context in which the masks drawn from now on are drawn once more; taken when a layer begins.
+
+        Activation checkpointing computes a layer again in the backward pass: its generators go back to where the layer
+        began (2 microseconds a row), and afterwards on to where they were.
+        """
+        generators = list(self._generators)
+        return self._at(generators, _states(generators))
+
+    @contextmanager
+    def _at(self, generators: list[np.random.Generator], began: list[Any]) -> Iterator[None]:
+        now, before = self._generators, _states(generators)
+        self._generators = generators
+        _set_states(generators, began)
+        try:
+            yield
+        finally:
+            _set_states(generators, before)
+            self._generators = now
+
     def keep(self, shape: torch.Size, rate: float) -> torch.Tensor | None:
         """A mask of 0 and 1/(1-rate) for hidden states (B, T, H) or (B, H); None when B is not the rows at hand."""
         if len(shape) not in (2, 3) or shape[0] != len(self._generators):
@@ -39,6 +61,15 @@ class RowRandom:
             place = drawn[row] if len(shape) == 2 else drawn[row, :length]
             place[...] = np.frombuffer(generator.bytes(place.size), dtype=np.uint8).reshape(place.shape)
         return (torch.from_numpy(drawn) >= drop).to(torch.float32).mul_(LEVELS / (LEVELS - drop))
+
+
+def _states(generators: list[np.random.Generator]) -> list[Any]:
+    return [generator.bit_generator.state for generator in generators]
+
+
+def _set_states(generators: list[np.random.Generator], states: list[Any]) -> None:
+    for generator, state in zip(generators, states, strict=True):
+        generator.bit_generator.state = state
 
 
 class RowDropout(nn.Module):

@@ -22,13 +22,21 @@ def predict(
     forward: Forward, batch_of: Callable[[Micro], Batch], lengths: np.ndarray[Any, Any]
 ) -> np.ndarray[Any, Any]:
     """Logits of every row in their order, float32 (rows, C); the ranks share the work. lengths: tokens, int (rows,)."""
-    mine = by_length(lengths, EVAL_BATCH)[ranks.rank() :: ranks.world_size()]
+    mine = shared_out(by_length(lengths, EVAL_BATCH))
     found = [(positions, forward(batch_of(positions)).float().cpu().numpy()) for positions in mine]
     pieces = [piece for rank in ranks.gather(found) for piece in rank]
     result = np.zeros((len(lengths), pieces[0][1].shape[1]), dtype=np.float32)
     for positions, logits in pieces:
         result[positions] = logits
     return result
+
+
+def shared_out(batches: list[Micro]) -> list[Micro]:
+    """The batches that this rank computes, as many as every other."""
+    world = ranks.world_size()
+    mine = batches[ranks.rank() :: world]
+    # Where the ranks share the weights a forward pass takes all of them, so each has as many, if need be once more.
+    return mine + batches[: -(-len(batches) // world) - len(mine)]
 
 
 def evaluating(model: nn.Module, precision: Precision) -> Forward:

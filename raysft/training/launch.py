@@ -12,7 +12,9 @@ from typing import Any
 from raysft.errors import RaysftError, TrainingFailed
 from raysft.events import Listener
 from raysft.session import Resources
+from raysft.storage.commit import read_json
 from raysft.storage.layout import RunFolder
+from raysft.training.stability import warning
 from raysft.training.worker import Outcome, Task, run_worker
 
 WORKER_RETRIES = 2  # restarts after a worker or node died; each goes on from the newest checkpoint
@@ -33,15 +35,21 @@ def launch(task: Task, resources: Resources, listener: Listener) -> Outcome:
     trainer = TorchTrainer(
         _on_worker,
         train_loop_config={"task": task},
-        torch_config=TorchConfig(backend="nccl" if resources.gpu else "gloo", timeout_s=COLLECTIVE_S),
+        torch_config=TorchConfig(backend=_backend(task), timeout_s=COLLECTIVE_S),
         scaling_config=ScalingConfig(
-            num_workers=resources.workers, use_gpu=resources.gpu, resources_per_worker=resources.bundle()
+            num_workers=(resources.fewest, resources.most) if resources.elastic else resources.workers,
+            use_gpu=resources.gpu,
+            resources_per_worker=resources.bundle(),
         ),
         run_config=RunConfig(
             # A fresh name each time: Ray would silently resume its own state of an old one; ours is in checkpoints/.
             name=uuid.uuid4().hex[:12],
             storage_path=str(task.run.ray),
-            failure_config=FailureConfig(max_failures=WORKER_RETRIES, controller_failure_limit=CONTROLLER_RETRIES),
+            failure_config=FailureConfig(
+                # An elastic run may lose each worker that it can do without, and then some.
+                max_failures=WORKER_RETRIES + resources.most - resources.fewest,
+                controller_failure_limit=CONTROLLER_RETRIES,
+            ),
         ),
     )
     with _Watcher(task.run, listener):
@@ -81,6 +89,13 @@ def _fit_aside(trainer: Any) -> Any:
     return ended[0]
 
 
+def _backend(task: Task) -> str:
+    """How ranks exchange tensors. With fsdp some lie in the memory of the CPU, beside those on the GPU."""
+    if not task.gpu:
+        return "gloo"
+    return "cpu:gloo,cuda:nccl" if task.strategy == "fsdp" else "nccl"
+
+
 def _on_worker(config: dict[str, Task]) -> Outcome | RaysftError:
     return run_worker(config["task"])
 
@@ -103,10 +118,11 @@ class _Watcher:
     """Follows metrics.jsonl, which rank 0 writes, and tells the listener."""
 
     def __init__(self, run: RunFolder, listener: Listener) -> None:
-        self._path, self._listener = run.metrics, listener
+        self._path, self._groups, self._listener = run.metrics, run.groups, listener
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, daemon=True)
         self._validation = ""
+        self._told_groups = False
 
     def __enter__(self) -> None:
         self._size = _size(self._path)
@@ -115,10 +131,12 @@ class _Watcher:
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._thread.join(timeout=5)
+        self._tell_groups()  # of a run that ended between two looks
 
     def _follow(self) -> None:
         position, started, warned = self._size, time.monotonic(), False
         while not self._stop.wait(POLL_S):
+            self._tell_groups()
             size = _size(self._path)
             position = min(position, size)
             if size > position:
@@ -133,16 +151,29 @@ class _Watcher:
                 self._listener.warn("still waiting for workers; is the cluster busy with other jobs? (`ray status`)")
                 warned = True
 
+    def _tell_groups(self) -> None:
+        if not self._told_groups and self._groups.exists():
+            self._listener.table("what trains", read_json(self._groups))
+            self._told_groups = True
+
     def _tell(self, texts: list[str]) -> None:
         for text in texts:
             try:
                 line = json.loads(text)
             except ValueError:
                 continue
+            if attention := warning(line):
+                self._listener.warn(attention)
+            if "untracked" in line:
+                self._listener.warn(f"train.track: no more numbers for {line['untracked']}; training goes on")
+            if "ended" in line:
+                self._listener.note(f"training ended at step {line['step']}: {line['ended']}")
             if "validation_loss" in line:
-                self._validation = f"validation F1 {line['validation_f1_macro']:.3f} loss {line['validation_loss']:.3f}"
+                known = (("F1", "f1_macro"), ("perplexity", "perplexity"), ("loss", "loss"))
+                shown = (f"{word} {line[key]:.3f}" for word, name in known if (key := f"validation_{name}") in line)
+                self._validation = f"validation {' '.join(shown)}"
                 self._listener.note(f"epoch {line['epoch']}: {self._validation}")
-            elif "total_steps" in line:
+            elif "total_steps" in line and "loss" in line:
                 words = ("steps", f"loss {line['loss']:.3f}", f"{line['examples_per_s']:.0f} rows/s", self._validation)
                 self._listener.progress(line["step"], line["total_steps"], "  ".join(filter(None, words)))
 

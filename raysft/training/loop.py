@@ -18,20 +18,27 @@ import numpy as np
 import torch
 from torch import nn
 
-from raysft.config.sections import TrainSection
-from raysft.corpus.sampler import Micro, Step, epoch_steps, padded_tokens, steps_per_epoch
+from raysft.config.sections import ModelSection, TrainSection
+from raysft.corpus.sampler import Micro, Sampler, Step, padded_tokens
 from raysft.corpus.tokens import TokenizedRows
-from raysft.model.groups import parameter_groups
-from raysft.training import checkpoint, ranks
+from raysft.model.approach import Approach
+from raysft.plan.plan import choose_batching
+from raysft.training import checkpoint, ranks, stopping
+from raysft.training.average import Average
 from raysft.training.checkpoint import Progress
 from raysft.training.dropout import RowRandom, use_row_dropout
 from raysft.training.forward import evaluating
 from raysft.training.journal import Journal
+from raysft.training.memory import MicroBatch
 from raysft.training.objective import Objective
-from raysft.training.optimizer import build_optimizer
-from raysft.training.parallel import Parallel
+from raysft.training.optimizer import after_load, build_optimizer
+from raysft.training.parallel import Parallel, is_sharded
 from raysft.training.precision import Precision
+from raysft.training.prefetch import Prefetch
+from raysft.training.scaler import LossScaler
 from raysft.training.schedule import rate_factor
+from raysft.training.stability import Guard, Places, by_row_id
+from raysft.training.tracking import Tracking
 
 
 @dataclass
@@ -48,52 +55,76 @@ class Loop:
     metrics: Path
     progress: Progress = field(default_factory=Progress)
     resumed_from: int | None = None  # step of the checkpoint this run started from
+    places: Places = by_row_id  # names rows in errors
+    model_settings: ModelSection = field(default_factory=ModelSection)  # which of its parts train
+    strategy: str = "ddp"  # ddp | fsdp
+    micro_tokens: int | None = None  # positions of a micro-batch, instead of micro_batch rows
+    tracking: Tracking = field(default_factory=lambda: Tracking({}))
 
     def __post_init__(self) -> None:
         self.device = self.precision.device
-        self.model.to(self.device)
         self._random = use_row_dropout(self.model) if self.device.type == "cpu" else RowRandom()
-        self._parallel = Parallel(self.model)
-        self.groups = parameter_groups(self.model, self.settings)  # after sharding, which replaces parameters
+        self.approach = Approach(self.model, self.model_settings, self.settings)
+        self._parallel = Parallel(self.model, self.settings, self.strategy, self.precision, self._random)
+        self.groups = self.approach.groups()  # after sharding, which replaces parameters
         self.optimizer = build_optimizer(self.groups, self.settings)
-        self.per_epoch = steps_per_epoch(len(self.train), self.settings.batch_size)
-        self.total_steps = self.per_epoch * self.settings.epochs
-        self._journal = Journal(self.metrics, self.device, self.per_epoch, self.total_steps)
+        batching = choose_batching(self.settings, self.micro_batch, self.micro_tokens)
+        self.sampler = Sampler(self.train.lengths, batching, self.settings.seed, self.settings.epochs)
+        self.average = Average.of(self.model, self.groups, self.settings.average)
+        self._prefetch = Prefetch(self.objective.batch, ahead=self.device.type == "cuda")
+        self._micro = MicroBatch()
+        self._scaler = LossScaler(self.device, enabled=self.precision.name == "fp16")
+        self._guard = Guard(self.settings.on_nonfinite, self._scaler, self.train.row_id, self.places)
+        self._journal = Journal(self.metrics, self.device, self.sampler, self._guard, self.tracking)
 
     def run(self) -> Progress:
         """Train from wherever the newest valid checkpoint is to the end; returns the final progress."""
         self._resume()
-        while self.progress.step < self.total_steps:
-            epoch, done = divmod(self.progress.step, self.per_epoch)
-            self.model.train()
-            for step in self._steps(epoch)[done:]:
+        self._agree_on_micro_batch()
+        while not self.progress.ended:
+            epoch, done = self.sampler.place(self.progress.step)
+            self._begin_epoch(epoch)
+            for step in self._prefetch.ahead(self.sampler.steps(epoch)[done:], epoch, self._mine):
                 self._step(step)
             self._evaluate()
             self._save()
+        self._prefetch.close()
+        self._journal.end(self.progress.step, self.progress.ended)
         ranks.require_same_weights(self.model, "at the end")
         return self.progress
 
-    def _steps(self, epoch: int) -> list[Step]:
-        settings = self.settings
-        return epoch_steps(self.train.lengths, settings.batch_size, self.micro_batch, settings.seed, epoch)
+    def _begin_epoch(self, epoch: int) -> None:
+        if self.approach.begin(epoch):
+            self._parallel.rewrap(self.model)
+            self._agree_on_micro_batch()
+        self.approach.train_mode()
+
+    def _mine(self, step: Step) -> list[Micro]:
+        """The micro-batches of a step that this rank computes, turn after turn."""
+        pieces = self._micro.pieces(step)
+        return [pieces[index] for index, _ in _turns(len(pieces))]
 
     def _resume(self) -> None:
         found = ranks.on_first_rank(lambda: checkpoint.newest(self.checkpoints))
         if found is not None:
             self.progress = checkpoint.load(found, self.model, self.optimizer)
+            after_load(self.optimizer)
+            self.average.load(checkpoint.load_average(found, self.average.state()))
             self.resumed_from = self.progress.step
-        self._journal.keep_until(self.progress.step)
+        self._scaler.load(self.progress.scaler)
+        self._micro.resume(self.progress)
+        self._guard.spikes.feed_all(self._journal.begin(self.progress))
         ranks.require_same_weights(self.model, "at the start")
 
     def _step(self, step: Step) -> None:
         """One update on one global batch, and what has to happen after it."""
         started = time.perf_counter()
         self._update(step)
-        self._count(step)
+        self._count(self._micro.pieces(step))
         done = self.progress.step
-        ends_epoch = done % self.per_epoch == 0
+        ends_epoch = done in self.sampler.ends
         saves = bool(self.settings.save_every) and done % (self.settings.save_every or 1) == 0 and not ends_epoch
-        if self._journal.full or ends_epoch or saves or done == 1:
+        if self._journal.full or self._guard.alarm or ends_epoch or saves or done == 1:
             self._journal.write(self.progress, time.perf_counter() - started)
         self.progress.seconds += time.perf_counter() - started
         if done == 1:
@@ -104,39 +135,58 @@ class Loop:
     def _update(self, step: Step) -> None:
         """Rate, gradient, clip, update."""
         settings = self.settings
-        factor = rate_factor(self.progress.step, self.total_steps, settings.warmup, settings.schedule)
+        factor = rate_factor(
+            self.progress.step, self.sampler.total, settings.warmup, settings.schedule, settings.decay
+        )
         for group, peak in zip(self.optimizer.param_groups, self.groups, strict=True):
             group["lr"] = peak.learning_rate * factor
-        loss = self._gradient(step)
+        loss = self._micro.compute(self._gradient, step, clear=self.optimizer.zero_grad)
+        self._scaler.unscale(self.model.parameters())
         limit = math.inf if settings.clip_norm is None else settings.clip_norm
         norm = self._parallel.clip(self.model.parameters(), limit)
-        self.optimizer.step()
+        self._guard.apply(self.optimizer, norm, self.progress.step + 1, step)
+        self.average.update(self.progress.step + 1)
         self.optimizer.zero_grad(set_to_none=True)
         self._journal.step(self.progress.step + 1, settings.learning_rate * factor, loss, norm)
+        self._journal.remark(self._micro.news(self.progress))
 
     def _gradient(self, step: Step) -> torch.Tensor:
         """Leave the gradient of the whole step in every rank; returns this rank's share of the mean loss."""
-        world, epoch = ranks.world_size(), self.progress.step // self.per_epoch
-        whole = sum(self.objective.weight(micro, epoch) for micro in step)
-        mine = list(range(ranks.rank(), len(step), world))
-        # A rank without a micro-batch in a short last step still takes part in the all-reduce, with weight zero.
-        turns, weight = (mine, 1.0) if mine else ([0], 0.0)
+        world, (epoch, _) = ranks.world_size(), self.sampler.place(self.progress.step)
+        whole = sum(self.objective.weight(micro, epoch) for micro in step) or 1.0  # 0: all rows weigh nothing
+        turns = _turns(len(step))
         share = torch.zeros((), device=self.device)
-        for index in turns:
-            with self._parallel.accumulating(last=index == turns[-1]):
+        for turn, (index, weight) in enumerate(turns, start=1):
+            with self._parallel.accumulating(last=turn == len(turns)):
                 loss = self._loss(step[index], index, epoch) * (weight / whole)
                 # The ranks' gradients are averaged; the loss is already divided by the weight of all of them.
-                torch.autograd.backward(loss * world)
+                torch.autograd.backward(self._scaler.scaled(loss) * world)
             share += loss.detach()
         return share
 
     def _loss(self, rows: Micro, index: int, epoch: int) -> torch.Tensor:
         """Summed loss of one micro-batch, in float32."""
         self._seed_dropout(rows, index, epoch)
-        batch = self.objective.batch(rows, epoch)
+        batch = self._prefetch.take(rows, epoch)
         with self.precision.forward():
             logits = self._parallel.module(**batch.inputs).logits
         return self.objective.loss(logits, batch)
+
+    def _agree_on_micro_batch(self) -> None:
+        """Several workers find out beforehand what fits; with fsdp none can compute without the others."""
+        if ranks.world_size() > 1 and not is_sharded(self.model):
+            rows = None if self.settings.batch_tokens else self.settings.batch_size
+            longest = np.argsort(-self.train.lengths, kind="stable")[:rows]
+            self._micro.agree(self._try, self.sampler.cut(longest)[0], clear=self.optimizer.zero_grad)
+
+    def _try(self, rows: Micro) -> None:
+        """Forward and backward of one micro-batch, by this rank alone; leaves nothing but gradients of no meaning."""
+        self.approach.train_mode()
+        self._seed_dropout(rows, 0, 0)
+        batch = self.objective.batch(rows, 0)
+        with self.precision.forward():
+            logits = self.model(**batch.inputs).logits
+        torch.autograd.backward(self.objective.loss(logits, batch))
 
     def _seed_dropout(self, rows: Micro, index: int, epoch: int) -> None:
         """Masks that do not depend on what this process drew before: per row on CPU, per micro-batch on GPU."""
@@ -150,21 +200,29 @@ class Loop:
         self.progress.examples += sum(len(micro) for micro in step)
         self.progress.tokens += int(sum(self.train.lengths[micro].sum() for micro in step))
         self.progress.padded += padded_tokens(self.train.lengths, [step])
+        self.progress.waited += self._prefetch.waited()
 
     def _evaluate(self) -> None:
-        """Score the validation part and remember the best; without one the last step is the best."""
+        """Score the validation part, remember the best, and say whether training ends here."""
         started = time.perf_counter()
         self.model.eval()
-        found = self.objective.evaluate(evaluating(self.model, self.precision))
-        self.model.train()
-        if not found:
-            self.progress.best_step = self.progress.step
-            return
-        score = -found["loss"] if self.settings.select == "loss" else found[self.settings.select]
-        candidate: list[Any] = [score, -found["loss"]]  # equal scores: the lower loss
-        if not self.progress.best or candidate > self.progress.best:
-            self.progress.best, self.progress.best_step = candidate, self.progress.step
-        self._journal.evaluation(self.progress.step, found, time.perf_counter() - started)
+        with self.average.in_place():
+            found = self.objective.evaluate(evaluating(self.model, self.precision))
+        self.approach.train_mode()
+        stopping.judge(self.progress, found, self.settings, self.sampler.total)
+        if found:
+            self._journal.evaluation(self.progress.step, found, time.perf_counter() - started)
 
     def _save(self) -> None:
-        ranks.on_first_rank(lambda: checkpoint.save(self.checkpoints, self.model, self.optimizer, self.progress))
+        self.progress.scaler = self._scaler.state()
+        checkpoint.save(self.checkpoints, self.model, self.optimizer, self.progress, self.average.state())
+
+
+def _turns(pieces: int) -> list[tuple[int, float]]:
+    """Which micro-batches of a step this rank computes, and what each weighs.
+
+    Exchanges take all ranks, so each has as many turns; those without a micro-batch of their own weigh nothing.
+    """
+    world = ranks.world_size()
+    mine = [(index, 1.0) for index in range(ranks.rank(), pieces, world)]
+    return mine + [(0, 0.0)] * (-(-pieces // world) - len(mine))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +16,29 @@ import torch
 from torch import nn
 
 from raysft.config import JobConfig
+from raysft.config.sections import LANGUAGE_TASKS
 from raysft.corpus.tokens import TokenizedRows
 from raysft.errors import RaysftError, TrainingFailed
-from raysft.model.classifier import build_classifier, quiet_transformers
+from raysft.model.attention import FLASH
+from raysft.model.classifier import quiet_transformers
+from raysft.model.language import head_facts, keep_pooling
+from raysft.model.lora import merge_adapters
+from raysft.model.quantize import dequantized, is_quantized, without_quantizing
+from raysft.plan.plan import choose_micro_tokens
 from raysft.preparation.prepared import Prepared
 from raysft.storage.commit import committed_folder, write_json, writing
 from raysft.storage.layout import RunFolder
 from raysft.storage.lease import lease
-from raysft.storage.pretrained import Base, resolve_base
+from raysft.storage.pretrained import LOCAL, Base, resolve_base
 from raysft.training import checkpoint, ranks
-from raysft.training.classification import Classification
+from raysft.training.language import language_probe
+from raysft.training.lessons import lesson_of
 from raysft.training.loop import Loop
 from raysft.training.objective import padded
-from raysft.training.precision import Precision, supports_bf16
+from raysft.training.parallel import is_sharded
+from raysft.training.precision import Precision, choose
+from raysft.training.tasks import build_model, build_objective, decision_facts
+from raysft.training.tracking import open_tracking
 
 PROBE_ROWS = 32
 
@@ -43,6 +55,7 @@ class Task:
     micro_batch: int
     threads: int
     gpu: bool
+    strategy: str = "ddp"  # ddp | fsdp
 
 
 @dataclass(frozen=True)
@@ -58,75 +71,85 @@ class Outcome:
     tokens: int
     padded: int
     seconds: float
+    skipped: int  # updates left out, because they were not finite
+    micro_batch_parts: int  # in which each was computed at the end; 1 unless memory ran out
     weights_sha256: str
     groups: list[dict[str, Any]]
+    ended: str  # why training ended
 
 
 def run_worker(task: Task) -> Outcome | RaysftError:
     """Train in this process, one of the ranks. Errors meant for people are returned, so that nothing retries them."""
     try:
         with writing(task.run.path), ExitStack() as held:
-            loop, base = ranks.all_or_none(lambda: _make_loop(task, held))
-            return _train(task, loop, base)
+            precision = choose(task.config.train.precision, _device(task))
+            make_loop, base = ranks.all_or_none(lambda: _prepare_loop(task, held, precision))
+            return _train(task, make_loop(), base)
     except RaysftError as error:
         return error
 
 
-def _make_loop(task: Task, held: ExitStack) -> tuple[Loop, Base]:
-    """Everything that can fail on one rank alone; rank 0 becomes the run's only writer."""
+def _prepare_loop(task: Task, held: ExitStack, precision: Precision) -> tuple[Callable[[], Loop], Base]:
+    """Everything that can fail on one rank alone; rank 0 becomes the run's only writer. The loop itself is made by all
+    ranks together."""
     config, settings = task.config, task.config.train
     if ranks.rank() == 0:
         held.enter_context(lease(task.run.checkpoints / ".writer", f"run {config.name}", wait_s=60))
     # Ray's CPUs are logical and may be more than there are; more threads than cores fight each other.
     torch.set_num_threads(max(1, min(task.threads, len(os.sched_getaffinity(0)))))
-    device = torch.device("cuda", torch.cuda.current_device()) if task.gpu else torch.device("cpu")
-    base = resolve_base(config.model.base, config.model.revision, task.job_folder)
+    # A folder as the driver found it: here a job file's own output would be looked for somewhere else.
+    name = str(task.base.folder) if task.base.revision == LOCAL else config.model.base
+    base = resolve_base(name, config.model.revision, task.job_folder)
     if base.weights_sha256 != task.base.weights_sha256:
         raise TrainingFailed(
             f"model.base: this node holds other weights ({base.weights_sha256[:12]}) than the driver "
             f"({task.base.weights_sha256[:12]})",
             "Pin model.revision, or put the same folder on every node.",
         )
-    model = build_classifier(base, config.model, task.data.labels, settings.seed)
+    model = build_model(config, base, task.data.labels)
+    lesson = lesson_of(config.task, base.folder, model) if config.task in LANGUAGE_TASKS else None
     train, validation = task.data.tokens("train"), task.data.tokens("validation")
-    loop = Loop(
+    make_loop = partial(
+        Loop,
         model=model,
-        objective=Classification(train, validation, settings, pad_id(model), device),
+        objective=build_objective(config, task.data.labels, train, validation, pad_id(model), precision.device, lesson),
         settings=settings,
         micro_batch=task.micro_batch,
         train=train,
-        precision=Precision.plain(device),
+        precision=precision,
         checkpoints=task.run.checkpoints,
         metrics=task.run.metrics,
+        model_settings=config.model,
+        places=lambda row_ids: places_of(task.data, row_ids),
+        micro_tokens=choose_micro_tokens(config, task.gpu),
+        tracking=open_tracking(settings.track if ranks.rank() == 0 else (), task.run, config.name),
+        strategy=task.strategy,
     )
-    return loop, base
+    return make_loop, base
 
 
 def _train(task: Task, loop: Loop, base: Base) -> Outcome:
     """Run the loop, write the artifact, say how it ended."""
-    loop.precision = Precision(_precision(task.config.train.precision, loop.device), loop.device)
-    progress = loop.run()
+    ranks.on_first_rank(lambda: write_json(task.run.groups, loop.approach.recipe.rows()))
+    with loop.precision.training():
+        progress = loop.run()
+    loop.tracking.close()
     digest = ranks.on_first_rank(lambda: _write_artifact(task, base, loop))
     outcome = Outcome(
         best_step=progress.best_step,
         last_step=progress.step,
         resumed_from=loop.resumed_from,
         precision=loop.precision.name,
-        device=str(loop.device),
+        device=str(loop.precision.device),
         examples=progress.examples,
         tokens=progress.tokens,
         padded=progress.padded,
         seconds=round(progress.seconds, 3),
+        skipped=progress.skipped,
+        micro_batch_parts=progress.micro_batch_parts,
         weights_sha256=digest,
-        groups=[
-            {
-                "group": g.name,
-                "parameters": g.size,
-                "learning_rate": g.learning_rate,
-                "weight_decay": g.weight_decay,
-            }
-            for g in loop.groups
-        ],
+        groups=loop.approach.recipe.rows(),
+        ended=progress.ended,
     )
     ranks.on_first_rank(lambda: write_json(task.run.outcome, asdict(outcome)))
     return outcome
@@ -138,11 +161,14 @@ def pad_id(model: nn.Module) -> int:
     return int(found) if found is not None else 0
 
 
-def _precision(asked: str, device: torch.device) -> str:
-    """bf16 only when every rank's hardware has it, so that all ranks compute alike."""
-    if asked != "auto":
-        return asked
-    return "bf16" if all(ranks.gather(supports_bf16(device))) else "fp32"
+def _device(task: Task) -> torch.device:
+    return torch.device("cuda", torch.cuda.current_device()) if task.gpu else torch.device("cpu")
+
+
+def places_of(data: Prepared, row_ids: list[int]) -> list[str]:
+    """file:line of training rows, in the order of `row_ids`."""
+    found = {row["row_id"]: f"{row['source']}:{row['line']}" for row in data.part("train").to_pylist()}
+    return [found.get(row_id, f"row_id {row_id}") for row_id in row_ids]
 
 
 def _write_artifact(task: Task, base: Base, loop: Loop) -> str:
@@ -151,7 +177,18 @@ def _write_artifact(task: Task, base: Base, loop: Loop) -> str:
 
     quiet_transformers()
     path = checkpoint.at_step(task.run.checkpoints, loop.progress.best_step)
-    checkpoint.load_weights(path, loop.model)
+    if is_sharded(loop.model) or task.config.model.attention == FLASH:
+        # This rank alone, with the memory of the CPU: no device need hold the whole model. The artifact's users compute
+        # in float32, which flash attention does not.
+        settings = task.config.model.model_copy(update={"attention": "auto"})
+        config = task.config.model_copy(update={"model": settings})
+        loop.model, loop.device = build_model(config, base, task.data.labels), torch.device("cpu")
+    checkpoint.load_best(path, loop.model)
+    if is_quantized(loop.model):
+        config = task.config.model_copy(update={"model": without_quantizing(task.config.model)})
+        whole = build_model(config, base, task.data.labels)
+        loop.model, loop.device = dequantized(loop.model, whole), torch.device("cpu")
+    merge_adapters(loop.model)
     model = loop.model.eval()
     with writing(task.run.model), committed_folder(task.run.model) as folder:
         model.save_pretrained(folder, safe_serialization=True)  # type: ignore[operator]
@@ -159,6 +196,7 @@ def _write_artifact(task: Task, base: Base, loop: Loop) -> str:
         tokenizer.model_max_length = task.config.model.max_length
         tokenizer.save_pretrained(folder)
         _normal_truncation(folder / "tokenizer.json", task.config.model.max_length)
+        keep_pooling(task.config.task, base, folder)
         write_json(folder / "raysft.json", _provenance(task, loop))
     write_json(task.run.probe, _probe(task, loop))
     return ranks.weights_digest(model)
@@ -184,12 +222,16 @@ def _provenance(task: Task, loop: Loop) -> dict[str, Any]:
         "data": task.data.digest,
         "step": loop.progress.best_step,
         "max_length": task.config.model.max_length,
+        **decision_facts(task.config, task.run.metrics, loop.progress.best_step),
+        **head_facts(task.config.task, task.base, loop.model),
         "job": json.loads(task.config.model_dump_json()),
     }
 
 
 def _probe(task: Task, loop: Loop) -> dict[str, Any]:
     """Open rows only: the probe must not touch the sealed test part."""
+    if task.config.task in LANGUAGE_TASKS:
+        return language_probe(task.config.task, loop.model, loop.train, task.data.part("train"), loop.device)
     rows: TokenizedRows = loop.train.select(np.arange(min(PROBE_ROWS, len(loop.train))))
     logits = predict_logits_alone(loop.model, rows, loop.device)
     wanted = set(rows.row_id.tolist())

@@ -39,7 +39,9 @@ def rows_of(base: Base, count: int, seed: int) -> TokenizedRows:
     return from_lists(ids, [LABELS.index(row["label"]) for row in rows])
 
 
-def make_loop(base: Base, folder: Path, settings: TrainSection = SETTINGS, micro: int = 16) -> Loop:
+def make_loop(
+    base: Base, folder: Path, settings: TrainSection = SETTINGS, micro: int = 16, strategy: str = "ddp"
+) -> Loop:
     folder.mkdir(parents=True, exist_ok=True)
     model = build_classifier(base, ModelSection(), LABELS, settings.seed)
     train = rows_of(base, 104, 0)
@@ -52,6 +54,7 @@ def make_loop(base: Base, folder: Path, settings: TrainSection = SETTINGS, micro
         precision=Precision.plain(CPU),
         checkpoints=folder / "checkpoints",
         metrics=folder / "metrics.jsonl",
+        strategy=strategy,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin
 
 import pytest
 from hypothesis import given
@@ -102,12 +102,19 @@ def test_the_reference_page_has_a_row_with_a_meaning_for_every_key() -> None:
         assert row.count(" | ") >= 3 and len(row.rsplit(" | ", 1)[1]) > 10, row
     assert "| `folds.test` | `15%` |" in markdown()
     assert "| `name` | required |" in markdown()
+    assert {"model.lora", "model.lora.r", "train.rates[].pattern", "train.workers", "train.workers.max"} <= set(keys)
+    assert "| `train.rates` | `[]` | list of {pattern, learning_rate, weight_decay} |" in markdown()
+    assert "| `train.workers` | `1` | at least 1, at most 4096, {min, max} |" in markdown()
+    assert "| `train.class_weights` | `null` | balanced, key: value |" in markdown()
 
 
 def _leaves(section: type[BaseModel], prefix: str = "") -> list[str]:
+    """Every key; a section that need not be there, or stands in a list, counts itself as well."""
     found: list[str] = []
     for name, info in section.model_fields.items():
-        inner = info.annotation
-        nested = isinstance(inner, type) and issubclass(inner, BaseModel)
-        found += _leaves(inner, f"{prefix}{name}.") if nested else [f"{prefix}{name}"]  # type: ignore[arg-type]
+        inside = [info.annotation, *get_args(info.annotation)]
+        sections = [each for each in inside if isinstance(each, type) and issubclass(each, BaseModel)]
+        found += [] if sections[:1] == inside[:1] else [f"{prefix}{name}"]
+        mark = "[]." if get_origin(info.annotation) is tuple else "."
+        found += _leaves(sections[0], f"{prefix}{name}{mark}") if sections else []
     return found

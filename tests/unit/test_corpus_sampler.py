@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -10,7 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raysft.corpus.sampler import by_length, epoch_steps, padded_tokens, split, steps_per_epoch
+from raysft.corpus.sampler import (
+    Batching,
+    Sampler,
+    by_budget,
+    by_length,
+    epoch_steps,
+    padded_tokens,
+    split,
+    steps_per_epoch,
+)
 
 LENGTHS = st.lists(st.integers(1, 128), max_size=200).map(np.array)
 SIZES = st.integers(1, 40)
@@ -89,3 +99,98 @@ def test_padded_positions_by_hand() -> None:
     lengths = np.array([3, 5, 2, 2])
     assert padded_tokens(lengths, [[np.array([0, 1]), np.array([2])], [np.array([3])]]) == 2 * 5 + 2 + 2
     assert padded_tokens(lengths, []) == 0
+
+
+# --- random batches, and batches under a budget of positions
+
+BATCHINGS = st.builds(
+    Batching,
+    rows=SIZES,
+    micro_rows=SIZES,
+    tokens=st.none() | st.integers(1, 2000),
+    micro_tokens=st.none() | st.integers(1, 1000),
+    bucketed=st.booleans(),
+)
+SAMPLERS = st.builds(Sampler, lengths=LENGTHS, batching=BATCHINGS, seed=st.integers(0, 99), epochs=st.integers(1, 4))
+
+
+@given(SAMPLERS)
+def test_every_row_exactly_once_an_epoch_however_batches_are_formed(sampler: Sampler) -> None:
+    for epoch in range(sampler.epochs):
+        steps = sampler.steps(epoch)
+        assert sorted(flat(steps)) == list(range(len(sampler.lengths)))
+        assert all(len(micro) for step in steps for micro in step)
+
+
+@given(SAMPLERS)
+def test_a_budget_is_kept_and_filled_and_one_row_is_always_taken(sampler: Sampler) -> None:
+    budget = sampler.batching.tokens
+    if budget is None:
+        return
+    for step in sampler.steps(0):
+        rows = np.array(flat([step]))
+        assert len(rows) == 1 or len(rows) * sampler.lengths[rows].max() <= budget
+        assert padded_tokens(sampler.lengths, [step]) <= max(budget, sampler.lengths[rows].max())
+
+
+@given(SAMPLERS)
+def test_where_epochs_begin_is_known_beforehand(sampler: Sampler) -> None:
+    counts = [len(sampler.steps(epoch)) for epoch in range(sampler.epochs)]
+    assert sampler.ends == np.cumsum(counts).tolist() and sampler.total == sum(counts)
+    places = [(epoch, done) for epoch, count in enumerate(counts) for done in range(count)]
+    assert [sampler.place(step) for step in range(sampler.total)] == places
+    if len(sampler.lengths):
+        assert sampler.place(sampler.total) == (sampler.epochs, 0)
+        assert [sampler.epochs_done(end) for end in sampler.ends] == list(range(1, sampler.epochs + 1))
+        assert all(sampler.epochs_done(step) == e + d / counts[e] for step, (e, d) in enumerate(places))
+
+
+@given(SAMPLERS, SIZES, st.none() | st.integers(1, 1000))
+def test_how_a_step_is_cut_changes_no_step(sampler: Sampler, rows: int, tokens: int | None) -> None:
+    """So neither workers nor memory decide what is learnt together."""
+    batching = replace(sampler.batching, micro_rows=rows, micro_tokens=tokens)
+    other = replace(sampler, batching=batching)
+    assert [flat([step]) for step in other.steps(0)] == [flat([step]) for step in sampler.steps(0)]
+
+
+@given(SAMPLERS)
+def test_steps_are_a_pure_function(sampler: Sampler) -> None:
+    again = Sampler(sampler.lengths.copy(), sampler.batching, sampler.seed, sampler.epochs)
+    again.steps(sampler.epochs - 1)  # what was asked before does not matter
+    for step, same in zip(sampler.steps(0), again.steps(0), strict=True):
+        assert all(np.array_equal(a, b) for a, b in zip(step, same, strict=True))
+
+
+def test_pieces_under_a_budget_by_hand() -> None:
+    lengths = np.array([3, 3, 5, 9, 20, 1, 1])
+    pieces = by_budget(np.arange(7), lengths, 10)  # 2 x 3, then 3 x 5 would be 15; 5 alone, since 2 x 9 is 18
+    assert [piece.tolist() for piece in pieces] == [[0, 1], [2], [3], [4], [5, 6]]
+    assert by_budget(np.arange(0), lengths, 10) == []
+
+
+def test_micro_batches_under_a_budget_are_even() -> None:
+    sampler = Sampler(np.full(45, 90), Batching(1, 1, tokens=4096, micro_tokens=2048), 0, 1)
+    (step,) = sampler.steps(0)
+    assert [len(micro) for micro in step] == [23, 22]  # not 22, 22 and 1
+
+
+def test_random_batches_keep_the_order_of_the_shuffle() -> None:
+    """Lengths play no part: twice as long, the same rows."""
+    lengths = np.random.default_rng(0).integers(1, 500, 640)
+    batching = Batching(16, 16, bucketed=False)
+    steps = Sampler(lengths, batching, 3, 1).steps(0)
+    other = Sampler(lengths[::-1].copy(), batching, 3, 1).steps(0)
+    assert flat(steps) == flat(other)
+    assert flat(epoch_steps(lengths, 16, 16, 3, 0)) != flat(steps)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_budget_is_nearly_filled_and_little_of_it_is_padding(seed: int) -> None:
+    lengths = np.clip(np.random.default_rng(seed).lognormal(2.5, 0.8, 5000), 3, 256).astype(int)
+    batching = Batching(1, 1, tokens=4096, micro_tokens=4096)
+    sampler = Sampler(lengths, batching, seed, 1)
+    random = Sampler(lengths, replace(batching, bucketed=False), seed, 1)
+    ours, theirs = (padded_tokens(lengths, each.steps(0)) for each in (sampler, random))
+    assert ours / (4096 * sampler.total) > 0.95
+    assert ours - lengths.sum() < 0.1 * (theirs - lengths.sum())
+    assert sampler.total < 0.5 * random.total

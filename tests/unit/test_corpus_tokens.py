@@ -108,3 +108,21 @@ def test_a_folder_without_shards_is_an_error(tmp_path: Path) -> None:
 def test_no_rows_at_all(tmp_path: Path) -> None:
     assert len(from_tables([TOKENS.empty_table()])) == len(from_lists([], [])) == len(from_tables([])) == 0
     assert len(read_shards(write_shards(tmp_path, [], 5))) == 0
+
+
+@given(rows=ROWS.filter(len), size=st.integers(1, 7), draw=st.data())
+def test_targets_are_found_like_tokens(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[list[int]], size: int, draw: st.DataObject
+) -> None:
+    """Here the targets of a row are its tokens backwards; a row may have none."""
+    backwards, folder = [row[::-1] for row in rows], tmp_path_factory.mktemp("shards")
+    whole = table(rows).set_column(3, TOKENS.field("targets"), lists_of(backwards))
+    for number, start in enumerate(range(0, len(rows), size)):
+        write_shard(folder / shard_name(number), whole.slice(start, size))
+    chosen = draw.draw(st.lists(st.integers(0, len(rows) - 1), max_size=9))
+    labels = [0] * len(rows)
+    for found in (read_shards(folder), from_lists(rows, labels, backwards)):
+        assert [found.targets(position).tolist() for position in range(len(rows))] == backwards
+        selected = found.select(np.array(chosen, np.int64))
+        assert [selected.targets(i).tolist() for i in range(len(chosen))] == [backwards[i] for i in chosen]
+    assert all(len(from_lists(rows, labels).targets(position)) == 0 for position in range(len(rows)))

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from raysft.evaluation.evaluation import Baseline, ClassScore, Evaluation, Mistake, Scores
+from raysft.evaluation.evaluation import Baseline, ClassScore, Evaluation, LabelSetBaseline, Mistake, Scores
 from raysft.metrics.interval import Estimate
 from raysft.report.build import write_report
 from raysft.report.facts import ReportFacts
@@ -66,7 +66,9 @@ def scores_of(labels: list[str], each: int, text: str) -> Scores:
         counts[true][true], counts[true][(true + 1) % size] = each - 1, 1
     n = size * each
     metrics = {name: estimate(0.8, n) for name in ("accuracy", "f1_macro", "f1_weighted", "loss", "ece")}
-    classes = [ClassScore(label, 0.7, 0.8, estimate(0.9 - index / 100, each)) for index, label in enumerate(labels)]
+    classes = [
+        ClassScore(label, 0.7, 0.8, estimate(0.9 - index / 100, each), each) for index, label in enumerate(labels)
+    ]
     return Scores(metrics, classes, counts, [Mistake("t<i>.csv:7", text, labels[0], labels[1], 0.98)])
 
 
@@ -144,6 +146,17 @@ def facts_of(
         version="0.1.0",
         group_column="customer_id",
     )
+
+
+def several_labels() -> ReportFacts:
+    """The same run, had each row several labels."""
+    facts = facts_of()
+    names = {"accuracy": 0.41, "f1_micro": 0.82, "f1_macro": 0.83, "loss": 0.31}
+    metrics = {name: estimate(value) for name, value in names.items()}
+    scores = replace(scores_of(facts.evaluation.labels, 12, TEXT), metrics=metrics, confusion=[])
+    rival = LabelSetBaseline(estimate(0.2), estimate(0.69), estimate(0.71), estimate(0.14))
+    evaluation = Evaluation(facts.evaluation.labels, scores, scores, {"majority": rival}, "test", 0.43)
+    return replace(facts, evaluation=evaluation)
 
 
 def with_gain(gain: Estimate) -> ReportFacts:
@@ -265,10 +278,25 @@ def test_a_class_without_rows_shows_no_score() -> None:
     facts = facts_of()
     scores = facts.evaluation.test
     assert scores is not None
-    empty = ClassScore(scores.classes[0].label, 0.0, 0.0, Estimate(0.0, 0.0, 0.0, 0))
+    empty = ClassScore(scores.classes[0].label, 0.0, 0.0, Estimate(0.0, 0.0, 0.0, 0), 0)
     scores = replace(scores, classes=[empty, *scores.classes[1:]])
     page = render_html(replace(facts, evaluation=replace(facts.evaluation, test=scores)))
     assert "no row to score" in page
+
+
+def test_where_rows_have_several_labels_the_threshold_and_their_measures_are_told() -> None:
+    page, card = render_html(several_labels()), render_card(several_labels())
+    assert re.findall(r"<h2>(.*?)</h2>", page) == SECTIONS
+    assert re.findall(r"^## (.*)$", card, re.M) == CARD_SECTIONS
+    for text in (page, card):
+        for known in ("Micro-F1", "Exact match", "0.820", "Most frequent set of labels", "and the threshold"):
+            assert known in text, known
+        for unknown in ("Weighted F1", "Calibration", "calibration"):
+            assert unknown not in text, unknown
+    assert "probability is at least 0.43" in page and "probability is at least 0.43" in card
+    assert "top_k=None" in card and "top_k=None" not in render_card(facts_of())
+    assert '<table class="heat"' not in page and "Most frequent confusions" not in page
+    assert "threshold" not in render_html(facts_of()) and "threshold" not in render_card(facts_of())
 
 
 def test_rows_read_are_accounted_for() -> None:

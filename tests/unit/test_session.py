@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raysft.errors import NoCapacity
-from raysft.session import Resources, share_out
+from raysft.session import Resources, share_out, share_out_range
 
 Node = tuple[float, float]
 
@@ -64,3 +64,26 @@ def test_too_few_cpus_are_refused_with_the_numbers(nodes: list[Node], total: int
         share_out(5, "auto", nodes)
     assert f"train.workers 5 x 1 CPU = 5 CPUs; the cluster has {total}" in caught.value.message
     assert f"--set train.workers={max(1, total)}" in caught.value.next_step
+
+
+@pytest.mark.parametrize(
+    ("fewest", "most", "device", "nodes", "expected"),
+    [
+        (1, 4, "cpu", [(2, 0)], Resources(2, 1, False)),
+        (1, 2, "cpu", [(8, 0)], Resources(2, 4, False)),
+        (2, 8, "cpu", [(1, 0), (1, 0), (1, 0)], Resources(3, 1, False)),
+        (1, 4, "auto", [(16, 1)], Resources(1, 16, True)),  # a GPU before more workers on CPUs
+        (2, 4, "auto", [(16, 1)], Resources(4, 4, False)),
+        (1, 4096, "gpu", [(8, 2), (8, 1)], Resources(3, 4, True)),
+        (2, 2, "auto", [(8, 2)], Resources(2, 4, True)),
+    ],
+)
+def test_of_a_range_as_many_workers_as_fit(
+    fewest: int, most: int, device: str, nodes: list[Node], expected: Resources
+) -> None:
+    assert share_out_range(fewest, most, device, nodes) == expected
+
+
+def test_fewer_than_the_fewest_are_refused_with_the_numbers() -> None:
+    with pytest.raises(NoCapacity, match=r"train\.workers 3 x 1 CPU = 3 CPUs; the cluster has 2"):
+        share_out_range(3, 5, "auto", [(2, 0)])

@@ -1,0 +1,119 @@
+"""A pretrained base with a head over the vocabulary, always a stock transformers class; and its head on few positions.
+
+B rows, T tokens of the longest of them, M positions that are learnt, H hidden size, V tokens of the vocabulary.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from torch import nn
+
+from raysft.config.sections import LANGUAGE_TASKS, ModelSection
+from raysft.errors import UsageError
+from raysft.model.attention import implementation
+from raysft.model.classifier import _set_dropout, is_sentence_encoder, quiet_transformers
+from raysft.model.lora import add_adapters
+from raysft.storage.pretrained import POOLING, WEIGHTS, Base
+
+LEARNT = "learnt"  # argument of the forward pass: places in the flattened batch, int64 (M,)
+
+
+def build_language_model(base: Base, settings: ModelSection, task: str, seed: int) -> nn.Module:
+    """The base with a head over the vocabulary, in float32. task: masked-lm | causal-lm.
+
+    A base without such a head gets one, drawn from the seed; where the architecture ties its matrix to the
+    embeddings, only what stands between is new. Called with `learnt`, the model computes logits there only.
+    Raises UsageError when the architecture is not one for this task.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM
+
+    quiet_transformers()
+    kind: Any = AutoModelForMaskedLM if task == "masked-lm" else AutoModelForCausalLM
+    config = AutoConfig.from_pretrained(base.folder)
+    if task == "causal-lm" and type(config) in AutoModelForMaskedLM._model_mapping:
+        raise UsageError(
+            f"model.base: {base.name} is an encoder ({config.model_type}): each token sees those after it",
+            "Use task: masked-lm with it, or a decoder (GPT-2, Llama, ...) as model.base.",
+        )
+    _set_dropout(config, settings.dropout)
+    torch.manual_seed(seed)
+    try:
+        model = kind.from_pretrained(
+            base.folder,
+            config=config,
+            use_safetensors=True,
+            dtype=torch.float32,
+            attn_implementation=implementation(settings.attention),
+        )
+    except (ValueError, OSError, RuntimeError) as error:
+        raise UsageError(
+            f"model.base: {base.name} cannot be loaded for {task}: {str(error).splitlines()[0]}",
+            "masked-lm is for encoders (BERT, RoBERTa, ...), causal-lm for decoders (GPT-2, Llama, ...).",
+        ) from None
+    if settings.lora is not None:
+        add_adapters(model, settings, seed)
+    learn_few_positions(model)
+    return model  # type: ignore[no-any-return]
+
+
+def head_facts(task: str, base: Base, model: Any) -> dict[str, str]:
+    """What raysft.json says of the head of a language model: `new`, or `of the base`, whose it is in part or all."""
+    if task not in LANGUAGE_TASKS:
+        return {}
+    with safe_open(base.folder / WEIGHTS, "pt") as file:
+        known = set(file.keys())
+    head = {name for name, _ in model.named_parameters() if not name.startswith(model.base_model_prefix + ".")}
+    return {"language_head": "new" if head and head.isdisjoint(known) else "of the base"}
+
+
+def keep_pooling(task: str, base: Base, folder: Path) -> None:
+    """Copy the note by which a sentence encoder is known: a language model has no pooler, so that fine-tuning from it
+    starts one as it would have from the base (`model.pooler: auto`)."""
+    if task in LANGUAGE_TASKS and is_sentence_encoder(base.folder):
+        (folder / POOLING).parent.mkdir()
+        shutil.copyfile(base.folder / POOLING, folder / POOLING)
+
+
+def own_logits(model: nn.Module, ids: torch.Tensor) -> list[float]:
+    """The logits that a model gives the tokens it reads, each at its own place. ids: int64 (T,)."""
+    with torch.inference_mode():
+        logits = model(input_ids=ids[None], attention_mask=torch.ones_like(ids)[None]).logits[0]
+    return logits.float().gather(1, ids[:, None])[:, 0].cpu().tolist()  # type: ignore[no-any-return]
+
+
+def learn_few_positions(model: Any) -> None:
+    """Let the model take `learnt`: hidden states are gathered there before the head, whose logits become (1, M, V).
+
+    A head costs as much as several layers, and masked language models learn 15% of the positions. In stock classes the
+    head treats each position alone, so that two hooks do: one takes the argument, one gathers what the base gives.
+    Without the argument the model is as it was; nothing of this is saved.
+    """
+    held: list[torch.Tensor] = []
+
+    def take(_: nn.Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        held[:] = [kwargs[LEARNT]] if LEARNT in kwargs else []
+        return args, {name: value for name, value in kwargs.items() if name != LEARNT}
+
+    def gather(_: nn.Module, __: Any, output: Any) -> Any:
+        if held:
+            output.last_hidden_state = output.last_hidden_state.flatten(0, 1)[held.pop()].unsqueeze(0)
+        return output
+
+    model.register_forward_pre_hook(take, with_kwargs=True)
+    model.base_model.register_forward_hook(gather)
+
+
+def load_language_model(folder: Path, task: str) -> nn.Module:
+    """A finished artifact, by stock transformers, in evaluation mode; it takes `learnt`."""
+    from transformers import AutoModelForCausalLM, AutoModelForMaskedLM
+
+    quiet_transformers()
+    kind: Any = AutoModelForMaskedLM if task == "masked-lm" else AutoModelForCausalLM
+    model = kind.from_pretrained(folder, use_safetensors=True, dtype=torch.float32).eval()
+    learn_few_positions(model)
+    return model  # type: ignore[no-any-return]

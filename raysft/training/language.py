@@ -1,0 +1,132 @@
+"""The objective of texts without labels, and its sums: no logits of more than one batch are ever held.
+
+B rows, T tokens of the longest of them, M tokens that are learnt in all of them, V tokens of the vocabulary.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import nn
+
+from raysft.corpus.sampler import Micro, by_length
+from raysft.corpus.tokens import TokenizedRows
+from raysft.model.language import LEARNT, own_logits
+from raysft.training import ranks
+from raysft.training.forward import EVAL_BATCH, shared_out
+from raysft.training.lessons import Lesson
+from raysft.training.objective import Batch, Forward, padded
+
+LOGITS_BYTES = 256 * 2**20  # of float32 logits that an evaluation holds at once
+PROBE_ROWS = 8
+MOST_LOSS = 700.0  # whose exponential is still a float
+Array = np.ndarray[Any, Any]
+
+
+class Language:
+    """The objective of `task: masked-lm` and `task: causal-lm`. Targets: tokens, int64 (M,), in the order of `learnt`.
+
+    The mean is over the tokens that are learnt. Validation always hides the same: those of epoch 0 of the next seed.
+    """
+
+    def __init__(
+        self,
+        lesson: Lesson,
+        train: TokenizedRows,
+        validation: TokenizedRows,
+        seed: int,
+        pad_id: int,
+        device: torch.device,
+    ) -> None:
+        self._lesson, self._seed, self._pad_id, self._device = lesson, seed, pad_id, device
+        self._train, self._validation = train, validation
+
+    def weight(self, rows: Micro, epoch: int) -> float:
+        count, tokens = self._lesson.count, self._train.tokens
+        return float(sum(count(tokens(row), self._seed, epoch, int(row)) for row in rows))
+
+    def batch(self, rows: Micro, epoch: int) -> Batch:
+        return lesson_batch(self._lesson, self._train, rows, (self._seed, epoch), self._pad_id, self._device)[0]
+
+    def loss(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
+        return token_losses(logits, batch).sum()
+
+    def evaluate(self, forward: Forward) -> dict[str, float]:
+        if not len(self._validation):
+            return {}
+        losses, counts = row_losses(forward, self._lesson, self._validation, self._seed, self._pad_id, self._device)
+        loss = math.fsum(losses) / max(1, int(counts.sum()))
+        return {"loss": loss, "perplexity": perplexity(loss)}
+
+
+def lesson_batch(
+    lesson: Lesson, part: TokenizedRows, rows: Micro, when: tuple[int, int], pad_id: int, device: torch.device
+) -> tuple[Batch, Array]:
+    """(the rows as a batch, how many tokens of each are learnt, int (B,)). when: seed and epoch."""
+    ids, mask = padded(part, rows, pad_id)
+    learnt, said, counts = [], [], []
+    for place, row in enumerate(rows):
+        read, at, targets = lesson.teach(part.tokens(row), *when, int(row))
+        ids[place, : len(read)] = torch.from_numpy(read.astype(np.int64))
+        learnt.append(at + place * ids.shape[1])
+        said.append(targets)
+        counts.append(len(at))
+    inputs = {"input_ids": ids, "attention_mask": mask, LEARNT: _tensor(learnt)}
+    inputs = {name: value.to(device) for name, value in inputs.items()}
+    return Batch(inputs, _tensor(said).to(device)), np.array(counts)
+
+
+def _tensor(pieces: list[Array]) -> torch.Tensor:
+    return torch.from_numpy(np.concatenate(pieces).astype(np.int64))
+
+
+def token_losses(logits: torch.Tensor, batch: Batch) -> torch.Tensor:
+    """Cross-entropy of each token that is learnt, float32 (M,). logits: any float type, (1, M, V)."""
+    return nn.functional.cross_entropy(logits.float().flatten(0, 1), batch.targets, reduction="none")
+
+
+def row_losses(
+    forward: Forward, lesson: Lesson, part: TokenizedRows, seed: int, pad_id: int, device: torch.device
+) -> tuple[Array, Array]:
+    """(summed loss, tokens learnt) of each row, float64 and int64 (rows,); the ranks share the work.
+
+    Logits are reduced to these two batch by batch, since those of all rows would fill any memory.
+    """
+    found = []
+    for rows in shared_out(by_length(part.lengths, _rows_at_once(lesson, int(part.lengths.max())))):
+        batch, counts = lesson_batch(lesson, part, rows, (seed + 1, 0), pad_id, device)
+        losses = token_losses(forward(batch), batch).double().cpu().numpy()
+        found.append((rows, np.add.reduceat(np.append(losses, 0.0), np.cumsum(counts) - counts) * (counts > 0), counts))
+    sums, tokens = np.zeros(len(part)), np.zeros(len(part), np.int64)
+    for rows, losses, counts in (piece for rank in ranks.gather(found) for piece in rank):
+        sums[rows], tokens[rows] = losses, counts
+    return sums, tokens
+
+
+def _rows_at_once(lesson: Lesson, longest: int) -> int:
+    """Rows whose logits take at most LOGITS_BYTES."""
+    row = 4 * lesson.vocabulary * max(1.0, lesson.share * longest)
+    return min(EVAL_BATCH, max(1, int(LOGITS_BYTES / row)))
+
+
+def perplexity(loss: float) -> float:
+    """Among how many tokens, alike, the model seems to choose: e to the loss in nats a token."""
+    return math.exp(min(loss, MOST_LOSS))
+
+
+def language_probe(
+    task: str, model: nn.Module, train: TokenizedRows, corpus: pa.Table, device: torch.device
+) -> dict[str, Any]:
+    """Some texts, and the logits that the model gives each of their own tokens; of a long text its first piece.
+
+    corpus: the training rows, with row_id and text.
+    """
+    first = np.unique(train.row_id, return_index=True)[1]
+    chosen = np.sort(first[:PROBE_ROWS])
+    logits = [own_logits(model, torch.from_numpy(train.tokens(at).astype(np.int64)).to(device)) for at in chosen]
+    text = dict(zip(corpus.column("row_id").to_pylist(), corpus.column("text").to_pylist(), strict=True))
+    return {"task": task, "texts": [text[row] for row in train.row_id[chosen].tolist()], "logits": logits}

@@ -1,0 +1,94 @@
+"""Several labels a row: each label of each row is a decision of its own, by binary cross-entropy.
+
+B rows, C labels. What a step divides by is the number of its decisions, so that its loss is torch's
+`BCEWithLogitsLoss()`, the one that transformers computes for `multi_label_classification`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import torch
+
+from raysft.config.sections import TrainSection
+from raysft.corpus.sampler import Micro
+from raysft.corpus.tokens import TokenizedRows
+from raysft.metrics.label_sets import best_threshold, point_metrics
+from raysft.training.forward import predict
+from raysft.training.losses import gamma_of, sigmoid_losses
+from raysft.training.objective import Batch, Forward, padded
+from raysft.training.weights import label_weights, require_weight
+
+Array = np.ndarray[Any, Any]
+
+
+class MultiLabel:
+    """The objective of `task: classification` with `data.multi_label`. Targets are 1 and 0, float32 (B, C).
+
+    A weight belongs to the decisions of the rows that have the label, as if those were repeated; decisions of rows
+    without it count once. (torch's `pos_weight` scales the same terms, but does not divide by the weights.)
+    Raises JobFileError (train.class_weights), DataError (all decisions weigh 0).
+    """
+
+    def __init__(
+        self,
+        train: TokenizedRows,
+        validation: TokenizedRows,
+        settings: TrainSection,
+        pad_id: int,
+        device: torch.device,
+        labels: tuple[str, ...],
+    ) -> None:
+        self._train, self._validation = train, validation
+        self._settings, self._pad_id, self._device = settings, pad_id, device
+        self._classes = len(labels)
+        positions, carried = _flat(train)
+        weights = label_weights(settings.class_weights, labels, np.bincount(carried, minlength=len(labels)))
+        more = np.bincount(positions, weights=weights[carried] - 1, minlength=len(train))
+        self._row_weights = len(labels) + more  # decisions of each row, weighted
+        require_weight(float(self._row_weights.sum()))
+        self._weights = torch.from_numpy(weights).to(device, torch.float32)
+        self._true = has_labels(validation, range(len(validation)), len(labels))
+
+    def weight(self, rows: Micro, epoch: int) -> float:
+        return float(self._row_weights[rows].sum())
+
+    def batch(self, rows: Micro, epoch: int) -> Batch:
+        return self._batch(self._train, rows)
+
+    def _batch(self, part: TokenizedRows, rows: Micro) -> Batch:
+        ids, mask = padded(part, rows, self._pad_id)
+        has = torch.from_numpy(has_labels(part, rows, self._classes).astype(np.float32))
+        on = self._device
+        return Batch({"input_ids": ids.to(on), "attention_mask": mask.to(on)}, has.to(on))
+
+    def loss(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
+        settings = self._settings
+        losses = sigmoid_losses(logits.float(), batch.targets, settings.label_smoothing, gamma_of(settings))
+        return (losses * (1 + batch.targets * (self._weights - 1))).sum()
+
+    def evaluate(self, forward: Forward) -> dict[str, float]:
+        """Scores at the threshold that is best on the validation part, which the artifact keeps."""
+        if not len(self._validation):
+            return {}
+        logits = predict(forward, lambda rows: self._batch(self._validation, rows), self._validation.lengths)
+        threshold = best_threshold(self._true, logits)
+        return {**point_metrics(self._true, logits, threshold), "threshold": threshold}
+
+
+def has_labels(part: TokenizedRows, rows: Iterable[int], classes: int) -> Array:
+    """Which labels these rows have, bool (rows, classes)."""
+    found = [part.targets(row) for row in rows]
+    has = np.zeros((len(found), classes), bool)
+    for place, carried in enumerate(found):
+        has[place, carried] = True
+    return has
+
+
+def _flat(part: TokenizedRows) -> tuple[Array, Array]:
+    """(position, label) of every label that a row has, int64 each."""
+    found = [part.targets(position) for position in range(len(part))]
+    positions = np.repeat(np.arange(len(part)), [len(each) for each in found])
+    return positions, np.concatenate([np.zeros(0, np.int64), *found]).astype(np.int64)

@@ -1,0 +1,66 @@
+"""Which objective a job is taught with, and what else about training depends on its task."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from raysft.config import JobConfig
+from raysft.config.sections import LANGUAGE_TASKS
+from raysft.corpus.tokens import TokenizedRows
+from raysft.metrics.label_sets import DEFAULT_THRESHOLD
+from raysft.model.classifier import ONE_LABEL, SEVERAL_LABELS, build_classifier
+from raysft.model.language import build_language_model
+from raysft.storage.pretrained import Base
+from raysft.training.classification import Classification
+from raysft.training.language import Language
+from raysft.training.lessons import Lesson
+from raysft.training.multilabel import MultiLabel
+from raysft.training.objective import Objective
+
+
+def build_objective(
+    config: JobConfig,
+    labels: tuple[str, ...],
+    train: TokenizedRows,
+    validation: TokenizedRows,
+    pad_id: int,
+    device: torch.device,
+    lesson: Lesson | None = None,
+) -> Objective:
+    """The objective of this job. Raises JobFileError, DataError: see the objectives. lesson: of a language task."""
+    if lesson is not None:
+        return Language(lesson, train, validation, config.train.seed, pad_id, device)
+    kind = MultiLabel if config.data.multi_label else Classification
+    return kind(train, validation, config.train, pad_id, device, labels)
+
+
+def build_model(config: JobConfig, base: Base, labels: tuple[str, ...]) -> nn.Module:
+    """The base with the head that this task needs. Raises UsageError."""
+    if config.task in LANGUAGE_TASKS:
+        return build_language_model(base, config.model, config.task, config.train.seed)
+    return build_classifier(base, config.model, labels, config.train.seed, problem_type(config))
+
+
+def problem_type(config: JobConfig) -> str:
+    """What transformers calls this kind of classification."""
+    return SEVERAL_LABELS if config.data.multi_label else ONE_LABEL
+
+
+def decision_facts(config: JobConfig, metrics: Path, step: int) -> dict[str, float]:
+    """What raysft.json says of how the checkpoint of `step` decides: where a row may have several labels, the
+    probability from which a label is given, as it was best on the validation part, or 0.5 without one."""
+    return {"threshold": _threshold(metrics, step)} if config.data.multi_label else {}
+
+
+def _threshold(metrics: Path, step: int) -> float:
+    """From the evaluation's line of metrics.jsonl."""
+    found = DEFAULT_THRESHOLD
+    for text in metrics.read_text(encoding="utf-8").splitlines():
+        line = json.loads(text)
+        if line["step"] == step:
+            found = float(line.get("validation_threshold", found))
+    return found

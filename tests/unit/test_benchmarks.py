@@ -1,0 +1,127 @@
+"""The benchmark scripts work: each is run as a person runs it, at sizes that take seconds. No figure is judged here."""
+
+from __future__ import annotations
+
+import csv
+import importlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.jobs import corpus_rows
+
+FOLDER = Path(__file__).parents[2] / "benchmarks"
+SCRIPTS = sorted(path for path in FOLDER.glob("*.py") if "__main__" in path.read_text(encoding="utf-8"))
+
+
+def run(script: str, *arguments: object) -> str:
+    command = [sys.executable, str(FOLDER / script), *map(str, arguments)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}  # tiny models: threads would only wait for each other
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def table(printed: str) -> list[dict[str, str]]:
+    """The lines of all tables, by the names of their columns."""
+    found: list[dict[str, str]] = []
+    names: list[str] = []
+    for text in printed.splitlines():
+        cells = [cell.strip() for cell in text.strip("|").split("|")]
+        if not text.startswith("|"):
+            names = []
+        elif not names:
+            names = cells
+        elif not text.startswith("|--"):
+            found.append(dict(zip(names, cells, strict=True)))
+    return found
+
+
+@pytest.fixture
+def parts(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Import a module of benchmarks/ as the scripts do."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+    return importlib.import_module
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two files with the columns of Banking77."""
+    folder = tmp_path_factory.mktemp("banking77")
+    for part, rows in (("train", corpus_rows(60, 0)), ("test", corpus_rows(40, 1))):
+        with (folder / f"{part}.csv").open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file).writerows([("text", "category"), *((row["text"], row["label"]) for row in rows)])
+    return folder
+
+
+def test_every_script_explains_itself() -> None:
+    assert len(SCRIPTS) == 6
+    for script in SCRIPTS:
+        assert script.name in run(script.name, "--help")
+
+
+def test_corpora_are_the_same_each_time_and_as_long_as_said(
+    parts: Any, data: Path, base_folder: Path, tmp_path: Path
+) -> None:
+    from raysft.corpus.encode import encode_texts
+
+    corpora, counts = parts("corpora"), {"train": 30, "test": 20}
+    for name in corpora.CORPORA:
+        found = []
+        for again in ("first", "second"):
+            folder = tmp_path / name / again
+            folder.mkdir(parents=True)
+            corpora.write_corpus(name, data, counts, 60, str(base_folder), folder)
+            found.append({part: corpora.read(folder / f"{part}.csv") for part in counts})
+        assert found[0] == found[1]
+        assert {part: len(rows) for part, rows in found[0].items()} == counts
+        assert {label for _, label in found[0]["test"]} <= {label for _, label in found[0]["train"]}
+        ids, _ = encode_texts([text for text, _ in found[0]["train"]], base_folder / "tokenizer.json", 60)
+        assert name == "banking77" or (min(map(len, ids)) >= 20 and max(map(len, ids)) > 40)
+
+
+def test_engines_train_and_are_scored_on_the_same_rows(data: Path, base_folder: Path) -> None:
+    few = ("--rows", 48, 48, "--held-out", 20, "--epochs", 1, "--longest", 60)
+    engines = ("trainer", "loop-recipe")
+    found = table(
+        run("train_cpu.py", "--data", data, "--base", base_folder, "--corpora", "joined", *few, "--only", *engines)
+    )
+    assert [row["engine"] for row in found] == list(engines)
+    assert {(row["rows"], row["n"]) for row in found} == {("48", "20")}
+    assert found[0]["ratio"] == "1.00" and all(float(row["examples/s"]) > 0 for row in found)
+
+
+def test_the_bare_loop_and_the_engine_end_with_the_same_weights() -> None:
+    """To the bit: else the two would not do the same work."""
+    found = table(run("step_overhead.py", "--size", "tiny", "--pairs", 2, "--block", 3))
+    assert [(row["workers"], row["pairs"]) for row in found] == [("1", "2"), ("2", "2")]
+    assert {row["weights differ"] for row in found} == {"0.0e+00"}
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_language_models_start_with_the_same_loss(method: str) -> None:
+    """The script fails where the losses differ; random weights guess among 512 tokens: ln 512 = 6.24."""
+    few = ("--methods", method, "--steps", 1, "--warmup", 1, "--tokens", 32, "--peak", 1e12)
+    found = table(run("train_gpu.py", "--sizes", "tiny", "--device", "cpu", *few))
+    assert [row["engine"] for row in found] == ["trainer", "raysft"]
+    assert all(float(row["first loss"]) == pytest.approx(6.24, abs=0.1) for row in found)
+    assert len({row["trained"] for row in found}) == 1
+
+
+def test_parameters_are_those_published(parts: Any) -> None:
+    """Llama 3.2 1B and Llama 3.1 8B have 1,235,814,400 and 8,030,261,248, norms (2 a layer and 1) included."""
+    sizes = parts("llama").SIZES
+    assert sizes["1b"].parameters + 33 * 2048 == 1_235_814_400
+    assert sizes["8b"].parameters + 65 * 4096 == 8_030_261_248
+
+
+def test_work_is_that_of_the_paper(parts: Any) -> None:
+    """PaLM, appendix B: 6 N + 12 L H Q T a token; of rows of 3 and 5 tokens: 8 tokens, 9 + 25 squares."""
+    size = parts("llama").SIZES["tiny"]
+    attention = 12 * 2 * 4 * 16 * (3 * 3 + 5 * 5)
+    assert size.work("full", 8, 34) == 6 * size.matrices * 8 + attention
+    assert size.work("lora", 8, 34) == 4 * size.matrices * 8 + attention

@@ -1,0 +1,94 @@
+"""How workers share a model: by the memory that each has, said with its reason; and what cannot be is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from raysft.config import load_job
+from raysft.config.sections import TrainSection
+from raysft.errors import JobFileError
+from raysft.plan.plan import ModelSize
+from raysft.plan.sharing import choose_sharing, refuse_sharing
+from tests.support.jobs import write_job
+
+GIB = 2**30
+SIZE = ModelSize(parameters=GIB, embedding=2**28, hidden=1024, layers=24, inner=4096)  # 16 GiB of states
+BESIDE = 2 * GIB
+
+
+@pytest.mark.parametrize(
+    ("settings", "workers", "memory", "strategy", "why"),
+    [
+        ({}, 4, 18 * GIB, "ddp", "takes 18.0 GiB of the 18.0 GiB"),
+        ({}, 4, 18 * GIB - 1, "fsdp", "would take 18.0 GiB of the 18.0 GiB"),
+        ({}, 1, GIB, "ddp", "one worker"),
+        ({"strategy": "ddp"}, 4, GIB, "ddp", "train.strategy"),
+        ({"strategy": "fsdp"}, 4, 99 * GIB, "fsdp", "train.strategy"),
+    ],
+)
+def test_the_strategy_follows_from_memory(
+    settings: dict[str, Any], workers: int, memory: int, strategy: str, why: str
+) -> None:
+    found = choose_sharing(TrainSection(**settings), SIZE, BESIDE, workers, memory)
+    assert found.strategy == strategy and why in found.why
+
+
+def test_memory_by_hand() -> None:
+    """The embedding, a quarter of the model, is the largest layer: weights, gradient, and the weights to come."""
+
+    def memory(**settings: Any) -> int:
+        return choose_sharing(TrainSection(workers=4, **settings), SIZE, BESIDE, 4, 99 * GIB).memory_bytes
+
+    assert memory(strategy="ddp") == (2 + 16) * GIB
+    assert memory(strategy="fsdp") == (2 + 16 // 4 + 12 // 4) * GIB
+    assert memory(strategy="fsdp", offload=True) == (2 + 12 // 4) * GIB
+
+
+REFUSED = [
+    (
+        {"train": {"strategy": "fsdp"}},
+        True,
+        "train.strategy: fsdp shares a model among workers, and train.workers is 1",
+    ),
+    ({"train": {"offload": True, "workers": 2}}, True, "train.offload: needs train.strategy: fsdp, found auto"),
+    ({"train": {"offload": True, "workers": 2, "strategy": "fsdp"}}, False, "train.offload: moves weights from a GPU"),
+    ({"train": {"compile": True, "activation_checkpointing": True}}, False, "train.compile: leaves most of a layer"),
+    ({"model": {"attention": "flash_attention_2"}}, False, "model.attention: flash_attention_2 needs an NVIDIA GPU"),
+    (
+        {"model": {"attention": "flash_attention_2"}, "train": {"precision": "tf32"}},
+        True,
+        "model.attention: flash_attention_2 computes in bf16 or fp16, and train.precision is tf32",
+    ),
+    (
+        {"model": {"lora": {"quantize": "4bit"}}, "train": {"strategy": "fsdp", "workers": 2}},
+        True,
+        "model.lora.quantize: 4-bit weights cannot be shared out",
+    ),
+]
+
+
+@pytest.mark.parametrize(("sections", "gpu", "message"), REFUSED)
+def test_what_cannot_take_effect_is_refused(
+    tmp_path: Path, base_folder: Path, sections: dict[str, Any], gpu: bool, message: str
+) -> None:
+    with pytest.raises(JobFileError) as caught:
+        refuse_sharing(load_job(write_job(tmp_path, base_folder, **sections)), gpu)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("sections", "gpu"),
+    [
+        ({}, False),
+        ({"train": {"strategy": "fsdp", "workers": {"min": 1, "max": 2}}}, False),
+        ({"train": {"strategy": "fsdp", "workers": 2, "offload": True}}, True),
+        ({"train": {"compile": True, "activation_checkpointing": True}}, True),
+        ({"model": {"attention": "flash_attention_2"}, "train": {"precision": "auto"}}, True),
+        ({"model": {"attention": "eager"}, "train": {"activation_checkpointing": True}}, False),
+    ],
+)
+def test_what_can_is_not(tmp_path: Path, base_folder: Path, sections: dict[str, Any], gpu: bool) -> None:
+    refuse_sharing(load_job(write_job(tmp_path, base_folder, **sections)), gpu)
