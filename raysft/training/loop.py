@@ -12,7 +12,6 @@ import math
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -135,9 +134,7 @@ class Loop:
     def _update(self, step: Step) -> None:
         """Rate, gradient, clip, update."""
         settings = self.settings
-        factor = rate_factor(
-            self.progress.step, self.sampler.total, settings.warmup, settings.schedule, settings.decay
-        )
+        factor = rate_factor(self.progress.step, self.sampler.total, settings.warmup, settings.schedule, settings.decay)
         for group, peak in zip(self.optimizer.param_groups, self.groups, strict=True):
             group["lr"] = peak.learning_rate * factor
         loss = self._micro.compute(self._gradient, step, clear=self.optimizer.zero_grad)

@@ -23,7 +23,6 @@ from raysft.training import ranks
 from raysft.training.dropout import RowRandom
 from raysft.training.precision import Precision
 
-HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 GRAPHS_A_LAYER = 4  # training and evaluation, each with and without a second kind of input
 
 
@@ -109,10 +108,10 @@ def apply_fsdp(model: nn.Module, settings: TrainSection, precision: Precision) -
     ranks.require_same_weights(model, "before they are shared out")
     # Half the bytes to gather. Autocast rounds the weights of matrix products anyway, and goes on to choose the type
     # of each operation. On CPU gathering is cheap, and its layer norm takes no half weights beside float32 inputs.
-    half = HALF.get(precision.name) if precision.device.type == "cuda" else None
+    gathered = precision.dtype if precision.device.type == "cuda" else None
     how: dict[str, Any] = {
         "mesh": init_device_mesh(precision.device.type, (ranks.world_size(),)),
-        "mp_policy": MixedPrecisionPolicy(param_dtype=half, reduce_dtype=torch.float32, cast_forward_inputs=False),
+        "mp_policy": MixedPrecisionPolicy(param_dtype=gathered, reduce_dtype=torch.float32, cast_forward_inputs=False),
         "offload_policy": CPUOffloadPolicy() if settings.offload else OffloadPolicy(),
         # The root too: what it gathered for an evaluation must not outlive a change of the weights.
         "reshard_after_forward": True,

@@ -68,7 +68,7 @@ def test_padding_changes_nothing(base: Base, tmp_path: Path, batching: str) -> N
 
 @pytest.mark.parametrize("cut", [{"micro_rows": 3}, {"micro_tokens": 40}])
 def test_how_a_token_batch_is_cut_does_not_change_the_trajectory(
-    base: Base, tmp_path: Path, cut: dict[str, int]
+    base: Base, tmp_path: Path, cut: dict[str, Any]
 ) -> None:
     settings = changed(batch_tokens=160)
     make_loop(base, tmp_path / "whole", settings, micro=1000).run()
@@ -108,7 +108,7 @@ def run_until(loop: Loop, step: int) -> None:
             raise Stopped
         take(batch)
 
-    loop._step = limited  # type: ignore[method-assign]
+    loop._step = limited  # type: ignore[method-assign,assignment]
     with pytest.raises(Stopped):
         loop.run()
 
@@ -225,7 +225,6 @@ def test_the_average_is_evaluated_and_kept_and_does_not_touch_training(base: Bas
 def shared(base: Base, folder: Path, settings: TrainSection, strategy: str) -> tuple[list[tuple[float, float]], str]:
     """What one of several ranks sees: the trajectory, and the hash of what was evaluated."""
     loop = make_loop(base, folder, settings, micro=4, strategy=strategy)
-    loop.cycle = loop
     loop.run()
     with loop.average.in_place():
         digest = ranks.weights_digest(loop.model)
@@ -253,7 +252,12 @@ def test_a_window_of_steps_is_read_back_at_once_and_says_how_fast_it_was(
     loop = make_loop(base, tmp_path, settings)
     read: list[int] = []
     total = ranks.total
-    monkeypatch.setattr(ranks, "total", lambda losses: read.append(len(losses)) or total(losses))
+
+    def counting(losses: torch.Tensor) -> torch.Tensor:
+        read.append(len(losses))
+        return total(losses)
+
+    monkeypatch.setattr(ranks, "total", counting)
     loop.run()
     # The first step at once, so that a person sees it; then LOG_STEPS at a time, and the rest at the end of an epoch.
     assert read == [1, LOG_STEPS, LOG_STEPS, 5, LOG_STEPS, LOG_STEPS, 6]
