@@ -38,6 +38,7 @@ class Watch:
         self._task: TaskID | None = None
         self._said = 0.0
         self._total = 0
+        self._first: tuple[int, int, float] | None = None  # total, done and time when this progress was first told
 
     def __enter__(self) -> Watch:
         return self
@@ -47,6 +48,7 @@ class Watch:
 
     def stage(self, name: str) -> None:
         self._end_bar()
+        self._first = None
         self._console.print(f"[bold cyan]{name}[/] [dim]{self._clock()}[/]", highlight=False)
 
     def note(self, text: str) -> None:
@@ -65,9 +67,20 @@ class Watch:
     def progress(self, done: int, total: int, text: str) -> None:
         if self._console.is_terminal:
             self._advance(done, total, text)
-        elif time.monotonic() - self._said > LINE_EVERY_S or done == total:
+            return
+        if self._first is None or self._first[0] != total:
+            self._first = (total, done, time.monotonic())
+        if time.monotonic() - self._said > LINE_EVERY_S or done == total:
             self._said = time.monotonic()
-            self.note(f"{done:,}/{total:,} {text}")
+            self.note("  ".join(filter(None, (f"{done:,}/{total:,} {text}", self._left(done)))))
+
+    def _left(self, done: int) -> str:
+        """Time left at the pace so far, where there is one."""
+        assert self._first is not None
+        total, begun, since = self._first
+        if not begun < done < total:
+            return ""
+        return f"{_minutes((time.monotonic() - since) / (done - begun) * (total - done))} left"
 
     def _advance(self, done: int, total: int, text: str) -> None:
         if self._bar is not None and self._total != total:
@@ -94,5 +107,9 @@ class Watch:
             self._bar = None
 
     def _clock(self) -> str:
-        seconds = int(time.monotonic() - self._started)
-        return f"{seconds // 60}:{seconds % 60:02d}"
+        return _minutes(time.monotonic() - self._started)
+
+
+def _minutes(seconds: float) -> str:
+    whole = int(seconds)
+    return f"{whole // 60}:{whole % 60:02d}"

@@ -11,7 +11,10 @@ from raysft.config.sections import TrainSection
 if TYPE_CHECKING:
     from raysft.plan.plan import ModelSize
 
-STATE_BYTES = 16  # a parameter: weight, gradient and two AdamW moments, float32
+STATE_BYTES = 8  # a parameter: weight and gradient, float32
+# Of each optimizer, a parameter, and in words. A row and a column of a matrix are next to nothing.
+OPTIMIZER_BYTES = {"adamw": (8, "two AdamW moments"), "adamw_8bit": (2, "two moments in 8 bits"), "adafactor": (0, "")}
+AVERAGE_BYTES = 4
 GATHERED = 3 * 4  # bytes a parameter of the layer at hand (fsdp): its weights, its gradient, the next one's weights
 GIB = 2**30
 
@@ -31,7 +34,8 @@ def choose_sharing(train: TrainSection, size: ModelSize, beside: int, workers: i
 
     beside: bytes that a worker needs beside weights, gradients and optimizer state. memory: bytes a worker has.
     """
-    whole = beside + STATE_BYTES * size.parameters
+    state_bytes, states = _states(train)
+    whole = beside + state_bytes * size.parameters
     fits = f"{whole / GIB:.1f} GiB of the {memory / GIB:.1f} GiB that a worker has"
     if train.strategy != "auto":
         strategy, why = train.strategy, "train.strategy"
@@ -39,6 +43,8 @@ def choose_sharing(train: TrainSection, size: ModelSize, beside: int, workers: i
         strategy, why = "ddp", "there is one worker"
     elif whole <= memory:
         strategy, why = "ddp", f"the whole model takes {fits}"
+    elif train.optimizer != "adamw":
+        strategy, why = "ddp", f"train.optimizer {train.optimizer} cannot be shared out; the whole model takes {fits}"
     else:
         strategy, why = "fsdp", f"the whole model would take {fits}"
     if strategy == "ddp":
@@ -46,17 +52,26 @@ def choose_sharing(train: TrainSection, size: ModelSize, beside: int, workers: i
             strategy,
             whole,
             why,
-            "runtime + 16 bytes a parameter (weights, gradients, two AdamW moments) + activations",
+            f"runtime + {state_bytes} bytes a parameter ({states}) + activations",
         )
     return _shared(train, size, beside, workers, why)
 
 
 def _shared(train: TrainSection, size: ModelSize, beside: int, workers: int, why: str) -> Sharing:
-    states = 0 if train.offload else STATE_BYTES * size.parameters // workers
+    state_bytes, _ = _states(train)
+    states = 0 if train.offload else state_bytes * size.parameters // workers
     layer = max(size.embedding, (size.parameters - size.embedding) // max(1, size.layers))
-    held = "" if train.offload else f"16 bytes a parameter / {workers} workers + "
+    held = "" if train.offload else f"{state_bytes} bytes a parameter / {workers} workers + "
     words = f"runtime + {held}12 bytes a parameter of the largest layer + activations"
     return Sharing("fsdp", beside + states + GATHERED * layer, why, words)
+
+
+def _states(train: TrainSection) -> tuple[int, str]:
+    """Bytes of a parameter that trains, and what they hold."""
+    optimizer, words = OPTIMIZER_BYTES[train.optimizer]
+    average = AVERAGE_BYTES if train.average else 0
+    held = ["weights", "gradients", words, "average" if average else ""]
+    return STATE_BYTES + optimizer + average, ", ".join(filter(None, held))
 
 
 def refuse_sharing(job: Job, gpu: bool) -> None:

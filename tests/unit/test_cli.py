@@ -199,3 +199,17 @@ def test_a_reader_that_leaves_early_is_no_error(arguments: list[str], job: Path)
         process.stdout.close()
         assert process.stderr.read() == b""
     assert process.returncode == 0
+
+
+def test_progress_in_a_pipe_says_how_much_time_is_left(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    from raysft.cli.console import Watch
+
+    now = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    with Watch() as watch:
+        for done, total in ((10, 100), (20, 100), (100, 100), (5, 10)):
+            now[0] += 15
+            watch.progress(done, total, "steps")
+    # 10 steps took 15 s, so 80 more take 120 s; work with another total begins anew.
+    lines = [line.strip() for line in capsys.readouterr().err.splitlines()]
+    assert lines == ["10/100 steps", "20/100 steps  2:00 left", "100/100 steps", "5/10 steps"]

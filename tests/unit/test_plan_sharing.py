@@ -25,6 +25,7 @@ BESIDE = 2 * GIB
         ({}, 4, 18 * GIB, "ddp", "takes 18.0 GiB of the 18.0 GiB"),
         ({}, 4, 18 * GIB - 1, "fsdp", "would take 18.0 GiB of the 18.0 GiB"),
         ({}, 1, GIB, "ddp", "one worker"),
+        ({"optimizer": "adafactor"}, 4, 9 * GIB, "ddp", "adafactor cannot be shared out"),
         ({"strategy": "ddp"}, 4, GIB, "ddp", "train.strategy"),
         ({"strategy": "fsdp"}, 4, 99 * GIB, "fsdp", "train.strategy"),
     ],
@@ -45,6 +46,10 @@ def test_memory_by_hand() -> None:
     assert memory(strategy="ddp") == (2 + 16) * GIB
     assert memory(strategy="fsdp") == (2 + 16 // 4 + 12 // 4) * GIB
     assert memory(strategy="fsdp", offload=True) == (2 + 12 // 4) * GIB
+    assert memory(strategy="ddp", average=0.9) == (2 + 20) * GIB
+    assert memory(strategy="ddp", optimizer="adafactor") == (2 + 8) * GIB
+    assert memory(strategy="ddp", optimizer="adamw_8bit") == (2 + 10) * GIB
+    assert memory(strategy="fsdp", average=0.9) == (2 + 20 // 4 + 12 // 4) * GIB
 
 
 REFUSED = [
