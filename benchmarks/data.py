@@ -13,17 +13,13 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import os
-import subprocess
-import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import psutil
+from process import measure
 
 DATA = Path(__file__).parents[1] / "../shared/data/banking77/banking_data"
 JOB = """\
@@ -63,7 +59,8 @@ def main() -> None:
         for engine in arguments.only:
             with tempfile.TemporaryDirectory() as name:
                 amplify(arguments.data / "train.csv", Path(name) / "rows.csv", rows)
-                print(line(rows, engine, measure(engine, Path(name))), flush=True)
+                found = measure(__file__, "--engine", engine, "--folder", name, pss=True)
+                print(line(rows, engine, found), flush=True)
 
 
 def line(rows: int, engine: str, found: dict[str, float]) -> str:
@@ -84,49 +81,6 @@ def amplify(source: Path, target: Path, rows: int) -> None:
         for number in range(rows):
             text, label = known[number % len(known)]
             writer.writerow([text if number < len(known) else f"{text} {number}", label])
-
-
-def measure(engine: str, folder: Path) -> dict[str, float]:
-    """Run one engine in a process of its own and watch its memory."""
-    command = [sys.executable, __file__, "--engine", engine, "--folder", str(folder)]
-    started = time.perf_counter()
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, text=True, env={**os.environ, "HF_HUB_OFFLINE": "1"}, start_new_session=True
-    )
-    peak = {"rss": 0, "pss": 0}
-    over = threading.Event()
-    watcher = threading.Thread(target=watch, args=(process.pid, peak, over))
-    watcher.start()
-    printed, _ = process.communicate()
-    spent = time.perf_counter() - started
-    over.set()
-    watcher.join()
-    if process.returncode:
-        raise SystemExit(f"{engine} failed")
-    return {"all": spent, **json.loads(printed.splitlines()[-1]), **peak}
-
-
-def watch(pid: int, peak: dict[str, int], over: threading.Event) -> None:
-    """Keep the largest sums of memory over a process and its descendants."""
-    while not over.wait(0.1):
-        sums = {"rss": 0, "pss": 0}
-        for each in family(pid):
-            try:
-                memory = each.memory_full_info()
-            except psutil.Error:
-                continue
-            sums["rss"] += memory.rss
-            sums["pss"] += memory.pss
-        for name, value in sums.items():
-            peak[name] = max(peak[name], value)
-
-
-def family(pid: int) -> list[psutil.Process]:
-    try:
-        parent = psutil.Process(pid)
-        return [parent, *parent.children(recursive=True)]
-    except psutil.Error:
-        return []
 
 
 def tokenizer_file() -> Path:

@@ -11,14 +11,13 @@ import time
 from typing import Any
 
 import psutil
-from data import family
 
 
-def measure(script: str, *arguments: object) -> dict[str, Any]:
-    """Run a script, whose last line of output is a JSON object; to it come `all` (seconds) and `rss` (bytes).
+def measure(script: str, *arguments: object, pss: bool = False) -> dict[str, Any]:
+    """Run a script, whose last line of output is a JSON object; to it come `all` (seconds), `rss` and `pss` (bytes).
 
-    RSS is summed over the process and its descendants, sampled ten times a second; shared pages count once a process.
-    PSS would count them once, but reading it takes time from the engine.
+    Memory is summed over the process and its descendants, sampled ten times a second. In RSS shared pages count once a
+    process; in PSS they count once, but reading it takes time from the engine, so it is read where it is asked for.
     """
     started = time.perf_counter()
     process = subprocess.Popen(
@@ -26,9 +25,10 @@ def measure(script: str, *arguments: object) -> dict[str, Any]:
         stdout=subprocess.PIPE,
         text=True,
         env={**os.environ, "HF_HUB_OFFLINE": "1"},
+        start_new_session=True,
     )
-    peak, over = [0], threading.Event()
-    watcher = threading.Thread(target=_watch, args=(process.pid, peak, over))
+    peak, over = {"rss": 0, "pss": 0}, threading.Event()
+    watcher = threading.Thread(target=_watch, args=(process.pid, peak, pss, over))
     watcher.start()
     printed, _ = process.communicate()
     spent = time.perf_counter() - started
@@ -36,15 +36,28 @@ def measure(script: str, *arguments: object) -> dict[str, Any]:
     watcher.join()
     if process.returncode:
         raise SystemExit(f"{' '.join(map(str, arguments))} failed")
-    return {**json.loads(printed.splitlines()[-1]), "all": spent, "rss": peak[0]}
+    return {**json.loads(printed.splitlines()[-1]), "all": spent, **peak}
 
 
-def _watch(pid: int, peak: list[int], over: threading.Event) -> None:
+def _watch(pid: int, peak: dict[str, int], pss: bool, over: threading.Event) -> None:
+    """Keep the largest sums of memory over a process and its descendants."""
     while not over.wait(0.1):
-        total = 0
-        for each in family(pid):
-            try:
-                total += each.memory_info().rss
-            except psutil.Error:
-                continue
-        peak[0] = max(peak[0], total)
+        found = [_memory(each, pss) for each in _family(pid)]
+        for place, name in enumerate(peak):
+            peak[name] = max(peak[name], sum(each[place] for each in found))
+
+
+def _memory(process: psutil.Process, pss: bool) -> tuple[int, int]:
+    try:
+        memory = process.memory_full_info() if pss else process.memory_info()
+    except psutil.Error:
+        return 0, 0
+    return memory.rss, memory.pss if pss else 0
+
+
+def _family(pid: int) -> list[psutil.Process]:
+    try:
+        parent = psutil.Process(pid)
+        return [parent, *parent.children(recursive=True)]
+    except psutil.Error:
+        return []

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 
 from raysft.config.sections import ModelSection
-from raysft.errors import UsageError
-from raysft.model.attention import implementation
 from raysft.model.groups import prefix_of
+from raysft.model.loading import load_base
 from raysft.model.lora import add_adapters
 from raysft.storage.pretrained import POOLING, Base
 
@@ -38,28 +36,22 @@ def build_classifier(
         base.folder, num_labels=len(labels), id2label=names, label2id={name: i for i, name in names.items()}
     )
     config.problem_type = problem
-    _set_dropout(config, settings.dropout)
-    torch.manual_seed(seed)
-    try:
-        model = AutoModelForSequenceClassification.from_pretrained(
-            base.folder,
-            config=config,
-            use_safetensors=True,
-            dtype=torch.float32,
-            ignore_mismatched_sizes=True,
-            attn_implementation=implementation(settings.attention),
-        )
-    except (ValueError, OSError, RuntimeError) as error:
-        raise UsageError(
-            f"model.base: {base.name} cannot be loaded as a classifier: {str(error).splitlines()[0]}",
-            "Use an encoder that transformers offers for sequence classification (BERT, RoBERTa, DeBERTa, ...).",
-        ) from None
+    model = load_base(
+        AutoModelForSequenceClassification,
+        base,
+        config,
+        settings,
+        seed,
+        "as a classifier",
+        "Use an encoder that transformers offers for sequence classification (BERT, RoBERTa, DeBERTa, ...).",
+        ignore_mismatched_sizes=True,
+    )
     _start_head(model, seed)
     if settings.pooler == "identity" or (settings.pooler == "auto" and is_sentence_encoder(base.folder)):
         open_pooler(model)
     if settings.lora is not None:
         add_adapters(model, settings, seed)
-    return model  # type: ignore[no-any-return]
+    return model
 
 
 def _start_head(model: nn.Module, seed: int) -> None:
@@ -105,22 +97,6 @@ def open_pooler(model: nn.Module) -> bool:
         dense.weight.copy_(torch.eye(dense.in_features) * POOLER_GAIN)
         dense.bias.zero_()
     return True
-
-
-def _set_dropout(config: Any, rate: float | None) -> None:
-    """Hidden dropout as asked or as the base has it; none on attention weights.
-
-    With attention dropout torch falls back from its fused attention to separate products. Measured on Banking77,
-    10 rows a class, validation accuracy, one seed: 0.862 with and without (0.840 without any dropout).
-    """
-    for name, value in config.to_dict().items():
-        named = "dropout" in name or name.endswith("_pdrop")  # as GPT-2 calls it
-        if not named or not (value is None or isinstance(value, float)):
-            continue
-        if name.startswith("att"):
-            setattr(config, name, 0.0)
-        elif rate is not None:
-            setattr(config, name, rate)
 
 
 def quiet_transformers() -> None:

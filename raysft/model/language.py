@@ -15,8 +15,8 @@ from torch import nn
 
 from raysft.config.sections import LANGUAGE_TASKS, ModelSection
 from raysft.errors import UsageError
-from raysft.model.attention import implementation
-from raysft.model.classifier import _set_dropout, is_sentence_encoder, quiet_transformers
+from raysft.model.classifier import is_sentence_encoder, quiet_transformers
+from raysft.model.loading import load_base
 from raysft.model.lora import add_adapters
 from raysft.storage.pretrained import POOLING, WEIGHTS, Base
 
@@ -40,25 +40,19 @@ def build_language_model(base: Base, settings: ModelSection, task: str, seed: in
             f"model.base: {base.name} is an encoder ({config.model_type}): each token sees those after it",
             "Use task: masked-lm with it, or a decoder (GPT-2, Llama, ...) as model.base.",
         )
-    _set_dropout(config, settings.dropout)
-    torch.manual_seed(seed)
-    try:
-        model = kind.from_pretrained(
-            base.folder,
-            config=config,
-            use_safetensors=True,
-            dtype=torch.float32,
-            attn_implementation=implementation(settings.attention),
-        )
-    except (ValueError, OSError, RuntimeError) as error:
-        raise UsageError(
-            f"model.base: {base.name} cannot be loaded for {task}: {str(error).splitlines()[0]}",
-            "masked-lm is for encoders (BERT, RoBERTa, ...), causal-lm for decoders (GPT-2, Llama, ...).",
-        ) from None
+    model = load_base(
+        kind,
+        base,
+        config,
+        settings,
+        seed,
+        f"for {task}",
+        "masked-lm is for encoders (BERT, RoBERTa, ...), causal-lm for decoders (GPT-2, Llama, ...).",
+    )
     if settings.lora is not None:
         add_adapters(model, settings, seed)
     learn_few_positions(model)
-    return model  # type: ignore[no-any-return]
+    return model
 
 
 def head_facts(task: str, base: Base, model: Any) -> dict[str, str]:

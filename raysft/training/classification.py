@@ -9,9 +9,9 @@ from raysft.config.sections import TrainSection
 from raysft.corpus.sampler import Micro
 from raysft.corpus.tokens import TokenizedRows
 from raysft.metrics.scores import point_metrics
-from raysft.training.forward import predict
+from raysft.training.labelled import LabelledRows
 from raysft.training.losses import gamma_of, softmax_losses
-from raysft.training.objective import Batch, Forward, padded
+from raysft.training.objective import Batch, Forward
 from raysft.training.weights import label_weights, require_weight
 
 
@@ -33,25 +33,18 @@ class Classification:
         device: torch.device,
         labels: tuple[str, ...] = (),
     ) -> None:
-        self._train, self._validation = train, validation
-        self._settings, self._pad_id, self._device = settings, pad_id, device
+        self._settings = settings
         counts = np.bincount(train.label, minlength=len(labels))
         weights = label_weights(settings.class_weights, labels, counts)
-        self._row_weights = weights[train.label]
-        require_weight(float(self._row_weights.sum()))
+        require_weight(float(weights[train.label].sum()))
         self._weights = torch.from_numpy(weights).to(device, torch.float32)
+        self._rows = LabelledRows(train, validation, _labels, weights[train.label], pad_id, device)
 
     def weight(self, rows: Micro, epoch: int) -> float:
-        return float(self._row_weights[rows].sum())
+        return self._rows.weight(rows)
 
     def batch(self, rows: Micro, epoch: int) -> Batch:
-        return self._batch(self._train, rows)
-
-    def _batch(self, part: TokenizedRows, rows: Micro) -> Batch:
-        ids, mask = padded(part, rows, self._pad_id)
-        labels = torch.from_numpy(part.label[rows].astype("int64"))
-        on = self._device
-        return Batch({"input_ids": ids.to(on), "attention_mask": mask.to(on)}, labels.to(on))
+        return self._rows.batch(rows)
 
     def loss(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
         settings = self._settings
@@ -59,7 +52,9 @@ class Classification:
         return (losses * self._weights[batch.targets]).sum()
 
     def evaluate(self, forward: Forward) -> dict[str, float]:
-        if not len(self._validation):
-            return {}
-        logits = predict(forward, lambda rows: self._batch(self._validation, rows), self._validation.lengths)
-        return point_metrics(self._validation.label, logits)
+        logits = self._rows.logits(forward)
+        return {} if logits is None else point_metrics(self._rows.validation.label, logits)
+
+
+def _labels(part: TokenizedRows, rows: Micro) -> torch.Tensor:
+    return torch.from_numpy(part.label[rows].astype(np.int64))

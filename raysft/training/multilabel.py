@@ -16,9 +16,9 @@ from raysft.config.sections import TrainSection
 from raysft.corpus.sampler import Micro
 from raysft.corpus.tokens import TokenizedRows
 from raysft.metrics.label_sets import best_threshold, point_metrics
-from raysft.training.forward import predict
+from raysft.training.labelled import LabelledRows
 from raysft.training.losses import gamma_of, sigmoid_losses
-from raysft.training.objective import Batch, Forward, padded
+from raysft.training.objective import Batch, Forward
 from raysft.training.weights import label_weights, require_weight
 
 Array = np.ndarray[Any, Any]
@@ -41,28 +41,24 @@ class MultiLabel:
         device: torch.device,
         labels: tuple[str, ...],
     ) -> None:
-        self._train, self._validation = train, validation
-        self._settings, self._pad_id, self._device = settings, pad_id, device
-        self._classes = len(labels)
+        self._settings, self._classes = settings, len(labels)
         positions, carried = _flat(train)
         weights = label_weights(settings.class_weights, labels, np.bincount(carried, minlength=len(labels)))
         more = np.bincount(positions, weights=weights[carried] - 1, minlength=len(train))
-        self._row_weights = len(labels) + more  # decisions of each row, weighted
-        require_weight(float(self._row_weights.sum()))
+        decisions = len(labels) + more  # of each row, weighted
+        require_weight(float(decisions.sum()))
         self._weights = torch.from_numpy(weights).to(device, torch.float32)
         self._true = has_labels(validation, range(len(validation)), len(labels))
+        self._rows = LabelledRows(train, validation, self._has, decisions, pad_id, device)
 
     def weight(self, rows: Micro, epoch: int) -> float:
-        return float(self._row_weights[rows].sum())
+        return self._rows.weight(rows)
 
     def batch(self, rows: Micro, epoch: int) -> Batch:
-        return self._batch(self._train, rows)
+        return self._rows.batch(rows)
 
-    def _batch(self, part: TokenizedRows, rows: Micro) -> Batch:
-        ids, mask = padded(part, rows, self._pad_id)
-        has = torch.from_numpy(has_labels(part, rows, self._classes).astype(np.float32))
-        on = self._device
-        return Batch({"input_ids": ids.to(on), "attention_mask": mask.to(on)}, has.to(on))
+    def _has(self, part: TokenizedRows, rows: Micro) -> torch.Tensor:
+        return torch.from_numpy(has_labels(part, rows, self._classes).astype(np.float32))
 
     def loss(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
         settings = self._settings
@@ -71,9 +67,9 @@ class MultiLabel:
 
     def evaluate(self, forward: Forward) -> dict[str, float]:
         """Scores at the threshold that is best on the validation part, which the artifact keeps."""
-        if not len(self._validation):
+        logits = self._rows.logits(forward)
+        if logits is None:
             return {}
-        logits = predict(forward, lambda rows: self._batch(self._validation, rows), self._validation.lengths)
         threshold = best_threshold(self._true, logits)
         return {**point_metrics(self._true, logits, threshold), "threshold": threshold}
 

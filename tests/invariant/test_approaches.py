@@ -26,6 +26,7 @@ from raysft.training.loop import Loop
 from raysft.training.precision import Precision
 from tests.support.jobs import TOPICS, corpus_rows, write_base
 from tests.support.ranks import run_on_ranks
+from tests.support.runs import run_until
 
 LABELS = tuple(sorted(TOPICS))
 CPU = torch.device("cpu")
@@ -165,27 +166,11 @@ def test_layers_thaw_from_the_top_one_by_one(base: Base, tmp_path: Path, monkeyp
 
 @pytest.mark.parametrize("name", [name for name in APPROACHES if name not in {"full", "rates"}])
 @pytest.mark.parametrize("stop", [3, 6, 9])
-def test_resumed_is_bit_identical(
-    base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, stop: int
-) -> None:
+def test_resumed_is_bit_identical(base: Base, tmp_path: Path, name: str, stop: int) -> None:
     """Stopped within an epoch, at its end, and one epoch later; a checkpoint every 2 steps."""
     whole = make_loop(base, tmp_path / "whole", name)
     whole.run()
-
-    class Stopped(Exception):
-        pass
-
-    first = make_loop(base, tmp_path / "cut", name)
-    step = first._step
-
-    def step_until(batch: Any) -> None:
-        if first.progress.step == stop:
-            raise Stopped
-        step(batch)
-
-    monkeypatch.setattr(first, "_step", step_until)
-    with pytest.raises(Stopped):
-        first.run()
+    run_until(make_loop(base, tmp_path / "cut", name), stop)
     second = make_loop(base, tmp_path / "cut", name)
     second.run()
     assert second.resumed_from == stop - stop % 2

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,9 +21,10 @@ from raysft.training.journal import LOG_STEPS
 from raysft.training.loop import Loop
 from raysft.training.objective import Batch
 from raysft.training.stopping import ALL_EPOCHS
-from tests.invariant.test_loop import LABELS, SETTINGS, make_loop, trajectory
+from tests.invariant.test_loop import LABELS, SETTINGS, make_loop
 from tests.support.jobs import write_base
 from tests.support.ranks import run_on_ranks
+from tests.support.runs import run_until, trajectory
 
 LONGEST = 32
 
@@ -94,23 +94,6 @@ def test_token_batches_and_random_ones_are_other_batches(base: Base, tmp_path: P
 
 
 # --- resume
-
-
-class Stopped(Exception):
-    pass
-
-
-def run_until(loop: Loop, step: int) -> None:
-    take: Callable[[Any], None] = loop._step
-
-    def limited(batch: Any) -> None:
-        if loop.progress.step == step:
-            raise Stopped
-        take(batch)
-
-    loop._step = limited  # type: ignore[method-assign,assignment]
-    with pytest.raises(Stopped):
-        loop.run()
 
 
 RESUMED: dict[str, dict[str, Any]] = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from raysft.training.loop import Loop
 from raysft.training.precision import Precision
 from tests.support.language import pieces_of, texts, write_causal_base, write_masked_base
 from tests.support.ranks import run_on_ranks
+from tests.support.runs import lines_of, trajectory
 
 CPU = torch.device("cpu")
 TASKS = ("masked-lm", "causal-lm")
@@ -53,14 +53,6 @@ def make_loop(
         metrics=folder / "metrics.jsonl",
         strategy=strategy,
     )
-
-
-def lines_of(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-
-
-def trajectory(folder: Path) -> list[tuple[float, float]]:
-    return [(line["loss"], line["grad_norm"]) for line in lines_of(folder) if "loss" in line]
 
 
 @pytest.mark.parametrize("task", TASKS)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from raysft.training.dropout import RowDropout
 from raysft.training.loop import Loop
 from raysft.training.precision import Precision
 from tests.support.jobs import TOPICS, corpus_rows, write_base
+from tests.support.runs import run_until, trajectory
 
 LABELS = tuple(sorted(TOPICS))
 CPU = torch.device("cpu")
@@ -58,11 +58,6 @@ def make_loop(
     )
 
 
-def trajectory(folder: Path) -> list[tuple[float, float]]:
-    lines = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
-    return [(line["loss"], line["grad_norm"]) for line in lines if "loss" in line]
-
-
 @pytest.mark.parametrize("micro", [1, 5, 8])
 def test_micro_batches_do_not_change_the_trajectory(base: Base, tmp_path: Path, micro: int) -> None:
     """Loss and gradient norm with dropout on; float32 sums in another order differ by some 1e-7 a step."""
@@ -87,28 +82,12 @@ def test_dropout_is_on_and_belongs_to_epoch_and_row(base: Base, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("stop", [1, 6, 7, 9, 13])
-def test_resumed_is_bit_identical_to_uninterrupted(
-    base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int
-) -> None:
+def test_resumed_is_bit_identical_to_uninterrupted(base: Base, tmp_path: Path, stop: int) -> None:
     """Stopped after any step, within an epoch and at its end; 7 steps an epoch, a checkpoint every 3 steps."""
     settings = SETTINGS.model_copy(update={"save_every": 3})
     whole = make_loop(base, tmp_path / "whole", settings)
     whole.run()
-
-    class Stopped(Exception):
-        pass
-
-    first = make_loop(base, tmp_path / "cut", settings)
-    step = first._step
-
-    def step_until(batch: Any) -> None:
-        if first.progress.step == stop:
-            raise Stopped
-        step(batch)
-
-    monkeypatch.setattr(first, "_step", step_until)
-    with pytest.raises(Stopped):
-        first.run()
+    run_until(make_loop(base, tmp_path / "cut", settings), stop)
     second = make_loop(base, tmp_path / "cut", settings)
     second.run()
     assert ranks.weights_digest(second.model) == ranks.weights_digest(whole.model)

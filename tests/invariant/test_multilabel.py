@@ -22,6 +22,7 @@ from raysft.prediction.files import predict_files, write_predictions
 from raysft.prediction.scoring import evaluate_files
 from raysft.prediction.texts import Reading
 from raysft.result import baselines_json, metrics_json
+from raysft.run import score_run
 from raysft.storage.layout import RunFolder, open_output
 from raysft.storage.pretrained import resolve_base
 from raysft.training.worker import Outcome, Task, run_worker
@@ -60,7 +61,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     found = resolve_base(job.config.model.base)
     outcome = run_worker(Task(job.config, job.folder, found, prepared, place, micro_batch=16, threads=1, gpu=False))
     assert isinstance(outcome, Outcome), outcome
-    return Finished(job, place, outcome, *pipeline._evaluate(job, prepared, place))
+    return Finished(job, place, outcome, *score_run(job, prepared, place))
 
 
 def test_it_learns(finished: Finished) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -18,9 +17,10 @@ from raysft.config.sections import TrainSection
 from raysft.storage.pretrained import Base, resolve_base
 from raysft.training import checkpoint, ranks
 from raysft.training.parallel import is_sharded
-from tests.invariant.test_loop import LABELS, SETTINGS, make_loop, trajectory
+from tests.invariant.test_loop import LABELS, SETTINGS, make_loop
 from tests.support.jobs import write_base
 from tests.support.ranks import run_on_ranks
+from tests.support.runs import run_until, trajectory
 
 SAVING = SETTINGS.model_copy(update={"save_every": 3})
 CHECKPOINTING = SETTINGS.model_copy(update={"activation_checkpointing": True})
@@ -40,27 +40,15 @@ class Run:
     stop: int | None = None
 
 
-class Stopped(Exception):
-    pass
-
-
 def train(base: Base, folder: Path, run: Run) -> str:
     """Run a loop, or go on with it; the digest of the weights at its end, "" where it was stopped."""
     torch.set_num_threads(1)
     loop = make_loop(base, folder / run.name, run.settings, run.micro, strategy=run.strategy)
     assert is_sharded(loop.model) is (run.strategy == "fsdp")
-    step = loop._step
-
-    def step_until(*args: Any) -> None:
-        if loop.progress.step == run.stop:
-            raise Stopped
-        step(*args)
-
-    loop._step = step_until  # type: ignore[assignment]
-    try:
-        loop.run()
-    except Stopped:
+    if run.stop is not None:
+        run_until(loop, run.stop)
         return ""
+    loop.run()
     return ranks.weights_digest(loop.model)
 
 

@@ -34,6 +34,7 @@ ORDER = [
     ["prediction"],
     ["report"],
     ["result"],
+    ["run"],
     ["pipeline", "initialise"],
     ["cli"],
     ["__init__", "__main__"],
