@@ -13,10 +13,23 @@ from raysft.storage.layout import RunFolder, home_path
 from raysft.storage.pretrained import LOCAL, Base
 
 # Settings that change how fast or where a run goes, never what it computes. Another strategy, like another number of
-# workers, adds up in another order, which rounds otherwise (1e-7 a step in float32); a run may go on under any of them.
-# `compile` is none of these: on GPU compiled dropout draws other masks.
+# workers or another micro-batch, adds up in another order, which rounds otherwise (1e-7 a step in float32); a run may
+# go on under any of them. On GPU, where dropout masks belong to micro-batches, workers and micro_batch also draw other
+# masks, as running out of memory does: still one run, of the same batches, and out of memory it must be able to go on.
+# on_nonfinite: a run that was stopped has no result, and one in which nothing went wrong never asked.
+# Not neutral: `compile`, which is nothing that a run needs in order to go on and on GPU draws other masks; nor
+# data.audit.max_rejected, which is part of the address of the prepared data and stops a run before it has begun.
 NEUTRAL = {
-    "train": {"workers", "save_every", "track", "strategy", "offload", "activation_checkpointing"},
+    "train": {
+        "workers",
+        "micro_batch",
+        "save_every",
+        "track",
+        "strategy",
+        "offload",
+        "activation_checkpointing",
+        "on_nonfinite",
+    },
     "data": {"engine"},
     "output": True,
 }
@@ -79,6 +92,8 @@ def _yaml(job: Job, base: Base) -> str:
         if settings["data"][part]:
             # Paths as they are found from anywhere, so that this file can be run again from where it lies.
             settings["data"][part] = [_found_from_anywhere(job, entry) for entry in settings["data"][part]]
+    if settings["train"]["batch_tokens"] is not None:
+        del settings["train"]["batch_size"]  # written beside it, it is refused
     if base.revision == LOCAL:
         settings["model"]["base"] = str(base.folder)
     stream = io.StringIO()

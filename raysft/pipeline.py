@@ -15,13 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from raysft.claim import identity, refuse_other
 from raysft.config import Job, load_job
-from raysft.config.sections import LANGUAGE_TASKS, TrainSection
+from raysft.config.sections import LANGUAGE_TASKS
 from raysft.errors import NotFound, UsageError
 from raysft.events import Listener, Silent
-from raysft.plan.approach import planned_groups
-from raysft.plan.language import refuse_labels_only
-from raysft.plan.preflight import Check, check_job, refuse_too_long
-from raysft.plan.settings import refuse_settings
+from raysft.plan.preflight import Check, check_job
+from raysft.plan.refusals import refuse_early
 from raysft.preparation.address import data_digest, open_sources
 from raysft.preparation.build import prepare
 from raysft.reading.sources import require_encoding
@@ -82,11 +80,8 @@ def train(job: str | Path, overrides: Sequence[str] = (), listener: Listener | N
     """
     listener, clock = listener or Silent(), Clock()
     loaded = load_job(job, overrides)
-    _refuse_untrainable(loaded)
     base, output = _base(loaded), open_output(loaded.config.output)
-    refuse_too_long(loaded, base)
-    refuse_settings(loaded)
-    planned_groups(loaded, base, 2)  # for what it refuses, which no number of labels changes
+    refuse_early(loaded, base)
     sources = open_sources(loaded)
     digest = data_digest(loaded, base, sources)
     run = output.run(loaded.config.name)
@@ -99,17 +94,6 @@ def train(job: str | Path, overrides: Sequence[str] = (), listener: Listener | N
             return RunResult.read(run.result)
         prepared, plan, outcome = prepare_and_train(loaded, base, output, run, mine, listener, clock)
         return evaluate_and_report(loaded, base, prepared, plan, outcome, run, listener, clock)
-
-
-def _refuse_untrainable(job: Job) -> None:
-    """Say at once what this version prepares but does not train yet."""
-    config = job.config
-    if config.task not in {"classification", *LANGUAGE_TASKS}:
-        trained = f"classification, {' and '.join(LANGUAGE_TASKS)}"
-        raise job.problem("task", f"`raysft data` prepares {config.task}; this version trains {trained} only")
-    refuse_labels_only(job)
-    if config.train.loss != "focal" and config.train.focal_gamma != TrainSection().focal_gamma:
-        raise job.problem("train.focal_gamma", "belongs to train.loss: focal; set that too, or leave it out")
 
 
 def _require_labeller(job: Job, verb: str) -> None:

@@ -22,12 +22,10 @@ from raysft.config import Job
 from raysft.config.sections import LANGUAGE_TASKS
 from raysft.errors import DataError
 from raysft.events import Listener
-from raysft.plan.approach import refuse_quantized
+from raysft.plan.approach import planned_weights
 from raysft.plan.machine import this_machine
-from raysft.plan.plan import Plan, batch_words, choose_micro_batch, make_plan, threads, too_many_workers
-from raysft.plan.precision import refuse_precision
-from raysft.plan.settings import refuse_optimizer
-from raysft.plan.sharing import refuse_sharing
+from raysft.plan.plan import Plan, batch_words, choose_micro_batch, make_plan, threads
+from raysft.plan.refusals import refuse_on, refuse_on_parts, refuse_too_large
 from raysft.plan.size import model_size
 from raysft.preparation.build import load_prepared, prepare
 from raysft.preparation.prepared import Prepared
@@ -52,11 +50,7 @@ def prepare_and_train(
     listener.stage("start")
     with ray_session():
         resources = find_resources(job.config.train)
-        _refuse_unshareable(job, resources)
-        refuse_precision(job, resources.gpu)
-        refuse_sharing(job, resources.gpu)
-        refuse_optimizer(job, resources.gpu)
-        refuse_quantized(job, resources.gpu)
+        refuse_on(job, resources.gpu)
         listener.stage("data")
         with clock.timing("data_s"):
             prepared = prepare_with_page(job, base, output, listener)
@@ -67,7 +61,7 @@ def prepare_and_train(
         listener.note(
             f"plan: {plan.total_steps} steps ({batch_words(job.config.train)}), {resources.workers} worker(s) x "
             f"{'1 GPU' if resources.gpu else f'{resources.cpus} CPU'}{_shared(plan)}, "
-            f"about {plan.train_s:.0f} s of training"
+            f"{_time(plan)}"
         )
         with clock.timing("train_s"):
             outcome = _train(job, base, prepared, run, plan, resources, listener)
@@ -96,20 +90,22 @@ def _plan(job: Job, base: Base, prepared: Prepared, resources: Resources) -> Pla
         rows |= {"train": len(lengths), "validation": len(prepared.tokens("validation"))}
         if not len(lengths):
             raise DataError("no training text has a token to learn", "Is data.text the column with the texts?")
-    size, found = model_size(base), resources
-    machine = this_machine()
-    return make_plan(job.config, size, lengths, rows, machine, found.gpu, found.workers, found.memory_bytes)
+    refuse_on_parts(job, rows)
+    size, found, machine = model_size(base), resources, this_machine()
+    weights = planned_weights(job, base, len(prepared.labels))
+    plan = make_plan(job.config, size, lengths, rows, machine, found.gpu, found.workers, found.memory_bytes, weights)
+    refuse_too_large(plan, machine, found.gpu)
+    return plan
+
+
+def _time(plan: Plan) -> str:
+    """How long training will take, for people."""
+    return "time not predicted on a GPU" if plan.train_s is None else f"about {plan.train_s:.0f} s of training"
 
 
 def _shared(plan: Plan) -> str:
     """How several workers share the model, and why, for people."""
     return f", {plan.strategy} ({plan.why['strategy']})" if plan.workers > 1 else ""
-
-
-def _refuse_unshareable(job: Job, resources: Resources) -> None:
-    reason = too_many_workers(job.config, resources.gpu)
-    if reason:
-        raise job.problem("train.workers", reason)
 
 
 def _train(

@@ -64,7 +64,7 @@ def check_table(found: Check) -> Table:
     table.columns[1].justify = table.columns[2].justify = "left"
     rows = found.rows
     rejected = ", ".join(f"{reason_name(reason)} {count}" for reason, count in rows["rejected"].items()) or "none"
-    about = "about " if found.sampled else ""
+    about, most = "about " if found.sampled else "", "at most " if plan.memory_at_most else ""
     lines = [
         ("files", "\n".join(found.files), ""),
         ("columns", "\n".join(_column(found, role) for role, name in found.columns.items() if name), ""),
@@ -80,7 +80,7 @@ def check_table(found: Check) -> Table:
         ("micro-batch", f"{plan.micro_batch} rows", plan.why["micro_batch"]),
         ("tokens", f"{plan.tokens:,}", f"{plan.padding_share:.0%} of the computed positions are padding"),
         ("workers", f"{plan.workers}, {plan.strategy}", plan.why["strategy"]),
-        ("memory", f"{plan.memory_bytes / 2**30:.1f} GiB a worker", plan.why["memory_bytes"]),
+        ("memory", f"{most}{plan.memory_bytes / 2**30:.1f} GiB a worker", plan.why["memory_bytes"]),
         ("training", _duration(plan.train_s), plan.why["train_s"]),
         ("whole job", _duration(plan.total_s), plan.why["total_s"]),
     ]
@@ -151,7 +151,9 @@ def _score_row(table: Table, name: str, estimate: dict[str, Any]) -> None:
     table.add_row(name, f"{estimate['value']:.3f}", escape(interval), str(estimate["n"]))
 
 
-def _duration(seconds: float) -> str:
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return "not predicted"
     if seconds < 90:
         return f"about {seconds:.0f} s"
     return f"about {seconds / 60:.0f} min" if seconds < 5400 else f"about {seconds / 3600:.1f} h"

@@ -47,7 +47,7 @@ class TrainSection(Section):
         None,
         ge=1,
         description="Rows per forward pass; null: a worker's share of the batch, as far as it fits. Changes speed and "
-        "memory only (on GPU also the dropout masks).",
+        "memory, not the result, rounding aside (on GPU also the dropout masks). A run may go on under another one.",
     )
     learning_rate: float = Field(2e-4, gt=0, le=1, description="Peak rate of the pretrained body.")
     head_learning_rate: float = Field(1e-2, gt=0, le=1, description="Peak rate of the new classifier head.")
@@ -124,7 +124,9 @@ class TrainSection(Section):
         description="Also save a checkpoint every so many steps; it is always saved after each epoch.",
     )
     workers: Annotated[int, Field(ge=1, le=4096)] | WorkersSection = Field(
-        1, description="Ray Train workers; {min, max}: as many as the cluster has. Changes speed, never the result."
+        1,
+        description="Ray Train workers; {min, max}: as many as the cluster has. Changes speed, not the result, "
+        "rounding aside (on GPU also the dropout masks).",
     )
     strategy: Literal["auto", "ddp", "fsdp"] = Field(
         "auto", description="ddp: each worker has the model; fsdp: they share it; auto: ddp where it fits."

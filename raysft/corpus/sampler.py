@@ -91,11 +91,6 @@ class Sampler:
         return np.array_split(rows, min(pieces, len(rows)))
 
 
-def epoch_steps(lengths: np.ndarray[Any, Any], batch_size: int, micro_batch: int, seed: int, epoch: int) -> list[Step]:
-    """The steps of one epoch in bucketed batches of `batch_size` rows. lengths: tokens per row, int (rows,)."""
-    return Sampler(lengths, Batching(batch_size, micro_batch), seed, epoch + 1).steps(epoch)
-
-
 def _by_pools(order: Micro, lengths: np.ndarray[Any, Any], pool: int, turning: bool) -> Micro:
     """Rows sorted by length within each pool; `turning`: every other pool from the longest down.
 
@@ -128,9 +123,17 @@ def steps_per_epoch(rows: int, batch_size: int) -> int:
     return -(-rows // batch_size)
 
 
-def by_length(lengths: np.ndarray[Any, Any], batch: int) -> list[Micro]:
-    """Batches for evaluation: longest first, so that running out of memory happens at once."""
-    return split(np.argsort(-lengths, kind="stable"), batch)
+def by_length(lengths: np.ndarray[Any, Any], rows: int, tokens: int) -> list[Micro]:
+    """Batches for evaluation: longest first, so that running out of memory happens at once.
+
+    Each has at most `rows` rows and `tokens` positions, and one row at least.
+    """
+    order, batches, start = np.argsort(-lengths, kind="stable"), [], 0
+    while start < len(order):
+        size = min(rows, max(1, tokens // max(1, int(lengths[order[start]]))))
+        batches.append(order[start : start + size])
+        start += size
+    return batches
 
 
 def padded_tokens(lengths: np.ndarray[Any, Any], steps: list[Step]) -> int:

@@ -17,6 +17,7 @@ from torch import nn
 
 from raysft.corpus.tokens import TokenizedRows
 from raysft.metrics.interval import Estimate
+from raysft.model.padding import pad_id
 from raysft.training.forward import predict_logits
 from raysft.training.precision import Precision
 
@@ -100,8 +101,7 @@ class Model:
 
     def logits(self, rows: TokenizedRows) -> Array:
         """Shape (rows, classes), float32; padding id as the model says."""
-        pad = getattr(self._model.config, "pad_token_id", None)
-        return predict_logits(self._model, rows, int(pad) if pad is not None else 0, Precision.plain(self.device))
+        return predict_logits(self._model, rows, pad_id(self._model), Precision.plain(self.device))
 
 
 def model_labels(folder: Path) -> list[str]:

@@ -17,6 +17,7 @@ import torch
 from raysft.evaluation.evaluation import Evaluation, Scores
 from raysft.metrics.interval import Estimate, bounded, resamples
 from raysft.model.language import load_language_model
+from raysft.model.padding import pad_id
 from raysft.preparation.prepared import Prepared
 from raysft.training.forward import evaluating
 from raysft.training.language import perplexity, row_losses
@@ -53,8 +54,7 @@ class Scored:
         A text is all of its pieces; one without a token to learn has 0 tokens.
         """
         tokens, corpus = prepared.tokens(part), prepared.part(part)
-        pad = int(getattr(self._model.config, "pad_token_id", None) or 0)
-        forward = evaluating(self._model, self._precision)
+        forward, pad = evaluating(self._model, self._precision), pad_id(self._model)
         losses, counts = row_losses(forward, self._lesson, tokens, self._seed, pad, self._precision.device)
         place = np.searchsorted(corpus.column("row_id").to_numpy(), tokens.row_id)
         table = corpus.select(["row_id", "source", "line", "unit", "text"])

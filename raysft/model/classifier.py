@@ -11,6 +11,8 @@ from raysft.config.sections import ModelSection
 from raysft.model.groups import prefix_of
 from raysft.model.loading import load_base
 from raysft.model.lora import add_adapters
+from raysft.model.padding import name_padding
+from raysft.model.recipe import Refused
 from raysft.storage.pretrained import POOLING, Base
 
 POOLER_GAIN = 2.0
@@ -26,7 +28,8 @@ def build_classifier(
 
     problem: ONE_LABEL or SEVERAL_LABELS of each row, which the artifact's users read from its config.json.
     With `model.lora` it has adapters, which merge_adapters takes away again.
-    Raises UsageError when transformers has no classifier for this architecture, or adapters cannot be added.
+    Raises UsageError when transformers has no classifier for this architecture, the base has no token to pad with or
+    no pooler where `model.pooler` asks for one, or adapters cannot be added.
     """
     from transformers import AutoConfig, AutoModelForSequenceClassification
 
@@ -36,6 +39,7 @@ def build_classifier(
         base.folder, num_labels=len(labels), id2label=names, label2id={name: i for i, name in names.items()}
     )
     config.problem_type = problem
+    name_padding(config, base)
     model = load_base(
         AutoModelForSequenceClassification,
         base,
@@ -47,8 +51,7 @@ def build_classifier(
         ignore_mismatched_sizes=True,
     )
     _start_head(model, seed)
-    if settings.pooler == "identity" or (settings.pooler == "auto" and is_sentence_encoder(base.folder)):
-        open_pooler(model)
+    _start_pooler(model, base, settings.pooler)
     if settings.lora is not None:
         add_adapters(model, settings, seed)
     return model
@@ -66,6 +69,17 @@ def _start_head(model: nn.Module, seed: int) -> None:
             linear.weight.normal_(0.0, float(getattr(model.config, "initializer_range", 0.02)), generator=generator)
             if linear.bias is not None:
                 linear.bias.zero_()
+
+
+def _start_pooler(model: nn.Module, base: Base, asked: str) -> None:
+    if asked != "identity" and not (asked == "auto" and is_sentence_encoder(base.folder)):
+        return
+    if not open_pooler(model) and asked == "identity":
+        kind = type(model).__name__
+        raise Refused(
+            "model.pooler",
+            f"identity needs a pooler between first token and head; {kind} ({base.name}) has none; use auto or keep",
+        )
 
 
 def load_classifier(folder: Path) -> nn.Module:

@@ -16,6 +16,7 @@ from torch import nn
 
 from raysft.errors import UsageError
 from raysft.model.classifier import quiet_transformers
+from raysft.model.padding import pad_id
 from raysft.storage.pretrained import Base
 
 BATCH_TOKENS = 2048  # padding included; more gains nothing on a CPU
@@ -35,7 +36,7 @@ class Embedder:
         self.threads = threads or torch.get_num_threads()
         config: Any = self.model.config
         self.hidden = int(config.hidden_size)
-        self.pad = int(config.pad_token_id or 0)
+        self.pad = pad_id(self.model)
 
     def __call__(self, ids: TokenIds, progress: Progress | None = None) -> np.ndarray[Any, Any]:
         """Points of unit length, float32 (R, H), in the order of `ids`; a row without tokens gives zeros.

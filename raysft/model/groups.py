@@ -13,42 +13,24 @@ from raysft.model.recipe import Recipe, Tensor, make_recipe
 
 @dataclass
 class Group:
-    """Tensors that share a peak rate, a decay and the epoch (from 0) from which they train."""
+    """Tensors that share a peak rate and a decay."""
 
-    name: str
     learning_rate: float
     weight_decay: float
-    parameters: list[nn.Parameter] = field(default_factory=list, repr=False)
-    from_epoch: int = 0
-
-    @property
-    def size(self) -> int:
-        return sum(parameter.numel() for parameter in self.parameters)
+    parameters: list[nn.Parameter] = field(repr=False)
 
 
-def recipe_of(model: nn.Module, train: TrainSection, settings: ModelSection | None = None) -> Recipe:
+def recipe_of(model: nn.Module, train: TrainSection, settings: ModelSection) -> Recipe:
     """How the parameters of a model train. Raises Refused where a setting cannot take effect on it."""
-    return make_recipe(tensors_of(model), prefix_of(model), settings or ModelSection(), train)
+    return make_recipe(tensors_of(model), prefix_of(model), settings, train)
 
 
 def groups_of(model: nn.Module, recipe: Recipe) -> list[Group]:
     """The recipe's groups with the parameters that the model holds under these names now."""
     named = dict(model.named_parameters())
     return [
-        Group(
-            part.name,
-            part.learning_rate,
-            part.weight_decay,
-            [named[name] for name in part.tensors],
-            part.from_epoch,
-        )
-        for part in recipe.groups
+        Group(part.learning_rate, part.weight_decay, [named[name] for name in part.tensors]) for part in recipe.groups
     ]
-
-
-def parameter_groups(model: nn.Module, train: TrainSection, settings: ModelSection | None = None) -> list[Group]:
-    """Groups from the embeddings up to the head; what does not require gradients is in none."""
-    return groups_of(model, recipe_of(model, train, settings))
 
 
 def tensors_of(model: nn.Module) -> list[Tensor]:

@@ -31,19 +31,14 @@ def quantize_layers(model: nn.Module) -> None:
 
 
 def leave_out_of_state(model: nn.Module) -> None:
-    """Take the 4-bit weights out of what the model saves and out of what it asks for when loading."""
-    for name, layer in _small_layers(model):
+    """Take the 4-bit weights out of what the model saves."""
+    for _, layer in _small_layers(model):
 
         def drop(_: nn.Module, state: dict[str, Any], prefix: str, __: Any) -> None:
             for key in [each for each in state if each.startswith(f"{prefix}weight")]:
                 del state[key]
 
-        def forgive(_: nn.Module, incompatible: Any, key: str = f"{name}.weight") -> None:
-            if key in incompatible.missing_keys:
-                incompatible.missing_keys.remove(key)
-
         layer.register_state_dict_post_hook(drop)
-        layer.register_load_state_dict_post_hook(forgive)
 
 
 def dequantized(model: nn.Module, whole: nn.Module) -> nn.Module:

@@ -12,6 +12,7 @@ from raysft.corpus.sampler import Batching, Sampler, padded_tokens
 from raysft.plan.language import logits_share
 from raysft.plan.machine import Machine
 from raysft.plan.sharing import choose_sharing
+from raysft.plan.weights import Weights
 
 # Tokens of a forward pass: enough to keep the cores busy, few enough for caches and memory.
 CPU_MICRO_TOKENS = 4096
@@ -50,10 +51,11 @@ class Plan:
     tokens: int
     padding_share: float
     memory_bytes: int
-    train_s: float
-    total_s: float
+    train_s: float | None  # None: not predicted
+    total_s: float | None
     why: dict[str, str]
     strategy: str = "ddp"  # ddp | fsdp
+    memory_at_most: bool = False  # fewer weights train than could be counted
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -118,11 +120,14 @@ def make_plan(
     gpu: bool = False,
     workers: int = 0,
     worker_bytes: int = 0,
+    weights: Weights | None = None,
 ) -> Plan:
     """Predict one run. lengths: tokens of each training row, or of a sample of them, shape (n,).
 
-    workers: as many as there are, 0: as many as are asked for. worker_bytes: memory of each, 0: its share of `machine`.
+    workers: as many as there are, 0: as many as are asked for. worker_bytes: memory of each, 0: its share of `machine`,
+    or not known of a GPU. weights: which train, None: all.
     """
+    weights = weights or Weights(size.parameters)
     train, micro = config.train, choose_micro_batch(config, gpu)
     workers = workers or train.most_workers
     scale = rows["train"] / max(1, len(lengths))
@@ -136,12 +141,12 @@ def make_plan(
     share = logits_share(config.task)
     work = 2 * (size.parameters - size.embedding + share * size.embedding)
     flops = train.epochs * (3 * work * epoch_tokens + work * evaluated)
-    speed = machine.gflops * 1e9 * CPU_EFFICIENCY * (BF16_GAIN if _bf16(config, machine) else 1.0)
     longest = int(lengths.max()) if len(lengths) else config.model.max_length
     beside = RUNTIME_BYTES + _activations(size, micro, longest, train.activation_checkpointing)
     beside += int(share * micro * longest * LOGIT_BYTES * size.embedding / size.hidden)
-    sharing = choose_sharing(train, size, beside, workers, worker_bytes or machine.memory_bytes // workers)
-    train_s = flops / speed
+    memory = worker_bytes or (0 if gpu else machine.memory_bytes // workers)
+    sharing = choose_sharing(config, size, weights, beside, workers, memory)
+    train_s, time_why = _time(config, flops, machine, gpu)
     return Plan(
         rows=rows,
         workers=workers,
@@ -152,19 +157,29 @@ def make_plan(
         tokens=int(real * scale * train.epochs),
         padding_share=round(1 - real / padded, 4) if padded else 0.0,
         memory_bytes=sharing.memory_bytes,
-        train_s=round(train_s, 1),
-        total_s=round(train_s + START_S, 1),
+        train_s=train_s,
+        total_s=None if train_s is None else round(train_s + START_S, 1),
         why={
             "steps_per_epoch": f"{rows['train']} rows / {batch_words(train)}",
             "micro_batch": "train.micro_batch" if train.micro_batch else "a worker's share of the batch, if it fits",
             "strategy": sharing.why,
             "memory_bytes": sharing.memory_why,
-            "train_s": f"{flops / 1e12:.2f} Tflop at {speed / 1e9:.0f} Gflop/s ({CPU_EFFICIENCY:.0%} of the matrix "
-            f"product measured here{', twice that in bf16' if _bf16(config, machine) else ''}); other machines differ",
+            "train_s": time_why,
             "total_s": f"training + {START_S:.0f} s for start-up, evaluation and report",
         },
         strategy=sharing.strategy,
+        memory_at_most=bool(weights.at_most),
     )
+
+
+def _time(config: JobConfig, flops: float, machine: Machine, gpu: bool) -> tuple[float | None, str]:
+    """Seconds that so many operations take on this machine's CPU, and why."""
+    if gpu:
+        return None, f"{flops / 1e12:.2f} Tflop; their time is not predicted on a GPU"
+    bf16 = _bf16(config, machine)
+    speed = machine.gflops * 1e9 * CPU_EFFICIENCY * (BF16_GAIN if bf16 else 1.0)
+    why = f"{flops / 1e12:.2f} Tflop at {speed / 1e9:.0f} Gflop/s ({CPU_EFFICIENCY:.0%} of the matrix product measured "
+    return round(flops / speed, 1), f"{why}here{', twice that in bf16' if bf16 else ''}); other machines differ"
 
 
 def batch_words(train: TrainSection) -> str:

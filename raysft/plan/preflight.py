@@ -17,13 +17,12 @@ from raysft.config.sections import LANGUAGE_TASKS
 from raysft.corpus.encode import encode_texts
 from raysft.corpus.rows import TEST, TRAIN, VALIDATION, Meaning, canonical, concat
 from raysft.errors import NoCapacity
-from raysft.plan.approach import planned_groups, refuse_quantized
-from raysft.plan.language import piece_lengths, refuse_labels_only
+from raysft.plan.approach import planned_groups, planned_weights
+from raysft.plan.language import piece_lengths
 from raysft.plan.machine import Machine, this_machine
-from raysft.plan.plan import Plan, make_plan, too_many_workers
-from raysft.plan.precision import may_use_gpu, refuse_precision
-from raysft.plan.settings import refuse_optimizer, refuse_settings
-from raysft.plan.sharing import refuse_sharing
+from raysft.plan.plan import Plan, make_plan
+from raysft.plan.precision import may_use_gpu
+from raysft.plan.refusals import elsewhere, refuse_early, refuse_on, refuse_on_parts, refuse_too_large
 from raysft.plan.size import model_size
 from raysft.preparation.address import Sources, open_sources
 from raysft.preparation.decide import screen
@@ -60,16 +59,11 @@ class Check:
 def check_job(job: Job, base: Base) -> Check:
     """Read a sample of the data and predict the run. Raises what the run itself would raise about job and data."""
     config = job.config
+    gpu = may_use_gpu(config.train.device)
+    refuse_early(job, base)
+    refuse_on(job, gpu)
     machine = this_machine()
-    _refuse_impossible(job, machine)
-    refuse_too_long(job, base)
-    refuse_labels_only(job)
-    refuse_settings(job)
-    refuse_optimizer(job, gpu=may_use_gpu(config.train.device))
-    refuse_precision(job, gpu=may_use_gpu(config.train.device))
-    refuse_sharing(job, gpu=may_use_gpu(config.train.device))
-    refuse_quantized(job, gpu=may_use_gpu(config.train.device))
-    planned_groups(job, base, 2)  # whatever the labels: what cannot be is said before the data is read
+    _refuse_few_cpus(job, machine, gpu)
     sources = open_sources(job)
     rows, scale = _sample(job, sources)
     sampled = any(times > 1 for times in scale.values())
@@ -86,8 +80,11 @@ def check_job(job: Job, base: Base) -> Check:
         counts = {part: round(rows * len(lengths) / max(1, len(tokens))) for part, rows in counts.items()}
     # The training rows are a stratified share of what was read; any such share has the same lengths.
     training = lengths[: max(1, round(len(lengths) * counts["train"] / max(1, sum(counts.values()))))]
-    plan = make_plan(config, model_size(base), training, counts, machine)
-    _refuse_too_large(plan, machine)
+    if not sampled:
+        refuse_on_parts(job, counts)
+    weights = planned_weights(job, base, len(labels.names))
+    plan = make_plan(config, model_size(base), training, counts, machine, gpu, weights=weights)
+    refuse_too_large(plan, machine, gpu)
     return Check(
         name=config.name,
         files=[source.path for source in sources.files],
@@ -105,33 +102,13 @@ def check_job(job: Job, base: Base) -> Check:
     )
 
 
-def refuse_too_long(job: Job, base: Base) -> None:
-    """model.max_length must fit into the positions the base was built with."""
-    positions = base.config.get("max_position_embeddings")
-    if isinstance(positions, int) and 0 < positions < job.config.model.max_length:
-        raise job.problem(
-            "model.max_length", f"at most {positions} for {base.name}, found {job.config.model.max_length}"
-        )
-
-
-def _refuse_impossible(job: Job, machine: Machine) -> None:
-    reason = too_many_workers(job.config, gpu=job.config.train.device == "gpu")
-    if reason:
-        raise job.problem("train.workers", reason)
+def _refuse_few_cpus(job: Job, machine: Machine, gpu: bool) -> None:
+    """What the run itself finds out from Ray."""
     workers = job.config.train.fewest_workers
-    if job.config.train.device == "cpu" and workers > machine.cpus:
+    if not gpu and not elsewhere() and workers > machine.cpus:
         raise NoCapacity(
             f"train.workers {workers} x 1 CPU = {workers} CPUs; this machine has {machine.cpus}",
             f"Use --set train.workers={machine.cpus}, or run on a cluster (RAY_ADDRESS).",
-        )
-
-
-def _refuse_too_large(plan: Plan, machine: Machine) -> None:
-    if plan.memory_bytes > machine.memory_bytes:
-        raise NoCapacity(
-            f"a worker needs about {plan.memory_bytes / 2**30:.1f} GiB ({plan.why['memory_bytes']}); "
-            f"this machine has {machine.memory_bytes / 2**30:.1f} GiB",
-            "Use a smaller model.base, model.max_length or train.micro_batch.",
         )
 
 

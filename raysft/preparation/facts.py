@@ -59,7 +59,7 @@ def audit_facts(job: Job, columns: Columns, store: RowStore, decided: Decided) -
         "schema": SCHEMA,
         "task": job.config.task,
         "columns": {
-            **{k: v for k, v in columns.__dict__.items() if k != "guessed" and v},
+            **{role: name for role, name in columns.__dict__.items() if name and role not in _unsaid(job, columns)},
             "guessed": list(columns.guessed),
         },
         "sources": _sources(store, alive),
@@ -194,6 +194,12 @@ def _examples(store: RowStore, rows: Array) -> list[Example]:
         Example(place, excerpt(text), excerpt(label, LABEL))
         for place, text, label in zip(store.where(some), store.texts(some), store.values("label", some), strict=True)
     ]
+
+
+def _unsaid(job: Job, columns: Columns) -> set[str]:
+    """What is no column of these files: a context that JSON rows might have had, and none of the first ones has."""
+    looked_for = job.config.data.context is None and "context" not in columns.guessed
+    return {"guessed", *(["context"] if looked_for else [])}
 
 
 def _near(job: Job, store: RowStore, decided: Decided, kept: Array) -> dict[str, Any]:

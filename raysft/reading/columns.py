@@ -78,9 +78,11 @@ def resolve_columns(data: DataSection, task: str, sources: Sequence[Source], pro
     for role, name in found.items():
         for source, names in free.items():
             _check(source, names, role, name, problem)
+    context: dict[str, str] = {}
     if task == "generation" and "context" not in written:
-        found |= _context({**written, **found}, free, problem)
-    return Columns(**{LABEL: None, **written, **found}, guessed=tuple(found))
+        context, seen = _context({**written, **found}, free, problem)
+        found |= context if seen else {}
+    return Columns(**{LABEL: None, **written, **context, **found}, guessed=tuple(found))
 
 
 def _refuse_labels(data: DataSection, task: str, sources: Sequence[Source], problem: Problem) -> None:
@@ -127,8 +129,8 @@ def _find(written: dict[str, str], task: str, headers: dict[Source, list[str]], 
     return found
 
 
-def _context(taken: dict[str, str], headers: dict[Source, list[str]], problem: Problem) -> dict[str, str]:
-    """The column of the context, which any of the files and any of their rows may have or lack.
+def _context(taken: dict[str, str], headers: dict[Source, list[str]], problem: Problem) -> tuple[dict[str, str], bool]:
+    """(the column of the context, whether it was seen); any of the files and any of their rows may have or lack it.
 
     Rows of JSON may have it first where nobody has looked: there its usual name counts wherever it stands.
     """
@@ -138,9 +140,9 @@ def _context(taken: dict[str, str], headers: dict[Source, list[str]], problem: P
     if len(found) > 1:
         raise problem("data.context", f"{listed(found)}: one column can be read beside the text; name it, or join them")
     if found:
-        return {"context": found[0]}
+        return {"context": found[0]}, True
     free = known[0] not in taken.values() and any(source.format in JSON for source in headers)
-    return {"context": known[0]} if free else {}
+    return ({"context": known[0]} if free else {}), False
 
 
 def _common(headers: dict[Source, list[str]]) -> list[str]:

@@ -41,6 +41,7 @@ class Progress:
     step: int = 0  # optimizer steps done
     best_step: int = 0
     best: list[float] = field(default_factory=list)  # (score, -loss) of the best evaluation so far
+    best_scores: dict[str, float] = field(default_factory=dict)  # all that it measured
     examples: int = 0
     tokens: int = 0  # real tokens computed
     padded: int = 0  # positions computed
@@ -130,9 +131,16 @@ def load_average(path: Path, weights: Tensors) -> Tensors:
 
 def load_weights(path: Path, model: nn.Module) -> None:
     """Put the weights of a checkpoint into the model; by all ranks together where they share it."""
-    own = model.state_dict()
-    found = _read(path, "model", lambda name, size, dtype: own.get(name, torch.empty(size, dtype=dtype)))
-    model.load_state_dict({**found, **{name: found[first] for name, first in _tied(model).items()}})
+    own = _model_tensors(model)  # the model's own memory: it is loaded once these are filled
+
+    def place(name: str, size: torch.Size, _: torch.dtype) -> torch.Tensor:
+        if name not in own or own[name].shape != size:
+            raise RuntimeError(f"{path.name} is of another model: {name} {tuple(size)} has no place in this one")
+        return own[name]
+
+    missing = own.keys() - _read(path, "model", place).keys()
+    if missing:
+        raise RuntimeError(f"{path.name} is of another model: it has no {min(missing)}")
 
 
 def load(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:

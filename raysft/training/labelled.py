@@ -48,7 +48,8 @@ class LabelledRows:
         """Of every validation row, float32 (rows, C); None where there is no such part."""
         if not len(self.validation):
             return None
-        return predict(forward, lambda rows: self._batch(self.validation, rows), self.validation.lengths)
+        part = self.validation
+        return predict(forward, lambda rows: self._batch(part, rows), part.lengths, self._device)
 
     def _batch(self, part: TokenizedRows, rows: Micro) -> Batch:
         ids, mask = padded(part, rows, self._pad_id)

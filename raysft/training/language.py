@@ -13,11 +13,11 @@ import pyarrow as pa
 import torch
 from torch import nn
 
-from raysft.corpus.sampler import Micro, by_length
+from raysft.corpus.sampler import Micro
 from raysft.corpus.tokens import TokenizedRows
 from raysft.model.language import LEARNT, own_logits
 from raysft.training import ranks
-from raysft.training.forward import EVAL_BATCH, shared_out
+from raysft.training.forward import EVAL_BATCH, batches_of, shared_out
 from raysft.training.lessons import Lesson
 from raysft.training.objective import Batch, Forward, padded
 
@@ -97,7 +97,7 @@ def row_losses(
     Logits are reduced to these two batch by batch, since those of all rows would fill any memory.
     """
     found = []
-    for rows in shared_out(by_length(part.lengths, _rows_at_once(lesson, int(part.lengths.max())))):
+    for rows in shared_out(batches_of(part.lengths, _rows_at_once(lesson, int(part.lengths.max())), device)):
         batch, counts = lesson_batch(lesson, part, rows, (seed + 1, 0), pad_id, device)
         losses = token_losses(forward(batch), batch).double().cpu().numpy()
         found.append((rows, np.add.reduceat(np.append(losses, 0.0), np.cumsum(counts) - counts) * (counts > 0), counts))

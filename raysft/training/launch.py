@@ -12,7 +12,7 @@ from typing import Any
 from raysft.errors import RaysftError, TrainingFailed
 from raysft.events import Listener
 from raysft.session import Resources
-from raysft.storage.commit import read_json
+from raysft.storage.commit import read_json, writing
 from raysft.storage.layout import RunFolder
 from raysft.training.stability import warning
 from raysft.training.worker import Outcome, Task, run_worker
@@ -96,7 +96,7 @@ def _backend(task: Task) -> str:
     return "cpu:gloo,cuda:nccl" if task.strategy == "fsdp" else "nccl"
 
 
-def _on_worker(config: dict[str, Task]) -> Outcome | RaysftError:
+def _on_worker(config: dict[str, Task]) -> Outcome | RaysftError | None:
     return run_worker(config["task"])
 
 
@@ -125,6 +125,8 @@ class _Watcher:
         self._told_groups = False
 
     def __enter__(self) -> None:
+        with writing(self._groups):
+            self._groups.unlink(missing_ok=True)  # of a run that was interrupted, perhaps with other settings
         self._size = _size(self._path)
         self._thread.start()
 

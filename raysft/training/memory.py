@@ -43,7 +43,9 @@ class MicroBatch:
             if loss is not None:
                 return loss
             if ranks.world_size() > 1:
-                raise RuntimeError(f"out of memory; use a smaller train.micro_batch ({failure})")
+                raise RuntimeError(
+                    f"out of memory; use a smaller train.micro_batch, with which this run goes on ({failure})"
+                )
             clear()
             self._halve(self.pieces(step), failure)
 
@@ -56,7 +58,7 @@ class MicroBatch:
             return failure
 
         # "" where it fits, and only then.
-        while failure := max(ranks.gather(ranks.all_or_none(attempt))):
+        while failure := max(ranks.gather_or_none(attempt)):
             self._halve(self.pieces([largest]), failure)
 
     def resume(self, progress: Progress) -> None:
@@ -74,7 +76,8 @@ class MicroBatch:
         if max(map(len, pieces)) == 1:
             raise NoCapacity(
                 f"out of memory with one row in a micro-batch: {failure}",
-                "Use a smaller model.max_length or model.base, or train.activation_checkpointing.",
+                "Go on with --set train.activation_checkpointing=true; or start another run (--set name=NAME) with a "
+                "smaller model.max_length or model.base.",
             )
         self.parts, self._changed = 2 * self.parts, True
 

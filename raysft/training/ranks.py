@@ -57,19 +57,28 @@ def on_first_rank(action: Callable[[], T]) -> T:
     return outcome[0]  # type: ignore[no-any-return]
 
 
-def all_or_none(action: Callable[[], T]) -> T:
-    """Run `action` on every rank; when it fails on one, all raise that error together instead of waiting for it."""
-    value, error = None, None
+def gather_or_none(action: Callable[[], T]) -> list[T]:
+    """What `action` gives on every rank, on all of them, in rank order; when it fails on one, all raise that error
+    together instead of waiting for it."""
+    found: tuple[Any, Exception | None]
     try:
-        value = action()
-    except Exception as raised:
+        found = action(), None
+    except Exception as error:
         if world_size() == 1:
             raise
-        error = raised
-    failed = [each for each in gather(error) if each is not None]
+        found = None, error
+    every: list[tuple[Any, Exception | None]] = gather(found)
+    failed = [error for _, error in every if error is not None]
     if failed:
         raise failed[0]
-    return value  # type: ignore[return-value]
+    return [value for value, _ in every]
+
+
+def all_or_none(action: Callable[[], T]) -> T:
+    """The same for values that stay where they are, and need not travel: this rank's own is returned."""
+    mine: list[T] = []
+    gather_or_none(lambda: mine.append(action()))
+    return mine[0]
 
 
 def weights_digest(model: nn.Module) -> str:
@@ -84,6 +93,8 @@ def weights_digest(model: nn.Module) -> str:
 
 def require_same_weights(model: nn.Module, when: str) -> None:
     """Compare weight hashes over the ranks. Raises TrainingFailed on every rank when they differ."""
+    if world_size() == 1:
+        return
     if any(isinstance(parameter, DTensor) for parameter in model.parameters()):
         return  # every weight exists once, on one rank: there is no second one that could differ
     digests = gather(weights_digest(model))

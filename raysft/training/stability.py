@@ -80,12 +80,12 @@ class Guard:
         row_ids = self._row_ids[np.concatenate(batch)].tolist()
         rows = ", ".join(self._places(row_ids[:SHOWN_ROWS])) + (", ..." if len(row_ids) > SHOWN_ROWS else "")
         again = f", the {progress.skipped_in_a_row}th step in a row" if progress.skipped_in_a_row > 1 else ""
-        leave_out = " Or leave such steps out with train.on_nonfinite=skip." if self._policy == "stop" else ""
+        go_on = "Go on without such steps with --set train.on_nonfinite=skip. " if self._policy == "stop" else ""
         return TrainingFailed(
             f"the loss or its gradient is not finite at step {step} (loss {loss}, gradient norm {norm}){again}; the "
             f"update was not applied. Its batch of {len(row_ids)} rows: {rows}",
-            "Lower train.learning_rate and train.head_learning_rate, use --set train.precision=fp32, or look at these "
-            f"rows.{leave_out}",
+            f"{go_on}Look at these rows; or start another run (--set name=NAME) with a lower train.learning_rate and "
+            "train.head_learning_rate, or with train.precision=fp32.",
         )
 
 
@@ -128,7 +128,8 @@ def warning(line: dict[str, Any]) -> str:
     """What a line of metrics.jsonl asks attention for; "" for most lines."""
     step = f"step {line.get('step')}"
     if line.get("spike"):
-        return f"{step}: the loss jumped to {line['loss']:.3f}; a lower train.learning_rate or train.clip_norm helps"
+        helps = "a lower train.learning_rate or train.clip_norm helps, in another run (--set name=NAME)"
+        return f"{step}: the loss jumped to {line['loss']:.3f}; {helps}"
     if line.get("skipped"):
         return f"{step}: left out, its loss or gradient is not finite (train.on_nonfinite: skip)"
     if parts := line.get("micro_batch_parts"):

@@ -41,4 +41,4 @@ def _compare(progress: Progress, scores: dict[str, float], settings: TrainSectio
     improved = not progress.best or score > progress.best[0]
     progress.no_better = 0 if improved else progress.no_better + 1
     if not progress.best or candidate > progress.best:
-        progress.best, progress.best_step = candidate, progress.step
+        progress.best, progress.best_step, progress.best_scores = candidate, progress.step, dict(scores)

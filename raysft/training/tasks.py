@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import torch
 from torch import nn
 
@@ -50,17 +47,9 @@ def problem_type(config: JobConfig) -> str:
     return SEVERAL_LABELS if config.data.multi_label else ONE_LABEL
 
 
-def decision_facts(config: JobConfig, metrics: Path, step: int) -> dict[str, float]:
-    """What raysft.json says of how the checkpoint of `step` decides: where a row may have several labels, the
-    probability from which a label is given, as it was best on the validation part, or 0.5 without one."""
-    return {"threshold": _threshold(metrics, step)} if config.data.multi_label else {}
-
-
-def _threshold(metrics: Path, step: int) -> float:
-    """From the evaluation's line of metrics.jsonl."""
-    found = DEFAULT_THRESHOLD
-    for text in metrics.read_text(encoding="utf-8").splitlines():
-        line = json.loads(text)
-        if line["step"] == step:
-            found = float(line.get("validation_threshold", found))
-    return found
+def decision_facts(config: JobConfig, best: dict[str, float]) -> dict[str, float]:
+    """What raysft.json says of how the best checkpoint decides: where a row may have several labels, the probability
+    from which a label is given. best: its scores on the validation part, empty where there is none."""
+    if not config.data.multi_label:
+        return {}
+    return {"threshold": best["threshold"] if best else DEFAULT_THRESHOLD}

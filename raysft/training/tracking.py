@@ -99,8 +99,8 @@ class TensorBoard:
     def open(self, step: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        # What an interrupted run wrote after the checkpoint is hidden, since it is written again.
-        self._writer: Any = SummaryWriter(str(self._folder), purge_step=step + 1 if step else None)
+        # What an interrupted run wrote after the checkpoint, or before its first one, is hidden: it is written again.
+        self._writer: Any = SummaryWriter(str(self._folder), purge_step=step + 1)
 
     def write(self, lines: Sequence[Line]) -> None:
         for line in lines:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,19 +12,24 @@ import pytest
 import torch
 from torch import nn
 
+from raysft.config import JobConfig
 from raysft.config.sections import ModelSection, TrainSection
 from raysft.corpus.encode import encode_texts
 from raysft.corpus.tokens import TokenizedRows, from_lists
 from raysft.model.approach import Approach
+from raysft.model.attention import FLASH
 from raysft.model.classifier import build_classifier, load_classifier
 from raysft.model.lora import add_adapters, merge_adapters
 from raysft.model.recipe import Refused
+from raysft.storage.layout import RunFolder
 from raysft.storage.pretrained import Base, resolve_base
-from raysft.training import ranks
+from raysft.training import checkpoint, ranks
+from raysft.training.artifact import best_model
 from raysft.training.classification import Classification
 from raysft.training.dropout import RowDropout
 from raysft.training.loop import Loop
 from raysft.training.precision import Precision
+from raysft.training.worker import Task
 from tests.support.jobs import TOPICS, corpus_rows, write_base
 from tests.support.ranks import run_on_ranks
 from tests.support.runs import run_until
@@ -279,3 +285,41 @@ def test_from_a_finished_model_the_body_is_kept_and_the_head_drawn_anew(base: Ba
     for name, tensor in second.state_dict().items():
         assert torch.equal(tensor, (learnt if name.startswith("bert.") else drawn)[name]), name
     assert second.config.id2label == {0: "x", 1: "y"}  # type: ignore[union-attr]
+
+
+def require_export_without_flash(base: Base, folder: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Train where FlashAttention is said to be there, and export the best checkpoint: built to compute anywhere, it
+    gives the logits of what was trained. Products of another order differ by some 1e-7."""
+    asked: list[str] = []
+
+    def implementation(attention: str) -> None:
+        asked.append(attention)
+
+    monkeypatch.setattr("raysft.model.loading.implementation", implementation)
+    monkeypatch.setitem(APPROACHES, name, ({**APPROACHES[name][0], "attention": FLASH}, APPROACHES[name][1]))
+    loop = make_loop(base, folder, name)
+    progress = loop.run()
+    checkpoint.load_best(checkpoint.at_step(folder / "checkpoints", progress.best_step), loop.model)
+    ids = torch.arange(5, 69).reshape(4, 16)
+    with torch.inference_mode():
+        trained = loop.model.eval()(input_ids=ids).logits
+    model, train = settings_of(name)
+    config = JobConfig.model_validate({"name": "x", "data": {"train": "x.csv"}, "model": model, "train": train})
+    data: Any = SimpleNamespace(labels=LABELS)
+    task = Task(config, folder, base, data, RunFolder(folder), micro_batch=16, threads=1, gpu=False)
+    found = best_model(task, base, loop.model, progress.best_step).eval()
+    assert asked == [FLASH, "auto"]
+    assert found is not loop.model and {type(each) for each in found.modules()} <= {type(m) for m in stock(base)}
+    with torch.inference_mode():
+        torch.testing.assert_close(found(input_ids=ids).logits, trained, rtol=0, atol=1e-5)
+
+
+def stock(base: Base) -> list[nn.Module]:
+    return list(build_classifier(base, ModelSection(), LABELS, 0).modules())
+
+
+@pytest.mark.parametrize("name", ["full", "dora"])
+def test_what_flash_attention_trained_is_exported_without_it(
+    base: Base, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    require_export_without_flash(base, tmp_path, name, monkeypatch)

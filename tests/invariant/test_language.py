@@ -17,6 +17,7 @@ from raysft.training.dropout import RowDropout
 from raysft.training.language import Language
 from raysft.training.lessons import lesson_of
 from raysft.training.loop import Loop
+from raysft.training.objective import Batch
 from raysft.training.precision import Precision
 from tests.support.language import pieces_of, texts, write_causal_base, write_masked_base
 from tests.support.ranks import run_on_ranks
@@ -145,6 +146,27 @@ def test_validation_hides_the_same_tokens_each_time(bases: dict[str, Base], tmp_
     loop.model.eval()
     forward = evaluating(loop.model, loop.precision)
     assert loop.objective.evaluate(forward) == loop.objective.evaluate(forward)
+
+
+def test_an_evaluation_computes_no_more_positions_at_once_than_training(
+    bases: dict[str, Base], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from raysft.training import forward
+
+    loop = make_loop(bases["masked-lm"], "masked-lm", tmp_path)
+    loop.model.eval()
+    shapes: list[torch.Size] = []
+
+    def computed(batch: Batch) -> torch.Tensor:
+        shapes.append(batch.inputs["input_ids"].shape)
+        return forward.evaluating(loop.model, loop.precision)(batch)
+
+    whole = loop.objective.evaluate(computed)
+    assert max(rows * tokens for rows, tokens in shapes) > 64
+    shapes.clear()
+    monkeypatch.setattr(forward, "CPU_MICRO_TOKENS", 64)
+    assert loop.objective.evaluate(computed) == pytest.approx(whole, rel=1e-5)
+    assert all(rows * tokens <= 64 for rows, tokens in shapes)
 
 
 def test_training_hides_other_tokens_each_epoch(bases: dict[str, Base], tmp_path: Path) -> None:

@@ -11,7 +11,6 @@ import torch
 
 from raysft.config.sections import ModelSection, TrainSection
 from raysft.corpus.encode import encode_texts
-from raysft.corpus.sampler import epoch_steps
 from raysft.corpus.tokens import TokenizedRows, from_lists
 from raysft.model.classifier import build_classifier
 from raysft.storage.pretrained import Base, resolve_base
@@ -104,7 +103,7 @@ def test_first_step_agrees_with_plain_torch_in_float64(base: Base, tmp_path: Pat
             module.p = 0.0
     reference = build_classifier(base, ModelSection(), LABELS, settings.seed).double().eval()
     loop.run()
-    step = np.concatenate(epoch_steps(loop.train.lengths, 16, 4, settings.seed, 0)[0])
+    step = np.concatenate(loop.sampler.steps(0)[0])
     losses = []
     for position in step:
         ids = torch.tensor(loop.train.tokens(position).astype(np.int64))[None]

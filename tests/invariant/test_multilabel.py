@@ -11,12 +11,12 @@ import pyarrow as pa
 import pytest
 from sklearn.metrics import accuracy_score, f1_score
 
-from raysft import pipeline
 from raysft.config import Job
 from raysft.corpus.targets import labels_of
 from raysft.errors import DataError
 from raysft.evaluation.evaluation import Evaluation, LabelSetBaseline
 from raysft.evaluation.reload import ReloadCheck
+from raysft.plan.refusals import refuse_early
 from raysft.prediction.artifact import Artifact
 from raysft.prediction.files import predict_files, write_predictions
 from raysft.prediction.scoring import evaluate_files
@@ -55,10 +55,10 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     train = {"epochs": 12, "learning_rate": 5e-3, "head_learning_rate": 2e-2}
     folder = tmp_path_factory.mktemp("job")
     job = job_of(folder, base, label_set_rows(300), data={"multi_label": True}, train=train)
-    pipeline._refuse_untrainable(job)
     prepared, place = run(job), open_output(job.config.output).run(job.config.name)
     place.path.mkdir(parents=True)
     found = resolve_base(job.config.model.base)
+    refuse_early(job, found)
     outcome = run_worker(Task(job.config, job.folder, found, prepared, place, micro_batch=16, threads=1, gpu=False))
     assert isinstance(outcome, Outcome), outcome
     return Finished(job, place, outcome, *score_run(job, prepared, place))

@@ -15,13 +15,13 @@ import pytest
 import torch
 from torch.nn import functional
 
-from raysft import pipeline
 from raysft.config import load_job
 from raysft.config.sections import ModelSection, TrainSection
 from raysft.corpus.encode import encode_texts
 from raysft.corpus.tokens import TokenizedRows, from_lists
 from raysft.errors import DataError, JobFileError
 from raysft.model.classifier import build_classifier
+from raysft.plan.refusals import refuse_early
 from raysft.storage.pretrained import Base, resolve_base
 from raysft.training.classification import Classification
 from raysft.training.loop import Loop
@@ -200,6 +200,6 @@ def test_nothing_to_learn_and_unknown_labels_are_refused_before_the_first_step(b
 def test_a_gamma_without_the_focal_loss_is_refused(base: Base, tmp_path: Path) -> None:
     wrong = load_job(write_job(tmp_path, base.folder, train={"focal_gamma": 3.0}))
     with pytest.raises(JobFileError, match=r"job\.yaml:\d+: train\.focal_gamma: belongs to train\.loss: focal"):
-        pipeline._refuse_untrainable(wrong)
-    pipeline._refuse_untrainable(load_job(wrong.path, ["train.loss=focal"]))
-    pipeline._refuse_untrainable(load_job(wrong.path, ["train.focal_gamma=2.0"]))  # the default, as run folders say it
+        refuse_early(wrong, base)
+    refuse_early(load_job(wrong.path, ["train.loss=focal"]), base)
+    refuse_early(load_job(wrong.path, ["train.focal_gamma=2.0"]), base)  # the default, as run folders say it

@@ -140,9 +140,12 @@ def test_bit_identical(done: Done, one: str, other: str) -> None:
     assert all(digests[one] == digests[other] for digests in done.digests)
 
 
-def test_all_ranks_end_with_the_same_weights(done: Done) -> None:
-    first, second = done.digests
-    assert first == second and all(first.values())
+def test_ranks_with_weights_of_their_own_end_with_the_same(done: Done) -> None:
+    """Under fsdp there is nothing to compare: every weight exists once."""
+    how = {run.name: run.strategy for run in [*TWO, *THEN_TWO]}
+    names = [name for name in how if how[name] == "ddp" and name not in {run.name for run in THEN_ONE}]
+    first, second = ({name: digests[name] for name in names} for digests in done.digests)
+    assert len(first) == 4 and first == second and all(first.values())
 
 
 def test_a_shard_that_was_torn_costs_its_checkpoint_only(done: Done, base: Base) -> None:

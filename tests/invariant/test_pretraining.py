@@ -18,6 +18,7 @@ from raysft.config.sections import ModelSection
 from raysft.evaluation.language import evaluate_language, mean_loss
 from raysft.evaluation.reload import TOLERANCE, largest_difference
 from raysft.model.classifier import build_classifier
+from raysft.prediction.artifact import Artifact
 from raysft.preparation.prepared import Prepared
 from raysft.storage.commit import read_json
 from raysft.storage.layout import RunFolder
@@ -138,14 +139,18 @@ def test_fine_tuning_from_it_starts_with_its_body(masked: Trained) -> None:
     )
 
 
-def test_a_finetuning_job_runs_from_its_folder(masked: Trained, tmp_path: Path) -> None:
-    job = preparing.job_of(tmp_path, masked.run.model, train={"epochs": 1, "precision": "fp32"})
+def test_a_finetuning_job_runs_from_its_folder(trained: Trained, tmp_path: Path) -> None:
+    """Also over a decoder that named no padding token: its classifier finds a row's last token by it."""
+    job = preparing.job_of(tmp_path, trained.run.model, train={"epochs": 1, "precision": "fp32"})
     run = RunFolder(tmp_path / "run")
     run.path.mkdir()
-    base = resolve_base(str(masked.run.model))
+    base = resolve_base(str(trained.run.model))
     outcome = run_worker(Task(job.config, job.folder, base, preparing.run(job), run, 16, 1, gpu=False))
     assert isinstance(outcome, Outcome), outcome
-    assert read_json(run.model / "raysft.json")["base"] == str(masked.run.model)
+    assert read_json(run.model / "raysft.json")["base"] == str(trained.run.model)
+    assert largest_difference(run.model, run.probe) < TOLERANCE
+    artifact, said = Artifact.open(run.model), texts(3, seed=9)
+    np.testing.assert_allclose(artifact.logits(said), [artifact.logits([each])[0] for each in said], atol=1e-5)
 
 
 def test_mean_loss_is_over_tokens_and_units_are_drawn_whole() -> None:

@@ -17,7 +17,7 @@ from raysft.model.quantize import dequantized, without_quantizing
 from raysft.storage.pretrained import Base, resolve_base
 from raysft.training import ranks
 from tests.invariant import test_approaches
-from tests.invariant.test_approaches import LABELS, changed, make_loop, state
+from tests.invariant.test_approaches import LABELS, changed, make_loop, require_export_without_flash, state
 from tests.support.jobs import write_base
 
 pytest.importorskip("bitsandbytes", reason="the extra `qlora` is not installed")
@@ -66,3 +66,9 @@ def test_the_artifact_is_stock_and_computes_what_was_trained(base: Base, tmp_pat
     whole.save_pretrained(tmp_path)  # type: ignore[operator]
     with torch.inference_mode():
         torch.testing.assert_close(load_classifier(tmp_path)(input_ids=ids).logits, trained, rtol=0, atol=1e-6)
+
+
+def test_what_flash_attention_trained_over_four_bits_is_exported_without_either(
+    base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    require_export_without_flash(base, tmp_path, "qlora", monkeypatch)

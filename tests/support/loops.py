@@ -13,7 +13,7 @@ from torch import nn
 
 from raysft.config.sections import ModelSection, TrainSection
 from raysft.corpus.encode import encode_texts
-from raysft.corpus.sampler import epoch_steps
+from raysft.corpus.sampler import Batching, Sampler
 from raysft.corpus.tokens import TokenizedRows, from_lists
 from raysft.model.classifier import build_classifier
 from raysft.storage.pretrained import Base
@@ -142,7 +142,7 @@ def plain_torch(base: Base, loop: Loop, fp16: bool, bad: Iterable[int]) -> tuple
     loss_scaler = torch.amp.GradScaler("cpu", enabled=fp16)
     seen = [weights(model)]
     rows = loop.train
-    for number, step in enumerate(epoch_steps(rows.lengths, 16, 16, SETTINGS.seed, 0)):
+    for number, step in enumerate(Sampler(rows.lengths, Batching(16, 16), SETTINGS.seed, 1).steps(0)):
         for group, peak in zip(optimizer.param_groups, loop.groups, strict=True):
             group["lr"] = peak.learning_rate * rate_factor(number, STEPS, SETTINGS.warmup, SETTINGS.schedule)
         positions = step[0]

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from raysft.corpus.sampler import (
     Batching,
     Sampler,
+    Step,
     by_budget,
     by_length,
-    epoch_steps,
     padded_tokens,
     split,
     steps_per_epoch,
@@ -24,6 +24,11 @@ from raysft.corpus.sampler import (
 
 LENGTHS = st.lists(st.integers(1, 128), max_size=200).map(np.array)
 SIZES = st.integers(1, 40)
+
+
+def steps_of(lengths: np.ndarray[Any, Any], batch: int, micro: int, seed: int, epoch: int) -> list[Step]:
+    """The steps of one epoch in bucketed batches of `batch` rows."""
+    return Sampler(lengths, Batching(batch, micro), seed, epoch + 1).steps(epoch)
 
 
 def flat(steps: list[list[np.ndarray[Any, Any]]]) -> list[int]:
@@ -34,7 +39,7 @@ def flat(steps: list[list[np.ndarray[Any, Any]]]) -> list[int]:
 def test_every_row_exactly_once_in_batches_of_the_asked_size(
     lengths: np.ndarray[Any, Any], batch: int, micro: int, seed: int, epoch: int
 ) -> None:
-    steps = epoch_steps(lengths, batch, micro, seed, epoch)
+    steps = steps_of(lengths, batch, micro, seed, epoch)
     assert sorted(flat(steps)) == list(range(len(lengths)))
     assert len(steps) == steps_per_epoch(len(lengths), batch)
     sizes = sorted((sum(map(len, step)) for step in steps), reverse=True)
@@ -48,27 +53,27 @@ def test_every_row_exactly_once_in_batches_of_the_asked_size(
 def test_the_micro_batch_cuts_a_step_and_changes_nothing_else(
     lengths: np.ndarray[Any, Any], batch: int, micro: int, other: int, seed: int, epoch: int
 ) -> None:
-    first, second = (epoch_steps(lengths, batch, size, seed, epoch) for size in (micro, other))
+    first, second = (steps_of(lengths, batch, size, seed, epoch) for size in (micro, other))
     assert [flat([step]) for step in first] == [flat([step]) for step in second]
 
 
 def test_the_same_seed_and_epoch_give_the_same_steps_and_any_other_give_others() -> None:
     lengths = np.random.default_rng(0).integers(1, 60, 500)
-    plans = {(seed, epoch): flat(epoch_steps(lengths, 32, 8, seed, epoch)) for seed in range(3) for epoch in range(4)}
-    assert plans[1, 2] == flat(epoch_steps(lengths, 32, 8, 1, 2))
+    plans = {(seed, epoch): flat(steps_of(lengths, 32, 8, seed, epoch)) for seed in range(3) for epoch in range(4)}
+    assert plans[1, 2] == flat(steps_of(lengths, 32, 8, 1, 2))
     assert len({tuple(plan) for plan in plans.values()}) == len(plans)
 
 
 def test_each_epoch_forms_other_batches_not_only_another_order() -> None:
     lengths = np.random.default_rng(0).integers(1, 60, 500)
-    first, second = ({frozenset(flat([step])) for step in epoch_steps(lengths, 32, 8, 7, epoch)} for epoch in (0, 1))
+    first, second = ({frozenset(flat([step])) for step in steps_of(lengths, 32, 8, 7, epoch)} for epoch in (0, 1))
     assert not first & second
 
 
 def test_short_and_long_batches_come_in_no_order() -> None:
     """Training on rising lengths would make the last updates those of the longest texts only."""
     lengths = np.sort(np.random.default_rng(0).integers(1, 500, 640))
-    means = [float(lengths[flat([step])].mean()) for step in epoch_steps(lengths, 16, 16, 0, 0)]
+    means = [float(lengths[flat([step])].mean()) for step in steps_of(lengths, 16, 16, 0, 0)]
     rises = sum(a < b for a, b in pairwise(means))
     assert 0.3 < rises / len(means) < 0.7
 
@@ -80,19 +85,28 @@ def test_padding_is_below_that_of_random_batches_on_skewed_lengths(seed: int, ro
     lengths = np.clip(random.lognormal(2.5, 0.8, rows), 3, 256).astype(int)
     order = random.permutation(rows)
     shuffled = [split(batch, 16) for batch in split(order, 32)]
-    ours = padded_tokens(lengths, epoch_steps(lengths, 32, 16, seed, 0))
+    ours = padded_tokens(lengths, steps_of(lengths, 32, 16, seed, 0))
     assert int(lengths.sum()) <= ours < padded_tokens(lengths, shuffled)
     if rows == 700:
         assert ours - lengths.sum() < 0.4 * (padded_tokens(lengths, shuffled) - lengths.sum())
 
 
-@given(LENGTHS, SIZES)
-def test_evaluation_batches_hold_every_row_once_longest_first(lengths: np.ndarray[Any, Any], batch: int) -> None:
-    batches = by_length(lengths, batch)
+@given(LENGTHS, SIZES, st.integers(1, 500))
+def test_evaluation_batches_hold_every_row_once_longest_first(
+    lengths: np.ndarray[Any, Any], rows: int, tokens: int
+) -> None:
+    batches = by_length(lengths, rows, tokens)
     order = [int(row) for each in batches for row in each]
     assert sorted(order) == list(range(len(lengths)))
-    assert all(len(each) <= batch for each in batches)
     assert all(lengths[a] >= lengths[b] for a, b in pairwise(order))
+    for batch in batches:
+        assert 1 <= len(batch) <= rows
+        assert len(batch) == 1 or len(batch) * lengths[batch].max() <= tokens
+
+
+def test_evaluation_batches_by_hand() -> None:
+    batches = by_length(np.array([2, 9, 3, 3, 1, 1, 1]), 3, 8)
+    assert [batch.tolist() for batch in batches] == [[1], [2, 3], [0, 4, 5], [6]]
 
 
 def test_padded_positions_by_hand() -> None:
@@ -181,7 +195,7 @@ def test_random_batches_keep_the_order_of_the_shuffle() -> None:
     steps = Sampler(lengths, batching, 3, 1).steps(0)
     other = Sampler(lengths[::-1].copy(), batching, 3, 1).steps(0)
     assert flat(steps) == flat(other)
-    assert flat(epoch_steps(lengths, 16, 16, 3, 0)) != flat(steps)
+    assert flat(steps_of(lengths, 16, 16, 3, 0)) != flat(steps)
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -11,8 +11,8 @@ from transformers import (
     DistilBertForSequenceClassification,
 )
 
-from raysft.config.sections import TrainSection
-from raysft.model.groups import Group, parameter_groups
+from raysft.config.sections import ModelSection, TrainSection
+from raysft.model.groups import Group, groups_of, recipe_of
 
 SETTINGS = TrainSection(learning_rate=0.1, head_learning_rate=0.5, layer_decay=0.5, weight_decay=0.01)
 
@@ -37,6 +37,10 @@ def distilbert() -> nn.Module:
     return DistilBertForSequenceClassification(config)  # type: ignore[no-any-return]
 
 
+def groups_in(model: nn.Module, settings: TrainSection = SETTINGS) -> list[Group]:
+    return groups_of(model, recipe_of(model, settings, ModelSection()))
+
+
 def rate_of(groups: list[Group], parameter: nn.Parameter) -> float:
     (rate,) = [group.learning_rate for group in groups if any(parameter is each for each in group.parameters)]
     return rate
@@ -45,15 +49,14 @@ def rate_of(groups: list[Group], parameter: nn.Parameter) -> float:
 @pytest.mark.parametrize("build", [bert, distilbert])
 def test_every_trainable_tensor_is_in_exactly_one_group(build: type[nn.Module]) -> None:
     model = build()
-    groups = parameter_groups(model, SETTINGS)
+    groups = groups_in(model)
     found = [id(parameter) for group in groups for parameter in group.parameters]
     assert sorted(found) == sorted(id(parameter) for parameter in model.parameters())
-    assert sum(group.size for group in groups) == sum(parameter.numel() for parameter in model.parameters())
 
 
 def test_rates_fall_from_the_head_down_to_the_embeddings() -> None:
     model = bert()
-    groups = parameter_groups(model, SETTINGS)
+    groups = groups_in(model)
     rates = {name: rate_of(groups, parameter) for name, parameter in model.named_parameters()}
     expected = {
         "classifier.weight": 0.5,
@@ -70,24 +73,26 @@ def test_rates_fall_from_the_head_down_to_the_embeddings() -> None:
 
 def test_a_head_of_several_layers_trains_at_the_rate_of_the_head() -> None:
     model = distilbert()
-    groups = parameter_groups(model, SETTINGS)
+    groups = groups_in(model)
     heads = {name for name, parameter in model.named_parameters() if rate_of(groups, parameter) == 0.5}
     assert heads == {"pre_classifier.weight", "pre_classifier.bias", "classifier.weight", "classifier.bias"}
 
 
 @pytest.mark.parametrize("build", [bert, distilbert])
 def test_matrices_decay_and_vectors_do_not(build: type[nn.Module]) -> None:
-    groups = parameter_groups(build(), SETTINGS)
-    for group in groups:
+    model = build()
+    recipe = recipe_of(model, SETTINGS, ModelSection())
+    for part, group in zip(recipe.groups, groups_of(model, recipe), strict=True):
         vectors = {parameter.ndim == 1 for parameter in group.parameters}
         assert len(vectors) == 1
         assert group.weight_decay == (0.0 if vectors == {True} else 0.01)
-        assert group.name.endswith("(vectors)") == (vectors == {True})
-    assert len({group.name for group in groups}) == len(groups)
+        assert part.name.endswith("(vectors)") == (vectors == {True})
+        assert part.parameters == sum(parameter.numel() for parameter in group.parameters)
+    assert len({part.name for part in recipe.groups}) == len(recipe.groups)
 
 
 def test_without_decay_the_whole_body_trains_at_one_rate() -> None:
-    groups = parameter_groups(bert(), TrainSection(learning_rate=0.1, head_learning_rate=0.5, layer_decay=1.0))
+    groups = groups_in(bert(), TrainSection(learning_rate=0.1, head_learning_rate=0.5, layer_decay=1.0))
     assert {group.learning_rate for group in groups} == {0.1, 0.5}
 
 
@@ -96,7 +101,7 @@ def test_frozen_tensors_are_in_no_group_and_shift_no_rate() -> None:
     frozen = [parameter for name, parameter in model.named_parameters() if ".layer.2." in name]
     for parameter in frozen:
         parameter.requires_grad_(False)
-    groups = parameter_groups(model, SETTINGS)
+    groups = groups_in(model)
     found = {id(parameter) for group in groups for parameter in group.parameters}
     assert not found & {id(parameter) for parameter in frozen}
     below = dict(model.named_parameters())["bert.encoder.layer.1.attention.self.query.bias"]

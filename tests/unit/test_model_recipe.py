@@ -14,7 +14,7 @@ from raysft.config import load_job
 from raysft.config.sections import ModelSection, TrainSection
 from raysft.errors import JobFileError
 from raysft.model.architectures import ARCHITECTURES, classifier_tensors
-from raysft.model.classifier import build_classifier
+from raysft.model.classifier import build_classifier, open_pooler
 from raysft.model.groups import prefix_of, recipe_of, tensors_of
 from raysft.model.recipe import Recipe, Refused, Tensor, make_recipe
 from raysft.plan.approach import planned_groups
@@ -182,6 +182,18 @@ def test_a_header_gives_the_same_parameters_as_the_model(tmp_path: Path, kind: s
     assert found is not None
     assert sorted(found[0], key=lambda t: t.name) == sorted(tensors_of(model), key=lambda t: t.name)
     assert found[1] == prefix_of(model)
+
+
+@pytest.mark.parametrize("kind", sorted(ARCHITECTURES))
+def test_a_pass_through_pooler_is_refused_exactly_where_there_is_none(tmp_path: Path, kind: str) -> None:
+    base = tiny(kind, tmp_path)
+    has = open_pooler(build_classifier(base, ModelSection(pooler="keep"), ("a", "b"), seed=1))
+    job = load_job(write_job(tmp_path / "job", tmp_path, model={"pooler": "identity"}))
+    if has:
+        assert planned_groups(job, base, 2)
+        return
+    with pytest.raises(JobFileError, match=rf"model\.pooler: .*\({kind}\) has no pooler; use auto or keep"):
+        planned_groups(job, base, 2)
 
 
 def test_of_a_classifier_s_checkpoint_the_old_head_is_left_out(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -10,16 +11,19 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 from safetensors.numpy import save_file
 
+from raysft.cli.tables import check_table
 from raysft.config import JobConfig, load_job
-from raysft.corpus.sampler import epoch_steps
+from raysft.corpus.sampler import Batching, Sampler
 from raysft.errors import DataError, JobFileError, NoCapacity
 from raysft.plan import preflight
 from raysft.plan.machine import Machine, this_machine
 from raysft.plan.plan import ModelSize, choose_micro_batch, make_plan, too_many_workers
 from raysft.plan.preflight import check_job
 from raysft.plan.size import model_size
+from raysft.run import _time
 from raysft.storage.pretrained import Base, resolve_base
 from tests.support.jobs import corpus_rows, write_csv, write_job
 
@@ -54,7 +58,7 @@ def test_workers_are_refused_exactly_when_one_would_have_nothing_to_do(
     batch: int, workers: int, micro: int | None, gpu: bool
 ) -> None:
     job = config(batch_size=batch, workers=workers, micro_batch=micro)
-    (step, *_) = epoch_steps(np.ones(batch, int), batch, choose_micro_batch(job, gpu), 0, 0)
+    (step, *_) = Sampler(np.ones(batch, int), Batching(batch, choose_micro_batch(job, gpu)), 0, 1).steps(0)
     reason = too_many_workers(job, gpu)
     assert bool(reason) == (len(step) < workers)
     if micro is None:  # what is chosen for the person never stands in the way
@@ -77,6 +81,7 @@ def test_steps_tokens_and_time_by_hand() -> None:
     assert plan.padding_share == 0
     work = 2 * (1000 - 400)
     flops = 3 * (3 * work * 420 + work * 420 / 41 * 10)
+    assert plan.train_s is not None and plan.total_s is not None
     assert plan.train_s == round(flops / (1e4 * 0.5), 1) > 100
     assert set(plan.why) >= {"steps_per_epoch", "micro_batch", "memory_bytes", "train_s", "total_s"}
     assert plan.total_s > plan.train_s
@@ -96,9 +101,16 @@ def test_bf16_and_faster_machines_take_less_time() -> None:
     slow = make_plan(config(), size, lengths, rows, SMALL_MACHINE)
     bf16 = make_plan(config(), size, lengths, rows, Machine(2, 2**32, 10.0, bf16=True))
     forced = make_plan(config(precision="fp32"), size, lengths, rows, Machine(2, 2**32, 10.0, bf16=True))
-    assert bf16.train_s == pytest.approx(slow.train_s / 2, rel=1e-3)
+    assert slow.train_s is not None and bf16.train_s == pytest.approx(slow.train_s / 2, rel=1e-3)
     assert forced.train_s == slow.train_s > 100
     assert "bf16" in bf16.why["train_s"] and "bf16" not in forced.why["train_s"]
+
+
+def test_on_a_gpu_no_time_is_predicted() -> None:
+    plan = make_plan(config(), SIZE, np.full(64, 16), {"train": 64}, SMALL_MACHINE, gpu=True)
+    assert plan.train_s is plan.total_s is None and "not predicted on a GPU" in plan.why["train_s"]
+    shared = make_plan(config(workers=2), SIZE, np.full(64, 16), {"train": 64}, SMALL_MACHINE, gpu=True)
+    assert shared.strategy == "ddp" and "known when the run starts" in shared.why["strategy"]
 
 
 def test_more_parameters_longer_texts_and_larger_micro_batches_take_more_memory() -> None:
@@ -169,6 +181,20 @@ def test_check_counts_what_the_run_will_hold(tmp_path: Path, base: Base) -> None
     assert found.plan.rows == {"train": 144, "validation": 48, "test": 48}
     assert found.labels == sorted({row["label"] for row in corpus_rows(240)})
     json.dumps(found.to_json(), allow_nan=False)
+
+
+def test_check_plans_for_the_gpu_that_the_run_may_use(
+    tmp_path: Path, base: Base, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preflight, "may_use_gpu", lambda device: True)
+    found = check_job(load_job(write_job(tmp_path, base.folder, train={"batch_size": 1000})), base)
+    assert found.plan.micro_batch == 512  # 16384 positions of 32
+    json.dumps(found.to_json(), allow_nan=False)
+    console = Console(width=160, file=io.StringIO(), record=True)
+    console.print(check_table(found))
+    shown = console.export_text()
+    assert shown.count("not predicted ") == 3 and "None" not in shown  # the two times, and why
+    assert _time(found.plan) == "time not predicted on a GPU"
 
 
 @pytest.mark.parametrize("wide", [0, 20])

@@ -32,6 +32,8 @@ def job(folder: Path, text: str) -> Any:
         ("train: {schedule: wsd, warmup: 60%, decay: 50%}", "train.decay", r"warm-up \(60%\) and decay \(50%\)"),
         ("train: {stop_after: 12}", "train.stop_after", r"below train.epochs \(12\)"),
         ("folds: {k: 0}\ntrain: {stop_after: 2}", "train.stop_after", "needs a validation part"),
+        ("train: {focal_gamma: 3}", "train.focal_gamma", "belongs to train.loss: focal"),
+        ("train: {batch_size: 16, batch_tokens: 512}", "train.batch_size", "no effect beside train.batch_tokens"),
     ],
 )
 def test_what_cannot_take_effect_is_refused(tmp_path: Path, text: str, key: str, words: str) -> None:
@@ -48,6 +50,9 @@ def test_what_cannot_take_effect_is_refused(tmp_path: Path, text: str, key: str,
         "train: {schedule: wsd, decay: 30%}",
         "data: {train: rows.csv, multi_label: true}\ntrain: {select: f1_micro}",
         "train: {optimizer: adafactor, batch_tokens: 4096}",
+        "train: {loss: focal, focal_gamma: 3}",
+        "train: {focal_gamma: 2.0}",  # the default, as run folders say it
+        "data: {train: rows.csv, split: part}\nfolds: {k: 0}\ntrain: {stop_after: 2}",
     ],
 )
 def test_what_can_is_not(tmp_path: Path, text: str) -> None:
@@ -81,12 +86,6 @@ def test_eight_bits_need_a_gpu_and_their_package(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(plan_settings, "EIGHT_BIT", ("no_such_package", "bits"))
     with pytest.raises(JobFileError, match=r"pip install 'raysft\[bits\]'"):
         refuse_optimizer(asked, gpu=True)
-
-
-@pytest.mark.parametrize("optimizer", ["adafactor", "adamw_8bit"])
-def test_fsdp_takes_adamw_only(tmp_path: Path, optimizer: str) -> None:
-    with pytest.raises(JobFileError, match="use adamw, or strategy ddp"):
-        refuse_optimizer(job(tmp_path, f"train: {{optimizer: {optimizer}, strategy: fsdp}}"), gpu=True)
 
 
 def test_the_job_file_offers_every_measure_and_no_other() -> None:

@@ -188,3 +188,16 @@ def test_the_lines_that_a_person_sees(base_folder: Path, tmp_path: Path) -> None
     crossing = {"what": "units", "checked": 9, "crossing": 1, "note": ""}
     announce({**prepared.audit, "proof": [crossing]}, False, heard)
     assert heard.warnings[-1].startswith("units: 1 of 9 cross a boundary.")
+
+
+def test_a_context_that_no_row_has_is_not_told_as_a_column(base_folder: Path, tmp_path: Path) -> None:
+    def columns(name: str, more: dict[str, str]) -> Any:
+        rows = [{"instruction": f"what is {n}", "output": f"it is {n}", **(more if n > 25 else {})} for n in range(40)]
+        folder = tmp_path / name
+        folder.mkdir()
+        file = write_lines(folder / "rows.jsonl", rows)
+        job = job_of(folder, base_folder, data={"train": str(file), "group": None}, task="generation")
+        return run(job).audit["columns"]
+
+    assert columns("without", {})["guessed"] == ["text", "label"] and "context" not in columns("again", {})
+    assert columns("with", {"input": "in words"})["context"] == "input"

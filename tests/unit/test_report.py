@@ -159,6 +159,16 @@ def several_labels() -> ReportFacts:
     return replace(facts, evaluation=evaluation)
 
 
+def test_a_time_that_was_not_predicted_is_a_dash_with_its_reason() -> None:
+    facts = facts_of()
+    why = {**facts.plan["why"], "train_s": "not predicted on a GPU"}
+    facts = replace(facts, plan={**facts.plan, "train_s": None, "total_s": None, "why": why})
+    page = render_html(facts)
+    (row,) = re.findall(r"<tr><td>Training and validation</td>.*?</tr>", page)
+    assert ">–</td>" in row and "not predicted on a GPU" in row
+    assert ">None<" not in page and "None" not in render_card(facts)
+
+
 def with_gain(gain: Estimate) -> ReportFacts:
     facts = facts_of()
     rival = replace(facts.evaluation.baselines["tfidf_svm"], gain=gain)

@@ -61,7 +61,7 @@ def test_the_model_holds_the_averages_meanwhile_and_its_own_weights_after() -> N
 
 def test_it_is_of_the_weights_that_train_and_of_none_without_a_decay() -> None:
     model = nn.Linear(3, 2)
-    groups = [Group("head", 1e-3, 0.0, [model.bias])]
+    groups = [Group(1e-3, 0.0, [model.bias])]
     settings = TrainSection(average=0.9)
     assert list(Average.of(model, groups, settings.average).state()) == ["bias"]
     nothing = Average.of(model, groups, TrainSection().average)

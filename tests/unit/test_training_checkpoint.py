@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,38 @@ def test_a_run_goes_on_bit_for_bit(tmp_path: Path) -> None:
     for mine, others in states:
         assert mine.keys() == others.keys() == {"step", "exp_avg", "exp_avg_sq"}
         assert all(torch.equal(mine[key], others[key]) for key in mine)
+
+
+def test_a_checkpoint_of_a_version_that_kept_fewer_facts_loads(tmp_path: Path) -> None:
+    both = parts(0)
+    path = save(tmp_path, both, 5)
+    state = json.loads((path / "state.json").read_text())
+    assert state.pop("best_scores") == {}
+    (path / "state.json").write_text(json.dumps(state))
+    assert checkpoint.load(path, *both).best_scores == {}
+
+
+def test_weights_are_read_into_the_memory_of_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not copied onto themselves once more."""
+    first, (model, _) = parts(0), parts(1)
+    places = [parameter.data_ptr() for parameter in model.parameters()]
+    monkeypatch.setattr(model, "load_state_dict", None)
+    checkpoint.load_weights(save(tmp_path, first, 2), model)
+    assert [parameter.data_ptr() for parameter in model.parameters()] == places
+    assert all(torch.equal(a, b) for a, b in zip(first[0].parameters(), model.parameters(), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        ([nn.Linear(6, 8)], r"step-000002 is of another model: 1\.\w+ \(.*\) has no place"),
+        ([nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Linear(8, 4), nn.Linear(4, 2)], r"2\.\w+ \(3.*\) has no place"),
+        ([*parts(0)[0].children(), nn.Linear(2, 2)], r"it has no 4\.bias"),
+    ],
+)
+def test_weights_of_another_model_are_refused(tmp_path: Path, other: list[nn.Module], said: str) -> None:
+    with pytest.raises(RuntimeError, match=said):
+        checkpoint.load_weights(save(tmp_path, parts(0), 2), nn.Sequential(*other))
 
 
 def test_a_checkpoint_before_the_first_step_loads(tmp_path: Path) -> None:

@@ -71,6 +71,23 @@ def test_the_size_of_batches_does_not_change_the_order(
     assert np.allclose(predict_logits(model, rows, 0, PLAIN), whole, atol=1e-5)
 
 
+@pytest.mark.parametrize("budget", [10, 70, 10_000])
+def test_a_batch_has_no_more_positions_than_training_computes_at_once(
+    model: nn.Module, rows: TokenizedRows, monkeypatch: pytest.MonkeyPatch, budget: int
+) -> None:
+    whole = predict_logits(model, rows, 0, PLAIN)
+    monkeypatch.setattr(forward, "CPU_MICRO_TOKENS", budget)
+    shapes = []
+    hook = model.register_forward_pre_hook(
+        lambda _, __, given: shapes.append(tuple(given["input_ids"].shape)), with_kwargs=True
+    )
+    found = predict_logits(model, rows, 0, PLAIN)
+    hook.remove()
+    assert all(count == 1 or count * longest <= budget for count, longest in shapes)
+    assert len(shapes) == {10: 9, 70: len(shapes), 10_000: 1}[budget] and sum(count for count, _ in shapes) == 9
+    assert np.allclose(found, whole, atol=1e-5)
+
+
 def test_what_stands_in_the_padding_does_not_matter(model: nn.Module, rows: TokenizedRows) -> None:
     first, other = (predict_logits(model, rows, pad, PLAIN) for pad in (0, 17))
     assert np.allclose(first, other, atol=1e-5)

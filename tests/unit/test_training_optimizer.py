@@ -24,8 +24,8 @@ def parts(optimizer: Any, seed: int = 0) -> Parts:
     torch.manual_seed(seed)
     model = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3))
     groups = [
-        Group("matrices", 0.01, 0.1, [p for p in model.parameters() if p.ndim > 1]),
-        Group("vectors", 0.02, 0.0, [p for p in model.parameters() if p.ndim == 1]),
+        Group(0.01, 0.1, [p for p in model.parameters() if p.ndim > 1]),
+        Group(0.02, 0.0, [p for p in model.parameters() if p.ndim == 1]),
     ]
     return model, build_optimizer(groups, TrainSection(optimizer=optimizer))
 

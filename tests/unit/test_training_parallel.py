@@ -16,6 +16,7 @@ from raysft.config.sections import ModelSection, TrainSection
 from raysft.errors import UsageError
 from raysft.model.classifier import build_classifier
 from raysft.storage.pretrained import resolve_base
+from raysft.training import ranks
 from raysft.training.dropout import RowRandom, use_row_dropout
 from raysft.training.parallel import Parallel, apply_checkpointing, layers_of
 from raysft.training.precision import Precision
@@ -123,3 +124,9 @@ def test_a_machine_without_a_compiler_is_told_before_training(
     monkeypatch.setattr(torch, "compile", broken)
     with pytest.raises(UsageError, match=r"train\.compile: .* No working C\+\+ compiler found"):
         Parallel(model, TrainSection(compile=True), "ddp", Precision.plain(CPU), RowRandom())
+
+
+def test_one_rank_has_nobody_to_compare_its_weights_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And does not read all of them for it."""
+    monkeypatch.setattr(ranks, "weights_digest", None)
+    ranks.require_same_weights(nn.Linear(2, 2), "at the end")

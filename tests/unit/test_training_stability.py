@@ -62,6 +62,7 @@ def test_stop_names_step_rows_and_what_to_do() -> None:
     text = str(caught.value)
     for part in ("step 12", "not applied", "3 rows: row_id 103, row_id 101, row_id 107", "train.on_nonfinite=skip"):
         assert part in text
+    assert "another run (--set name=NAME) with a lower train.learning_rate" in text
 
 
 @pytest.mark.parametrize(("loss", "norm"), [(NAN, NAN), (INF, NAN), (0.5, INF)])
@@ -202,8 +203,10 @@ def test_halving_keeps_rows_and_their_order() -> None:
 
 
 def test_one_row_that_does_not_fit_ends_the_run() -> None:
-    with pytest.raises(NoCapacity, match=r"one row in a micro-batch: CUDA out of memory\. Tried 1 GiB"):
+    with pytest.raises(NoCapacity, match=r"one row in a micro-batch: CUDA out of memory\. Tried 1 GiB") as caught:
         MicroBatch().compute(Room(0).gradient, [np.arange(4)], Room(0).clear)
+    assert "Go on with --set train.activation_checkpointing=true" in caught.value.next_step
+    assert "another run (--set name=NAME)" in caught.value.next_step
 
 
 def test_other_errors_pass() -> None:
@@ -221,11 +224,16 @@ def test_several_workers_agree_on_the_least(monkeypatch: pytest.MonkeyPatch) -> 
     def trial(rows: Any) -> None:
         tried.append(rows.tolist())
 
-    monkeypatch.setattr(ranks, "all_or_none", lambda action: action())
-    monkeypatch.setattr(ranks, "gather", lambda mine: [mine, "full" if len(tried[-1]) > 2 else ""])
+    gathered = []
+
+    def gather(mine: tuple[str, None]) -> list[tuple[str, None]]:
+        gathered.append(mine)
+        return [mine, ("full" if len(tried[-1]) > 2 else "", None)]
+
+    monkeypatch.setattr(ranks, "gather", gather)
     micro = MicroBatch()
     micro.agree(trial, np.array([1, 2, 0, 4, 5]), clear=lambda: None)
-    assert tried == [[1, 2, 0, 4, 5], [1, 2, 0], [1, 2]]
+    assert tried == [[1, 2, 0, 4, 5], [1, 2, 0], [1, 2]] and len(gathered) == 3  # an exchange for each attempt
     assert micro.parts == 4 and micro.news(Progress()) == {"micro_batch_parts": 4}
 
 

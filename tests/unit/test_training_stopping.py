@@ -38,6 +38,12 @@ def test_equal_scores_with_a_lower_loss_are_the_better_checkpoint_but_no_reason_
     assert (progress.step, progress.best_step, progress.best) == (30, 30, [1.0, -0.1])
 
 
+def test_all_scores_of_the_best_epoch_are_kept() -> None:
+    scores = [{"accuracy": value, "loss": 1.0, "threshold": value / 2} for value in (0.5, 0.8, 0.6)]
+    assert train(scores, TrainSection(select="accuracy")).best_scores == scores[1]
+    assert train([{}], TrainSection()).best_scores == {}
+
+
 @pytest.mark.parametrize(("select", "best"), [("accuracy", 20), ("loss", 30), ("ece", 10), ("f1_weighted", 40)])
 def test_any_measure_can_select_in_the_direction_in_which_it_is_good(select: str, best: int) -> None:
     scores = [

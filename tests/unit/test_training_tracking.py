@@ -63,6 +63,16 @@ def test_tensorboard_forgets_what_a_resumed_run_writes_again(tmp_path: Path) -> 
     assert scalars(run.tensorboard)["training/loss"] == [(1, 2.0), (2, 2.0), (3, 1.0), (4, 1.0)]
 
 
+def test_tensorboard_forgets_a_run_that_was_interrupted_before_its_first_checkpoint(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    for loss in (2.0, 1.0):
+        tracking = open_tracking(["tensorboard"], run, "tiny")
+        tracking.open(0)
+        tracking.write([{"step": step, "loss": loss} for step in range(1, 4 if loss == 2.0 else 3)])
+        tracking.close()
+    assert scalars(run.tensorboard)["training/loss"] == [(1, 1.0), (2, 1.0)]
+
+
 @NEEDS_MLFLOW
 def test_mlflow_keeps_files_below_the_run_and_a_resumed_run_goes_on_in_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

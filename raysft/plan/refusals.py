@@ -1,0 +1,83 @@
+"""All that is refused before anything starts: one list for `raysft check` and `raysft train`, so that they agree."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+from raysft.config import Job
+from raysft.config.sections import LANGUAGE_TASKS
+from raysft.errors import NoCapacity
+from raysft.plan.approach import planned_groups, refuse_quantized
+from raysft.plan.language import refuse_labels_only
+from raysft.plan.machine import Machine
+from raysft.plan.plan import Plan, too_many_workers
+from raysft.plan.precision import refuse_precision
+from raysft.plan.settings import refuse_dropout, refuse_optimizer, refuse_settings
+from raysft.plan.sharing import refuse_sharing
+from raysft.storage.pretrained import Base
+
+
+def refuse_early(job: Job, base: Base) -> None:
+    """Raise JobFileError for what the job file and the base alone make impossible."""
+    _refuse_task(job)
+    refuse_labels_only(job)
+    _refuse_too_long(job, base)
+    refuse_settings(job)
+    planned_groups(job, base, 2)  # for what it refuses, which no number of labels changes
+
+
+def refuse_on(job: Job, gpu: bool) -> None:
+    """Raise JobFileError for what the devices make impossible. gpu: whether GPUs are, or may be, used."""
+    if reason := too_many_workers(job.config, gpu):
+        raise job.problem("train.workers", reason)
+    refuse_precision(job, gpu)
+    refuse_sharing(job, gpu)
+    refuse_optimizer(job, gpu)
+    refuse_quantized(job, gpu)
+    refuse_dropout(job, gpu)
+
+
+def refuse_on_parts(job: Job, rows: Mapping[str, int]) -> None:
+    """Raise JobFileError for what the parts make impossible. rows: of each part, once they are known."""
+    if job.config.train.stop_after is not None and not rows["validation"]:
+        raise job.problem(
+            "train.stop_after",
+            "needs validation rows to tell whether an epoch was better, and there are none; leave it out, set folds.k "
+            "or data.validation, or mark some rows in the column data.split",
+        )
+
+
+def refuse_too_large(plan: Plan, machine: Machine, gpu: bool) -> None:
+    """Raise NoCapacity where a worker needs more memory than this machine has.
+
+    Of GPUs and of other machines nothing is known here, and an estimate that is too high refuses nothing.
+    """
+    if gpu or elsewhere() or plan.memory_at_most or plan.memory_bytes <= machine.memory_bytes:
+        return
+    raise NoCapacity(
+        f"a worker needs about {plan.memory_bytes / 2**30:.1f} GiB ({plan.why['memory_bytes']}); "
+        f"this machine has {machine.memory_bytes / 2**30:.1f} GiB",
+        "Use a smaller train.micro_batch or train.activation_checkpointing: true; or model.lora, a smaller model.base "
+        "or model.max_length, which make another run (--set name=NAME where this one was begun).",
+    )
+
+
+def elsewhere() -> bool:
+    """Whether workers may stand on other machines than this one."""
+    return "RAY_ADDRESS" in os.environ
+
+
+def _refuse_task(job: Job) -> None:
+    """Say at once what this version prepares but does not train yet."""
+    task = job.config.task
+    if task not in {"classification", *LANGUAGE_TASKS}:
+        trained = f"classification, {' and '.join(LANGUAGE_TASKS)}"
+        raise job.problem("task", f"`raysft data` prepares {task}; this version trains {trained} only")
+
+
+def _refuse_too_long(job: Job, base: Base) -> None:
+    """model.max_length must fit into the positions the base was built with."""
+    positions, longest = base.config.get("max_position_embeddings"), job.config.model.max_length
+    if isinstance(positions, int) and 0 < positions < longest:
+        raise job.problem("model.max_length", f"at most {positions} for {base.name}, found {longest}")

@@ -1,0 +1,133 @@
+"""The best checkpoint as a plain Hugging Face folder, and a probe that its reload must reproduce.
+
+Written by the first rank alone, without any exchange.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from raysft.config.sections import LANGUAGE_TASKS, ModelSection
+from raysft.corpus.tokens import TokenizedRows
+from raysft.model.attention import FLASH
+from raysft.model.classifier import quiet_transformers
+from raysft.model.language import head_facts, keep_pooling
+from raysft.model.lora import merge_adapters
+from raysft.model.padding import pad_id, share_padding
+from raysft.model.quantize import dequantized, is_quantized, without_quantizing
+from raysft.storage.commit import committed_folder, write_json, writing
+from raysft.storage.pretrained import Base
+from raysft.training import checkpoint, ranks
+from raysft.training.language import language_probe
+from raysft.training.loop import Loop
+from raysft.training.objective import padded
+from raysft.training.parallel import is_sharded
+from raysft.training.tasks import build_model, decision_facts
+
+if TYPE_CHECKING:
+    from raysft.training.worker import Task
+
+PROBE_ROWS = 32
+PROBE_TOKENS = 16384  # positions of the probe, whose rows are one batch here and where it is reloaded
+
+
+def write_artifact(task: Task, base: Base, loop: Loop) -> str:
+    """Write model, tokenizer, raysft.json and probe; returns the digest of the weights."""
+    from transformers import AutoTokenizer
+
+    quiet_transformers()
+    model = best_model(task, base, loop.model, loop.progress.best_step).eval()
+    with writing(task.run.model), committed_folder(task.run.model) as folder:
+        model.save_pretrained(folder, safe_serialization=True)  # type: ignore[operator]
+        tokenizer = AutoTokenizer.from_pretrained(base.folder)
+        tokenizer.model_max_length = task.config.model.max_length
+        share_padding(tokenizer, model.config)
+        tokenizer.save_pretrained(folder)
+        _normal_truncation(folder / "tokenizer.json", task.config.model.max_length)
+        keep_pooling(task.config.task, base, folder)
+        write_json(folder / "raysft.json", _provenance(task, loop, model))
+    write_json(task.run.probe, _probe(task, model, loop.train))
+    return ranks.weights_digest(model)
+
+
+def best_model(task: Task, base: Base, trained: nn.Module, step: int) -> nn.Module:
+    """The stock model with the weights of the checkpoint of `step`; `trained` is filled with them, or left alone."""
+    path = checkpoint.at_step(task.run.checkpoints, step)
+    settings = exported(task.config.model)
+
+    def anew() -> nn.Module:
+        """In the memory of the CPU: no device need hold the whole model."""
+        return build_model(task.config.model_copy(update={"model": settings}), base, task.data.labels)
+
+    if is_quantized(trained):  # the 4-bit weights are here and in no checkpoint
+        checkpoint.load_best(path, trained)
+        model = dequantized(trained, anew())
+    else:
+        model = anew() if is_sharded(trained) or settings != task.config.model else trained
+        checkpoint.load_best(path, model)
+    merge_adapters(model)
+    return model
+
+
+def exported(settings: ModelSection) -> ModelSection:
+    """The `model` section as the artifact's users compute: in float32, which neither FlashAttention nor 4 bits do."""
+    whole = without_quantizing(settings)
+    return whole.model_copy(update={"attention": "auto"}) if whole.attention == FLASH else whole
+
+
+def _normal_truncation(path: Path, max_length: int) -> None:
+    """The base's own padding and truncation would follow the tokenizer silently; state ours."""
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(path))
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(max_length)
+    tokenizer.save(str(path))
+
+
+def _provenance(task: Task, loop: Loop, model: nn.Module) -> dict[str, Any]:
+    return {
+        "name": task.config.name,
+        "task": task.config.task,
+        "base": task.base.name,
+        "base_revision": task.base.revision,
+        "base_sha256": task.base.weights_sha256,
+        "data": task.data.digest,
+        "step": loop.progress.best_step,
+        "max_length": task.config.model.max_length,
+        **decision_facts(task.config, loop.progress.best_scores),
+        **head_facts(task.config.task, task.base, model),
+        "job": json.loads(task.config.model_dump_json()),
+    }
+
+
+def _probe(task: Task, model: nn.Module, train: TokenizedRows) -> dict[str, Any]:
+    """Open rows only: the probe must not touch the sealed test part."""
+    corpus, device = task.data.part("train"), next(model.parameters()).device
+    if task.config.task in LANGUAGE_TASKS:
+        return language_probe(task.config.task, model, train, corpus, device)
+    rows = probe_rows(train)
+    wanted = set(rows.row_id.tolist())
+    texts = {row["row_id"]: row["text"] for row in corpus.to_pylist() if row["row_id"] in wanted}
+    return {"texts": [texts[row] for row in rows.row_id.tolist()], "logits": _logits(model, rows, device).tolist()}
+
+
+def probe_rows(train: TokenizedRows) -> TokenizedRows:
+    """The first rows, as many as PROBE_TOKENS allows, and one at least."""
+    first = train.lengths[:PROBE_ROWS]
+    fit = int((np.maximum.accumulate(first) * np.arange(1, len(first) + 1) <= PROBE_TOKENS).sum())
+    return train.select(np.arange(max(1, fit)))
+
+
+def _logits(model: nn.Module, rows: TokenizedRows, device: torch.device) -> np.ndarray[Any, Any]:
+    """Float32, in one batch as the reload check computes them."""
+    ids, mask = padded(rows, np.arange(len(rows)), pad_id(model))
+    with torch.inference_mode():
+        logits = model(input_ids=ids.to(device), attention_mask=mask.to(device)).logits
+    return np.asarray(logits.float().cpu().numpy())
