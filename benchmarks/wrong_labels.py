@@ -19,7 +19,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from raysft.audit.wrong_labels import Suspects, find_suspects, finding
+from raysft.audit.repeats import text_keys
+from raysft.audit.wrong_labels import Suspects, find_suspects, finding, row_keys
 from raysft.config.template import DEFAULT_BASE
 from raysft.corpus.encode import encode_texts
 from raysft.model.embed import embed
@@ -162,7 +163,7 @@ def measure(corpus: Corpus, changed: Changed, seed: int) -> Scores:
     """The flagged set, the ranking behind it, and the baseline."""
     from sklearn.metrics import average_precision_score
 
-    suspects = find_suspects(corpus.points, changed.labels, np.arange(len(corpus.labels)), seed=seed)
+    suspects = suspects_of(corpus, changed.labels, seed)
     flagged = np.zeros(len(corpus.labels), bool)
     flagged[suspects.flagged] = True
     hits = np.cumsum(changed.wrong[np.argsort(-suspects.doubt)])
@@ -172,6 +173,12 @@ def measure(corpus: Corpus, changed: Changed, seed: int) -> Scores:
     return Scores(
         *own, average, float(hits[reached] / (reached + 1)), *set_scores(svm(corpus, changed, seed), changed.wrong)
     )
+
+
+def suspects_of(corpus: Corpus, labels: Array, seed: int) -> Suspects:
+    """What is found under these labels, each row being a unit of its own."""
+    keys = row_keys(text_keys(corpus.texts), labels, seed)
+    return find_suspects(corpus.points, labels, np.arange(len(labels)), keys)
 
 
 def set_scores(flagged: Array, wrong: Array) -> tuple[float, float, float]:
@@ -194,7 +201,7 @@ def svm(corpus: Corpus, changed: Changed, seed: int) -> Array:
 
 def show(corpus: Corpus, most: int) -> None:
     """What is found in a corpus as it is."""
-    suspects: Suspects = find_suspects(corpus.points, corpus.labels, np.arange(len(corpus.labels)))
+    suspects = suspects_of(corpus, corpus.labels, seed=0)
     wheres = [f"{corpus.path.name}, row {row + 1}" for row in range(len(corpus.texts))]
     found = finding(suspects, wheres, corpus.texts, corpus.names, "report")
     print(f"\n{corpus.path.name} as it is: {found.found} of {len(corpus.texts)} rows flagged. {found.explanation}")

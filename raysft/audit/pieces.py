@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -11,8 +12,19 @@ import numpy as np
 PIECE = 4  # letters
 SHIFT = 44  # bits kept of a piece: plenty within one pair of texts, which has thousands of pieces at most
 SEPARATOR = "\0"  # clean texts hold no control characters
+LOAD = 8 * 10**6  # characters of the texts compared at once: 0.4 GB, since comparing takes 52 bytes for each
+# Marks that some people write and others leave out. All others are part of a word, as vowel signs are in Hindi or Thai.
+OPTIONAL_MARKS = (
+    range(0x0300, 0x0370),  # accents; those that belong to a letter are one with it in clean texts
+    range(0x0591, 0x05C8),  # Hebrew points
+    range(0x064B, 0x0653),  # Arabic vowels
+    range(0x0670, 0x0671),  # Arabic alef above a letter
+    range(0x20D0, 0x2100),  # around symbols, such as the key of a keycap emoji
+    range(0xFE00, 0xFE10),  # variation selectors: whether a heart is an emoji
+)
 
 Array = np.ndarray[Any, Any]
+Texts = Callable[[Array], list[str]]
 
 
 def piece_hashes(texts: Sequence[str]) -> tuple[Array, Array]:
@@ -76,9 +88,16 @@ _DROP, _LETTER, _SPACE, _END = range(4)
 @lru_cache(maxsize=1)
 def _kinds() -> Array:
     """What each code point of the basic plane is; all beyond count as the last one: letters."""
-    kinds = [_LETTER if chr(c).isalnum() else _SPACE if chr(c).isspace() else _DROP for c in range(0x10000)]
+    kinds = [_LETTER if _in_words(chr(c)) else _SPACE if chr(c).isspace() else _DROP for c in range(0x10000)]
     kinds[0], kinds[0xFFFF] = _END, _LETTER
     return np.array(kinds, np.uint8)
+
+
+def _in_words(character: str) -> bool:
+    """Whether words differ by it: letters, digits, and the marks that nobody leaves out."""
+    if unicodedata.category(character).startswith("M"):
+        return not any(ord(character) in marks for marks in OPTIONAL_MARKS)
+    return character.isalnum()
 
 
 def spread(key: Array) -> Array:
@@ -87,6 +106,31 @@ def spread(key: Array) -> Array:
     key = (key ^ (key >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     key = (key ^ (key >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return np.asarray(key ^ (key >> np.uint64(31)))
+
+
+def portions(pairs: Array, sizes: Array, most: int) -> Iterator[Array]:
+    """Stretches of at most `most` pairs whose texts have at most LOAD characters; a longer pair stands alone.
+
+    pairs: int, shape (pairs, 2), places in `sizes`, the characters of each text. A text counts in each of its pairs,
+    since `overlap` lays its pieces out for each.
+    """
+    size = sizes[pairs[:, 0]].astype(np.int64) + sizes[pairs[:, 1]]
+    read = np.concatenate([[0], np.cumsum(size)])
+    start = 0
+    while start < len(pairs):
+        within = int(np.searchsorted(read, read[start] + LOAD, "right")) - 1
+        end = min(max(within, start + 1), start + most)
+        yield pairs[start:end]
+        start = end
+
+
+def resembling(pairs: Array, texts_at: Texts, similarity: float) -> Array:
+    """Whether the two texts of each pair overlap by `similarity` or more: bool, shape (pairs,).
+
+    pairs: int, shape (pairs, 2), rows; each of them is asked of `texts_at` once.
+    """
+    rows, place = np.unique(pairs, return_inverse=True)
+    return overlap(texts_at(rows), place.reshape(-1, 2)) >= similarity
 
 
 def overlap(texts: Sequence[str], pairs: Array) -> Array:

@@ -12,7 +12,6 @@ Shapes: R rows, D numbers a point, C labels.
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -23,6 +22,7 @@ import numpy as np
 from raysft.audit.confident import confident_joint
 from raysft.audit.finding import EXAMPLES, Example, Finding
 from raysft.audit.personal import excerpt
+from raysft.audit.pieces import spread
 from raysft.audit.probe import out_of_fold
 from raysft.folds.assign import assign
 from raysft.folds.strata import Strata
@@ -76,26 +76,39 @@ class Suspects:
         return tuple(Pair(given, suggested, count) for (given, suggested), count in ranked[:PAIRS])
 
 
-def find_suspects(embeddings: Array, labels: Array, units: Array, k: int = 5, seed: int = 0) -> Suspects:
+def row_keys(texts: Array, labels: Array, seed: int) -> Array:
+    """A stable random number per row, uint64 (R,): from what it says, its label and the seed.
+
+    texts, labels: integers (R,) that stand for each text and label wherever they come from, as hashes do.
+    """
+    salt = spread(np.full(1, seed, np.uint64))
+    return spread(texts.astype(np.uint64) ^ spread(labels.astype(np.uint64) ^ salt))
+
+
+def find_suspects(embeddings: Array, labels: Array, units: Array, keys: Array, k: int = 5) -> Suspects:
     """Judge each row by a probe that was fitted without it and without the other rows of its unit.
 
     embeddings: float, (R, D), of unit length; labels: int, (R,); units: int, (R,): rows that must stay together.
+    keys: uint64, (R,), see row_keys: the folds are drawn by them, so that the rounding of embeddings moves no row.
     k: folds, at least 2. The result does not depend on the order of the rows.
+
+    Raises ValueError where lengths differ or k is below 2.
 
     A row is judged when the other folds have its label LEARNT times. As many rows are flagged as labels are estimated
     to be wrong, but none whose odds are below LEAST_ODDS (SURE_ODDS where labels overlap), and none when the probe is
     no better than always saying the most frequent label: then it knows nothing.
     """
-    if not len(embeddings) == len(labels) == len(units):
-        raise ValueError(f"lengths differ: {len(embeddings)} embeddings, {len(labels)} labels, {len(units)} units")
+    if not len(embeddings) == len(labels) == len(units) == len(keys):
+        raise ValueError(
+            f"lengths differ: {len(embeddings)} embeddings, {len(labels)} labels, {len(units)} units, {len(keys)} keys"
+        )
     if k < 2:
         raise ValueError(f"k must be at least 2, but is {k}")
     names, codes = np.unique(np.asarray(labels, np.int64), return_inverse=True)
     if len(names) < 2:
         return _nothing(np.asarray(labels, np.int64))
     points = np.ascontiguousarray(embeddings, np.float32)
-    keys = _keys(points, codes, seed)
-    order = _order(keys, units)
+    order = _order(keys, units, points)
     points, codes = points[order], codes[order]
     folds = assign(Strata.one(codes), units[order], keys[order], k, test=0.0)
     found = _judge(*out_of_fold(points, codes, folds, len(names)), codes)
@@ -124,20 +137,17 @@ def _as_given(found: Suspects, order: Array, names: Array) -> Suspects:
     )
 
 
-def _keys(points: Array, codes: Array, seed: int) -> Array:
-    """A stable random number per row, uint64 (R,): the hash of its point and label under this seed."""
-    salt = hashlib.blake2b(str(seed).encode(), digest_size=16).digest()
-    rows = zip(points, codes, strict=True)
-    digests = (hashlib.blake2b(point.tobytes() + code.tobytes(), digest_size=8, key=salt) for point, code in rows)
-    return np.frombuffer(b"".join(digest.digest() for digest in digests), "<u8").astype(np.uint64)
+def _order(keys: Array, units: Array, points: Array) -> Array:
+    """Positions by key, equal rows by their unit's sum of keys: the same order wherever the rows come from.
 
-
-def _order(keys: Array, units: Array) -> Array:
-    """Positions by key, equal rows by their unit's sum of keys: the same order wherever the rows come from."""
+    Texts that differ in case or spacing only have one key. At last their points tell them apart, which moves no row to
+    another fold as long as they are of one unit.
+    """
     _, unit = np.unique(units, return_inverse=True)
     sums = np.zeros(unit.max() + 1, np.uint64)
     np.add.at(sums, unit, keys)
-    return np.lexsort((sums[unit], keys))
+    whole = points.view(np.dtype((np.void, points.shape[1] * points.itemsize))).ravel()
+    return np.lexsort((np.unique(whole, return_inverse=True)[1], sums[unit], keys))
 
 
 def _judge(probabilities: Array, judged: Array, codes: Array) -> Suspects:

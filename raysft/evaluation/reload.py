@@ -64,7 +64,7 @@ class ReloadCheck:
                 f"the artifact is damaged: {error}",
                 "Type the same command again: it trains on from the newest checkpoint.",
             ) from None
-        command = [sys.executable, "-m", "raysft.evaluation.reload", str(model_folder), str(probe)]
+        command = [sys.executable, "-P", "-m", "raysft.evaluation.reload", str(model_folder), str(probe)]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)  # noqa: S603
 
     def __enter__(self) -> ReloadCheck:

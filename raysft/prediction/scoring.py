@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from raysft.errors import DataError
 from raysft.evaluation.evaluation import Evaluation
 from raysft.events import Listener
 from raysft.prediction.artifact import Artifact
+from raysft.prediction.recorded import recorded_forms
 from raysft.prediction.tally import Tally, error_of
 from raysft.reading.columns import resolve_columns
 from raysft.reading.records import header, read_batches
@@ -27,11 +29,12 @@ from raysft.reading.sources import Source, require_encoding, sources_of
 def evaluate_files(folder: Path, files: Sequence[str], job: Job, listener: Listener) -> Evaluation:
     """Scores on other labelled files, which are read as the job says and count as the test part.
 
-    Raises NotFound, NotAllowed, JobFileError, DataError (no row, more rows rejected than data.audit.max_rejected, a
-    label that the model does not know).
+    Raises NotFound, NotAllowed, OutputError, JobFileError, DataError (no row, more rows rejected than
+    data.audit.max_rejected, a label that the model does not know).
     """
     artifact = Artifact.open(folder)
-    rows = concat(_labelled(source, job) for source in _sources(files, job))
+    forms = recorded_forms(folder, job)
+    rows = concat(_labelled(source, job, forms) for source in _sources(files, job))
     kept = _kept(rows, job, listener)
     several = artifact.scorer.threshold is not None
     kept = kept.append_column("label_id", _label_ids(kept, artifact.labels, several))
@@ -47,13 +50,19 @@ def _sources(files: Sequence[str], job: Job) -> list[Source]:
     return list(dict.fromkeys(source for each in found for source in each))
 
 
-def _labelled(source: Source, job: Job) -> pa.Table:
-    """All rows of one file by the columns of the job; its group where the file has it, its time and split never."""
+def _labelled(source: Source, job: Job, forms: dict[str, str | None] | None) -> pa.Table:
+    """All rows of one file by the columns of the job; its group where the file has it, its time and split never.
+
+    forms: how labels were read for training, see recorded_forms; None: as the file itself tells.
+    """
     data = job.config.data
     group = data.group if data.group in header(source) else None
     data = data.model_copy(update={"group": group, "time": None, "split": None})
     columns = resolve_columns(data, job.config.task, [source], job.problem)
-    columns = with_forms(columns, data, job.config.task, [source], job.problem)
+    if forms is None:
+        columns = with_forms(columns, data, job.config.task, [source], job.problem)
+    else:
+        columns = replace(columns, separator=forms["separator"], tags=forms["tags"])
     meaning = Meaning(job.config.task, data.multi_label, data.label_separator)
     return concat(canonical(batch, source, columns, meaning) for batch in read_batches(source, columns))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from unicodedata import unidata_version
 
 from raysft.config import Job
 from raysft.config.sections import LANGUAGE_TASKS
@@ -16,9 +17,12 @@ from raysft.reading.sources import Source, find_sources, fingerprint
 from raysft.storage.commit import digest_of
 from raysft.storage.pretrained import Base
 
-FORMAT = 5  # of the prepared folder; a change makes old preparations unused, never misread
+FORMAT = 6  # of the prepared folder; a change makes old preparations unused, never misread
 # Libraries whose next version may find or cut something else.
-LIBRARIES = ("tokenizers", "rensa", "scikit-learn", "phonenumbers", "py3langid")
+LIBRARIES = (
+    *("pyarrow", "numpy", "tokenizers", "jinja2"),  # rows and tokens
+    *("rensa", "scikit-learn", "scipy", "phonenumbers", "py3langid", "torch", "transformers"),  # findings
+)
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,7 @@ def data_digest(job: Job, base: Base, sources: Sources) -> str:
     return digest_of(
         {
             "format": FORMAT,
-            "libraries": {name: version(name) for name in LIBRARIES},
+            "libraries": {name: version(name) for name in LIBRARIES} | {"unicode": unidata_version},
             "task": config.task,
             "files": [(each.origin, Path(each.path).name, each.format, fingerprint(each)) for each in sources.files],
             "columns": sources.columns.__dict__,

@@ -10,10 +10,11 @@ from raysft.reading.encoding import is_guess
 NAMED = 3  # files of one encoding that are named
 
 
-def announce(audit: dict[str, Any], reused: bool, listener: Listener) -> None:
-    """Say what became of the rows. audit: Prepared.audit, with rows per part."""
-    if reused:
-        listener.note("prepared before")
+def announce(audit: dict[str, Any], files: list[str] | None, listener: Listener) -> None:
+    """Say what became of the rows. audit: Prepared.audit, with rows per part. files: of this job, where it found the
+    work done; None: it did the work."""
+    if files is not None:
+        listener.note(f"prepared before{_from_elsewhere(audit['sources'], files)}")
     columns = audit["columns"]
     guessed = set(columns["guessed"])
     shown = (
@@ -50,6 +51,15 @@ def announce(audit: dict[str, Any], reused: bool, listener: Listener) -> None:
             listener.warn(
                 f"{check['what']}: {check['crossing']} of {check['checked']} cross a boundary. {check['note']}"
             )
+
+
+def _from_elsewhere(sources: list[dict[str, Any]], files: list[str]) -> str:
+    """What places in the audit mean, where the same contents were read from other files than this job's."""
+    others = [source["path"] for source in sources if source["path"] not in files]
+    if not others:
+        return ""
+    more = f" and {len(others) - NAMED} more" if len(others) > NAMED else ""
+    return f", from files of the same contents, by which places are named: {', '.join(others[:NAMED])}{more}"
 
 
 def _announce_guesses(sources: list[dict[str, Any]], listener: Listener) -> None:

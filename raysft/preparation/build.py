@@ -2,7 +2,8 @@
 
 Rows are read and tokenized in streams, by this process or by Ray Data; what needs the whole corpus at once (repeats,
 folds) works on a few bytes a row. Everything is done in a folder aside, file by file; whoever is killed goes on there.
-The result is committed under a digest of all it depends on, so the same data is never prepared twice.
+The result is committed under a digest of all it depends on, so the same data is never prepared twice. What was needed
+to go on is removed once it is committed.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import os
 import shutil
 from contextlib import AbstractContextManager, nullcontext, suppress
+from pathlib import Path
 from typing import Any
 
 from raysft.config import Job
@@ -67,7 +69,8 @@ def prepare(job: Job, base: Base, output: Output, listener: Listener, sources: S
             # Data that cannot be used leaves nothing behind; whatever else stops us can be gone on from.
             shutil.rmtree(folder.partial, ignore_errors=True)
             raise
-    announce(prepared.audit, prepared.reused, listener)
+        folder.refused(job.config.name).unlink(missing_ok=True)  # of data that could not be used, and now can
+    announce(prepared.audit, [each.path for each in sources.files] if prepared.reused else None, listener)
     return prepared
 
 
@@ -78,6 +81,8 @@ def load_prepared(job: Job, output: Output, digest: str) -> Prepared | None:
         manifest = verified_folder(folder.path)
     except TornFolder:
         return None
+    if folder.started.exists():  # the last that goes; whoever committed it was killed before that
+        _tidy(folder)
     return _prepared(job, digest, folder, manifest, reused=True)
 
 
@@ -111,9 +116,12 @@ def _build(job: Job, base: Base, sources: Sources, digest: str, output: Output, 
         how = _encoding(job, base, facts["labels"])
         shards = _tokenize(partial, how, facts["shards"], facts["audit"]["rows"]["kept"], count, listener)
     write_json(partial.audit, with_lengths(facts["audit"], shards, how.max_length))
-    _tidy(partial)
+    for place in (partial.path, partial.tokens(sealed=True), partial.tokens(sealed=False)):
+        sweep_aside(place)
     summary = {name: facts[name] for name in ("labels", "k")}
-    commit_folder(partial.path, target.path, {"format": FORMAT, **summary, **_manifest(base, how, shards)})
+    manifest = {"format": FORMAT, **summary, **_manifest(base, how, shards)}
+    commit_folder(partial.path, target.path, manifest, lambda file: _belongs(partial, file))
+    _tidy(target)
     return _prepared(job, digest, target, summary, reused=False)
 
 
@@ -216,14 +224,23 @@ def _manifest(base: Base, how: Encoding, shards: list[tuple[Shard, dict[str, Any
     }
 
 
-def _tidy(partial: DataFolder) -> None:
-    """What was needed to go on after a crash is not part of the result."""
-    shutil.rmtree(partial.rows)
-    shutil.rmtree(partial.points, ignore_errors=True)
-    for left in (partial.decided, partial.started):
-        left.unlink(missing_ok=True)
-    sweep_aside(partial.path)
-    for sealed in (False, True):
-        sweep_aside(partial.tokens(sealed))
-        for facts in partial.tokens(sealed).glob("shard-*.json"):
-            facts.unlink()
+def _belongs(folder: DataFolder, file: Path) -> bool:
+    """Whether a file is part of the result, and not what is needed to go on after a crash."""
+    if file.parent in {folder.tokens(sealed=True), folder.tokens(sealed=False)}:
+        return file.suffix != ".json"  # the facts of a shard
+    return {folder.rows, folder.points, folder.decided, folder.started}.isdisjoint({file, *file.parents})
+
+
+def _tidy(folder: DataFolder) -> None:
+    """Remove from a committed folder what does not belong to it; `started` last, by which the next one sees the rest.
+
+    It harms nobody, so a folder that may not be written stays as it is.
+    """
+    with suppress(OSError):
+        for place in filter(Path.exists, (folder.rows, folder.points)):
+            shutil.rmtree(place)
+        for sealed in (False, True):
+            for facts in folder.tokens(sealed).glob("*.json"):
+                facts.unlink(missing_ok=True)
+        for left in (folder.decided, folder.started):
+            left.unlink(missing_ok=True)

@@ -52,16 +52,14 @@ def decide(job: Job, base: Base, store: RowStore, partial: DataFolder, listener:
     Raises DataError where nothing is left to learn, or a setting says so; then partial.refused holds what was left out.
     """
     books = Books(store)
-    refused = partial.refused(job.config.name)
     try:
-        decided = _decide(job, base, store, books, partial, listener)
+        return _decide(job, base, store, books, partial, listener)
     except DataError as error:
         if not books.left_out:
             raise
+        refused = partial.refused(job.config.name)
         write_refused(store, books, refused)
         raise DataError(error.message, f"{error.next_step} All that were left out: {refused}") from None
-    refused.unlink(missing_ok=True)
-    return decided
 
 
 def _decide(job: Job, base: Base, store: RowStore, books: Books, partial: DataFolder, listener: Listener) -> Decided:
@@ -72,9 +70,9 @@ def _decide(job: Job, base: Base, store: RowStore, books: Books, partial: DataFo
     findings.append(check_personal(store, books, audit.personal_data))
     labels = find_labels(store, books.alive, kind)
     _leave_out_unseen(job, store, books, labels)
-    unit = _units(store, near)
     wrong = None
     if kind == SINGLE and audit.wrong_labels != "off":
+        unit = _units(store, near, books.alive)
         finding, wrong = check_wrong_labels(job, base, store, books, labels, unit, partial, listener)
         findings.append(finding)
         labels = find_labels(store, books.alive, kind)
@@ -82,7 +80,7 @@ def _decide(job: Job, base: Base, store: RowStore, books: Books, partial: DataFo
     check_ceiling(job, store, books)
     _require_labels(job, labels)
     _require_own_parts(job, store, books)
-    return _place(job, store, books, labels, near, unit, findings, wrong)
+    return _place(job, store, books, labels, near, findings, wrong)
 
 
 def screen(job: Job, store: RowStore, strict: bool) -> tuple[Books, Labels]:
@@ -101,11 +99,21 @@ def screen(job: Job, store: RowStore, strict: bool) -> tuple[Books, Labels]:
     return books, labels
 
 
-def _units(store: RowStore, near: Near) -> Array:
-    """A unit number per row of the store: rows of a group, of a near-duplicate cluster, of one text, chained."""
+def _groups(store: RowStore) -> Array:
+    """A group number per row of the store, NO_GROUP for a row without one."""
     codes, names = store.codes("group")
     without = np.array([name == "" for name in names] or [True])
-    return units_of(np.where(without[codes], NO_GROUP, codes), near.pairs, store.text_key)
+    return np.where(without[codes], NO_GROUP, codes)
+
+
+def _units(store: RowStore, near: Near, alive: Array) -> Array:
+    """A unit number per row of the store: rows of a group, of a near-duplicate cluster, of one text, chained.
+
+    alive: bool (rows,), the rows that are kept. The others do not speak for their groups: customers who left the same
+    empty row have nothing in common. Their texts and likenesses still chain, since the pairs that were found are only
+    enough to chain each cluster, and one may lead through a row that was left out.
+    """
+    return units_of(np.where(alive, _groups(store), NO_GROUP), near.pairs, store.text_key)
 
 
 def _place(
@@ -114,13 +122,13 @@ def _place(
     books: Books,
     labels: Labels,
     near: Near,
-    unit: Array,
     findings: list[Finding],
     wrong: dict[str, Any] | None,
 ) -> Decided:
     """Folds of the kept rows, and the proof that nothing leaks between them."""
     settings = job.config.folds
     rows = np.flatnonzero(books.alive)
+    unit = _units(store, near, books.alive)
     given = np.array([FREE, GIVEN, SEALED])[store.origin[rows]]  # in the order of TRAIN, VALIDATION, TEST
     k = 0 if (given == GIVEN).any() else settings.k
     test = 0.0 if (given == SEALED).any() else float(settings.test)
@@ -159,9 +167,7 @@ def _keys(store: RowStore, rows: Array, seed: int) -> Array:
 def _proof(
     job: Job, store: RowStore, rows: Array, fold: Array, unit: Array, near: Near, given: Array, time: Array | None
 ) -> list[dict[str, Any]]:
-    codes, names = store.codes("group")
-    without = np.array([name == "" for name in names] or [True])
-    groups = np.where(without[codes], NO_GROUP, codes)[rows] if job.config.data.group else None
+    groups = _groups(store)[rows] if job.config.data.group else None
     place = np.full(store.rows, -1, np.int64)
     place[rows] = np.arange(len(rows))
     pairs = place[near.pairs]

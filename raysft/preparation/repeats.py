@@ -88,7 +88,8 @@ def find_near(store: RowStore, alive: Array, wanted: Wanted) -> Near:
     _, first, text = np.unique(store.text_key[rows], return_index=True, return_inverse=True)
     texts = rows[first]
     bands = (keys[texts] for keys in store.bands(wanted))
-    found = near.near_pairs(bands, store.sketches()[texts], lambda at: store.texts(texts[at]), wanted.similarity)
+    sizes = store.text_sizes()[texts]
+    found = near.near_pairs(bands, store.sketches()[texts], lambda at: store.texts(texts[at]), wanted.similarity, sizes)
     least = np.full(len(texts), store.rows)
     np.minimum.at(least, found.cluster, texts)
     whole = np.arange(store.rows)
@@ -102,7 +103,7 @@ def check_repeats(store: RowStore, books: Books, found: Near, audit: AuditSectio
     one_answer: a text has one right label, so that two are a conflict; not so for answers in a conversation.
     """
     text, origin, label = store.text_key, store.origin, store.numbers("label_key")
-    near_texts = Clusters(found.cluster, found.pairs, text, store.texts, audit.similarity)
+    near_texts = Clusters(found.cluster, found.pairs, text, store.texts, audit.similarity, store.text_sizes())
     findings = []
 
     def act(reason: str, pair: tuple[Array, Array], action: str) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from raysft.corpus.rows import TEST, TRAIN, VALIDATION, where
 from raysft.preparation.features import SKETCHES, Wanted, add_features, band_name
@@ -164,6 +165,11 @@ class RowStore:
             for place, value in zip(order[first:last].tolist(), taken, strict=True):
                 found[place] = value
         return found
+
+    def text_sizes(self) -> Array:
+        """Characters of each text, int32, shape (rows,); counted where they lie, no text becomes a Python string."""
+        parts = [pc.utf8_length(batch.column(0)).to_numpy(zero_copy_only=False) for batch in self._batches(["text"])]
+        return np.concatenate([np.zeros(0, np.int32), *parts])
 
     def texts(self, rows: Array) -> list[str]:
         return self.values("text", rows)

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from raysft.audit.finding import Finding
 from raysft.audit.personal import excerpt, excerpts
 from raysft.audit.repeats import TRAIN
-from raysft.audit.wrong_labels import Suspects, find_suspects, finding
+from raysft.audit.wrong_labels import Suspects, find_suspects, finding, row_keys
 from raysft.config import Job
 from raysft.events import Listener
 from raysft.preparation.books import Books, Found
@@ -58,7 +58,8 @@ def check_wrong_labels(
     given = labels.label_id[rows].astype(np.int64)
     texts = store.texts(rows)
     points = points_of(texts, base, job.config.model.max_length, partial.points, listener)
-    suspects = find_suspects(points, given, unit[rows], seed=job.config.folds.seed)
+    keys = row_keys(store.text_key[rows], store.numbers("label_key")[rows], job.config.folds.seed)
+    suspects = find_suspects(points, given, unit[rows], keys)
     found = finding(suspects, store.where(rows), texts, labels.names, audit.wrong_labels)
     pq.write_table(_ranked(store, rows, labels, suspects), str(partial.suspects), compression="zstd")
     details = _details(suspects, labels)

@@ -13,7 +13,7 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -114,10 +114,17 @@ def committed_folder(path: Path, facts: dict[str, Any] | None = None) -> Iterato
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def commit_folder(aside: Path, path: Path, facts: dict[str, Any] | None = None) -> None:
-    """Turn a filled folder into `path`, complete with manifest; both on the same file system."""
-    files = {str(file.relative_to(aside)): _describe(file) for file in sorted(aside.rglob("*")) if file.is_file()}
-    write_json(aside / MANIFEST, {**(facts or {}), "files": files})
+def commit_folder(
+    aside: Path, path: Path, facts: dict[str, Any] | None = None, belongs: Callable[[Path], bool] = lambda _: True
+) -> None:
+    """Turn a filled folder into `path`, complete with manifest; both on the same file system.
+
+    belongs: whether a file of `aside` is part of the result. The others go along, and the manifest does not know them.
+    """
+    manifest = aside / MANIFEST  # there already where a writer was killed between it and the rename
+    inside = (file for file in sorted(aside.rglob("*")) if file != manifest and file.is_file() and belongs(file))
+    files = {str(file.relative_to(aside)): _describe(file) for file in inside}
+    write_json(manifest, {**(facts or {}), "files": files})
     if path.exists():
         old = path.with_name(f"{path.name}{ASIDE}{uuid.uuid4().hex[:8]}")
         path.rename(old)

@@ -1,4 +1,6 @@
-"""Preparation killed at any point: the same command goes on, redoes nothing that was complete, and leaves the same."""
+"""Preparation killed at any point: the same command goes on, redoes nothing that was complete, and leaves the same.
+So it does when one of its child processes is killed, and then it says so in one message.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +11,10 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
+from raysft.errors import NoCapacity
 from raysft.storage.commit import sha256_file
 from tests.support.jobs import corpus_rows, write_base, write_csv, write_job
 
@@ -21,6 +25,29 @@ from raysft.preparation import write
 write.SHARD_ROWS = 100
 from raysft import pipeline
 pipeline.data(sys.argv[1], [f"output={sys.argv[2]}"])
+"""
+# What is put before the script: the process kills itself where the last steps are.
+DIE = """
+import os, pathlib, signal
+from raysft.preparation import build
+from raysft.storage import commit
+def die(*_, **__): os.kill(os.getpid(), signal.SIGKILL)
+"""
+LAST_STEPS = {
+    "before the commit": DIE + "build.commit_folder = die",
+    "while the manifest is written": DIE
+    + "commit.write_json = lambda path, _: die(path.with_name(path.name + '.tmp-0a1b2c3d').write_text('{'))",
+    "before the rename": DIE + "pathlib.Path.rename = die",
+    "after the rename": DIE + "build._tidy = die",
+}
+TWO_CHILDREN = """
+import sys
+from raysft.preparation import build, write
+from raysft.cli.main import run
+build.MANY_ROWS = 1
+build.os.sched_getaffinity = lambda _: {0, 1}
+write.SHARD_ROWS = 100
+sys.exit(run(["data", sys.argv[1], "--set", f"output={sys.argv[2]}"]))
 """
 
 
@@ -41,9 +68,9 @@ def undisturbed(job: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     return contents(output)
 
 
-def start(job: Path, output: Path) -> subprocess.Popen[bytes]:
+def start(job: Path, output: Path, script: str = SMALL_SHARDS, stderr: int | None = None) -> subprocess.Popen[bytes]:
     environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
-    return subprocess.Popen([sys.executable, "-c", SMALL_SHARDS, str(job), str(output)], env=environment)
+    return subprocess.Popen([sys.executable, "-c", script, str(job), str(output)], env=environment, stderr=stderr)
 
 
 def contents(output: Path) -> dict[str, str]:
@@ -53,13 +80,18 @@ def contents(output: Path) -> dict[str, str]:
     return {str(file.relative_to(folder)): sha256_file(file) for file in sorted(folder.rglob("*")) if file.is_file()}
 
 
-def kill_when(process: subprocess.Popen[bytes], output: Path, pattern: str) -> None:
-    """SIGKILL as soon as a file of the pattern stands in the unfinished folder."""
+def wait_for(process: subprocess.Popen[bytes], output: Path, pattern: str) -> None:
+    """Return as soon as a file of the pattern stands in the unfinished folder."""
     deadline = time.monotonic() + 120
     while not list(output.glob(f"data/*.partial/{pattern}")):
         assert process.poll() is None, "it ended before it could be killed"
         assert time.monotonic() < deadline, f"no {pattern}"
         time.sleep(0.001)
+
+
+def kill_when(process: subprocess.Popen[bytes], output: Path, pattern: str) -> None:
+    """SIGKILL as soon as a file of the pattern stands in the unfinished folder."""
+    wait_for(process, output, pattern)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
 
@@ -89,6 +121,37 @@ def test_killed_and_resumed(job: Path, undisturbed: dict[str, str], tmp_path: Pa
     (folder,) = (each for each in (tmp_path / "data").iterdir() if each.is_dir())
     for name, inode in shards.items():
         assert (folder / "tokenized/open" / name).stat().st_ino == inode, f"{name} was made again"
+
+
+@pytest.mark.parametrize("steps", LAST_STEPS.values(), ids=LAST_STEPS)
+def test_killed_in_the_last_steps(job: Path, undisturbed: dict[str, str], tmp_path: Path, steps: str) -> None:
+    """When all is done but the end, nothing but that is done again."""
+    assert start(job, tmp_path, steps + SMALL_SHARDS).wait(120) == -signal.SIGKILL
+    (left,) = (each for each in (tmp_path / "data").iterdir() if each.is_dir())
+    before = {str(file.relative_to(left)): file.stat().st_ino for file in left.rglob("*.arrow")}
+    assert len([name for name in before if name.startswith("tokenized/open/")]) > 10
+    assert start(job, tmp_path).wait(120) == 0
+    assert contents(tmp_path) == undisturbed
+    (folder,) = (each for each in (tmp_path / "data").iterdir() if each.is_dir())
+    after = {str(file.relative_to(folder)): file.stat().st_ino for file in folder.rglob("*.arrow")}
+    assert after == {name: inode for name, inode in before.items() if name.startswith("tokenized/")}
+
+
+def test_a_killed_child_is_told_in_one_message(job: Path, undisturbed: dict[str, str], tmp_path: Path) -> None:
+    """As the kernel does it when memory runs out."""
+    process = start(job, tmp_path, TWO_CHILDREN, subprocess.PIPE)
+    wait_for(process, tmp_path, "tokenized/open/shard-00009.json")
+    children = psutil.Process(process.pid).children()
+    assert len(children) == 2
+    children[0].kill()
+    _, told = process.communicate(timeout=120)
+    said = told.decode()
+    assert process.returncode == NoCapacity.exit_code, said
+    assert said.count("error:") == 1 and "Traceback" not in said and "Broken pipe" not in said
+    assert "signal 9 (SIGKILL); most likely the memory ran out" in said and "taskset -c 0 raysft data" in said
+    before = complete(tmp_path)
+    assert start(job, tmp_path).wait(120) == 0
+    assert contents(tmp_path) == undisturbed and len(before) >= 10
 
 
 def test_killed_again_and_again(job: Path, undisturbed: dict[str, str], tmp_path: Path) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import random
+import unicodedata
+import weakref
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -16,9 +19,15 @@ WORDS = ["card", "arrive", "money", "transfer", "café", "naïve", "Straße", "4
 texts = st.lists(st.text(st.characters(blacklist_categories=["Cs", "Cc"]), min_size=1, max_size=30), max_size=8)
 
 
+def in_words(letter: str) -> bool:
+    """Vowel signs belong to the word; what test_audit_pieces.py calls optional does not."""
+    optional = any(ord(letter) in marks for marks in pieces.OPTIONAL_MARKS)
+    return letter.isalnum() or (unicodedata.category(letter)[0] == "M" and not optional)
+
+
 def plain_pieces(text: str) -> set[str]:
     """The definition, letter by letter; what lies beyond the basic plane (emoji, rare scripts) counts as a letter."""
-    letters = "".join(c if c.isalnum() or ord(c) > 0xFFFF else " " if c.isspace() else "" for c in text.casefold())
+    letters = "".join(c if in_words(c) or ord(c) > 0xFFFF else " " if c.isspace() else "" for c in text.casefold())
     letters = " ".join(letters.split()) or text.casefold()
     return {letters[i : i + pieces.PIECE] for i in range(max(1, len(letters) - pieces.PIECE + 1))}
 
@@ -30,9 +39,35 @@ def clusters(cluster: Any) -> set[tuple[int, ...]]:
     return {tuple(rows) for rows in found.values() if len(rows) > 1}
 
 
+def sizes_of(rows: list[str]) -> Any:
+    return np.array([len(text) for text in rows], np.int32)
+
+
+class Held(list[str]):
+    """Texts that were asked for; unlike a plain list, they can say when they are gone."""
+
+
+class Counting:
+    """A source of texts that knows the characters of all that it gave and that are still held."""
+
+    def __init__(self, rows: list[str]) -> None:
+        self.rows, self.held, self.peak = rows, 0, 0
+
+    def __call__(self, at: Any) -> list[str]:
+        given = Held(self.rows[row] for row in at.tolist())
+        size = sum(map(len, given))
+        self.held += size
+        self.peak = max(self.peak, self.held)
+        weakref.finalize(given, self._back, size)
+        return given
+
+    def _back(self, size: int) -> None:
+        self.held -= size
+
+
 def find(rows: list[str], similarity: float) -> tuple[Any, Any]:
     keys, sketches = minhash.fingerprints(rows, similarity)
-    found = near.near_pairs(iter(keys.T), sketches, lambda at: [rows[i] for i in at], similarity)
+    found = near.near_pairs(iter(keys.T), sketches, lambda at: [rows[i] for i in at], similarity, sizes_of(rows))
     assert found.skipped == 0
     return found.pairs, found.cluster
 
@@ -117,8 +152,41 @@ def test_a_window_that_is_too_small_says_what_it_left_out(monkeypatch: pytest.Mo
     monkeypatch.setattr(near, "WINDOWS", (4, 4))
     rows = boilerplate(300)
     keys, sketches = minhash.fingerprints(rows, 0.3)
-    found = near.near_pairs(iter(keys.T), sketches, lambda at: [rows[i] for i in at], 0.98)
+    found = near.near_pairs(iter(keys.T), sketches, lambda at: [rows[i] for i in at], 0.98, sizes_of(rows))
     assert found.skipped > 0
+
+
+def test_long_texts_are_held_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And what is found is the same as when all are compared at once."""
+    monkeypatch.setattr(near, "THREADS", 1)
+    rows = [text * 40 for text in boilerplate(60)]
+    keys, sketches = minhash.fingerprints(rows, 0.8)
+    source = Counting(rows)
+
+    def compare() -> near.Likeness:
+        source.peak = 0
+        return near.near_pairs(iter(keys.T), sketches, source, 0.8, sizes_of(rows))
+
+    whole = compare()
+    assert len(whole.pairs) > 30 and source.peak > 300_000
+    monkeypatch.setattr(pieces, "LOAD", 50_000)
+    few = compare()
+    assert 10_000 < source.peak <= 50_000 and source.held == 0
+    assert (few.pairs == whole.pairs).all() and (few.cluster == whole.cluster).all()
+
+
+def test_the_threads_do_not_grow_with_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[int] = []
+
+    class Pool(ThreadPoolExecutor):
+        def __init__(self, workers: int) -> None:
+            started.append(workers)
+            super().__init__(workers)
+
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(200)))
+    monkeypatch.setattr("raysft.audit.near.ThreadPoolExecutor", Pool)
+    find(["one text", "one text!"], 0.8)
+    assert started == [near.THREADS]
 
 
 def test_sketches_differ_by_half_of_what_the_similarity_lacks() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from raysft.audit import resemblance
+from raysft.audit import pieces, resemblance
 from raysft.audit.pieces import overlap
 from raysft.audit.repeats import TEST, TRAIN, VALIDATION, text_keys
 from raysft.audit.resemblance import Clusters, near_duplicates, near_leaks
@@ -35,6 +35,7 @@ def one_cluster(texts: list[str], pairs: list[tuple[int, int]] | None = None) ->
         text_keys(texts),
         lambda rows: [texts[row] for row in rows.tolist()],
         LEVEL,
+        np.array([len(text) for text in texts], np.int32),
     )
 
 
@@ -87,19 +88,34 @@ def test_rows_that_were_left_out_are_no_partners() -> None:
     assert as_dict(near_duplicates(one_cluster(texts), origin, np.array([True, True, False]))) == {}
 
 
-@pytest.mark.parametrize("chunk", [3, 2000])
-def test_near_duplicates_are_like_an_earlier_row_that_stays(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resemblance, "CHUNK", chunk)
+@pytest.mark.parametrize("load", [1, 1500, 8_000_000])
+def test_near_duplicates_are_like_an_earlier_row_that_stays(load: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pieces, "LOAD", load)
     texts = chain(40)
     random.Random(3).shuffle(texts)
     found = as_dict(near_duplicates(one_cluster(texts, []), np.zeros(40, np.int8), living(texts)))
     assert found == greedy(texts) and 10 < len(found) < 35
 
 
+def test_long_texts_are_held_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = [text * 20 for text in chain(40)]
+    asked: list[int] = []
+    known = one_cluster(texts, [])
+
+    def at(rows: Any) -> list[str]:
+        asked.append(sum(len(texts[row]) for row in rows.tolist()))
+        return known.texts_at(rows)
+
+    monkeypatch.setattr(pieces, "LOAD", 30_000)
+    counted = Clusters(known.cluster, known.pairs, known.text, at, LEVEL, known.sizes)
+    near_duplicates(counted, np.zeros(40, np.int8), living(texts))
+    assert len(asked) > 20 and max(asked) <= 30_000
+
+
 def test_clusters_are_apart() -> None:
     texts = chain(3) * 2
     known = one_cluster(texts)
-    apart = Clusters(np.array([0, 0, 0, 3, 3, 3]), known.pairs, known.text, known.texts_at, LEVEL)
+    apart = Clusters(np.array([0, 0, 0, 3, 3, 3]), known.pairs, known.text, known.texts_at, LEVEL, known.sizes)
     found = as_dict(near_duplicates(apart, np.zeros(6, np.int8), living(texts)))
     assert {row: other // 3 for row, other in found.items()} == {row: row // 3 for row in found} and 4 in found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,14 @@ import pytest
 
 from raysft.config import Job, load_job
 from raysft.errors import DataError, JobFileError
+from raysft.prediction.recorded import recorded_forms
 from raysft.prediction.scoring import evaluate_files
+from raysft.storage.commit import read_json, write_json
+from raysft.storage.layout import RunFolder, open_output
 from tests.support.jobs import corpus_rows, write_csv, write_job
+from tests.support.label_sets import label_set_rows
 from tests.support.predicting import Heard, write_model
+from tests.support.preparing import job_of, run
 
 
 @pytest.fixture(scope="module")
@@ -79,3 +85,71 @@ def test_an_unknown_label_and_a_file_without_rows_are_errors(model: Path, base_f
     (tmp_path / "none.csv").write_text("text,label\n")
     with pytest.raises(DataError, match="no row in the files"):
         evaluate_files(model, [str(tmp_path / "none.csv")], plain, Heard())
+
+
+# --- what stands between labels
+
+
+@pytest.fixture
+def several(model: Path, base_folder: Path, tmp_path: Path) -> tuple[Job, RunFolder]:
+    """A job whose corpus has ; between labels, prepared, and a run of it with a model of several labels."""
+    job = job_of(tmp_path, base_folder, label_set_rows(80), data={"multi_label": True})
+    place = open_output(job.config.output).run(job.config.name)
+    shutil.copytree(model, place.model)
+    settings = read_json(place.model / "config.json")
+    write_json(place.model / "config.json", {**settings, "problem_type": "multi_label_classification"})
+    write_json(place.model / "raysft.json", {"data": run(job).digest})
+    return job, place
+
+
+@pytest.fixture
+def commas(tmp_path: Path) -> str:
+    """Labels that may have several, as somebody else writes them."""
+    rows = [{**row, "label": row["label"].replace(";", ",")} for row in label_set_rows(40, seed=3)]
+    return str(write_csv(tmp_path / "commas.csv", rows))
+
+
+def test_labels_are_cut_as_they_were_for_training(several: tuple[Job, RunFolder], tmp_path: Path, commas: str) -> None:
+    job, place = several
+    same = str(write_csv(tmp_path / "same.csv", label_set_rows(40, seed=3)))
+    found = evaluate_files(place.model, [same], job, Heard())
+    assert found.test is not None and found.test.metrics["f1_micro"].n == 40
+    with pytest.raises(DataError, match=r"\d+ of 40 rows rejected.*bad_labels \d+") as caught:
+        evaluate_files(place.model, [commas], job, Heard())
+    assert "while the first rows have ; between labels; set data.label_separator" in caught.value.next_step
+
+
+def test_whoever_scores_may_say_the_separator(several: tuple[Job, RunFolder], tmp_path: Path, commas: str) -> None:
+    said = load_job(tmp_path / "job.yaml", ["data.label_separator=','"])
+    found = evaluate_files(several[1].model, [commas], said, Heard())
+    assert found.test is not None and found.test.metrics["f1_micro"].n == 40
+
+
+def test_the_record_outlives_the_prepared_data(several: tuple[Job, RunFolder], commas: str) -> None:
+    job, place = several
+    data = open_output(job.config.output).data(read_json(place.model / "raysft.json")["data"])
+    result = {"data": str(data.path), "columns": read_json(data.audit)["columns"]}
+    shutil.rmtree(data.path)
+    write_json(place.result, result)
+    assert recorded_forms(place.model, job) == {"separator": ";", "tags": None}
+    with pytest.raises(DataError, match="bad_labels"):
+        evaluate_files(place.model, [commas], job, Heard())
+    write_json(place.result, {**result, "data": "results/data/of-another-run"})
+    assert recorded_forms(place.model, job) is None
+
+
+def test_the_file_tells_where_no_record_is(several: tuple[Job, RunFolder], commas: str) -> None:
+    job, place = several
+    (place.model / "raysft.json").unlink()
+    found = evaluate_files(place.model, [commas], job, Heard())
+    assert found.test is not None and found.test.metrics["f1_micro"].n == 40
+
+
+def test_the_form_of_tags_is_recorded_too(base_folder: Path, tmp_path: Path) -> None:
+    rows = [
+        {"tokens": row["text"], "tags": " ".join(["PER", *["O"] * row["text"].count(" ")])} for row in corpus_rows(60)
+    ]
+    job = job_of(tmp_path, base_folder, rows, task="token-classification", data={"group": None})
+    (tmp_path / "model").mkdir()
+    write_json(tmp_path / "model" / "raysft.json", {"data": run(job).digest})
+    assert recorded_forms(tmp_path / "model", job) == {"separator": None, "tags": "plain"}

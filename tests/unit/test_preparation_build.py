@@ -55,6 +55,19 @@ def test_the_same_data_and_settings_are_prepared_once(base_folder: Path, tmp_pat
     assert [each.name for each in (tmp_path / "out/data").iterdir() if each.is_dir()] == [first.digest]
 
 
+def test_the_list_of_refused_rows_goes_once_the_data_can_be_used(base_folder: Path, tmp_path: Path) -> None:
+    """Also where the way back to usable data is one that was prepared before."""
+    good, bad = (job_of(tmp_path, base_folder, ROWS), tmp_path / "rows.csv")
+    run(good)
+    whole = bad.read_bytes()
+    write_csv(bad, [{**row, "text": ""} for row in ROWS])
+    with pytest.raises(DataError, match="refused"):
+        run(good)
+    (refused,) = (tmp_path / "out" / "data").glob("*.refused.csv")
+    bad.write_bytes(whole)
+    assert run(good).reused and not refused.exists()
+
+
 def test_what_lies_in_the_folder(base_folder: Path, tmp_path: Path, small_shards: None) -> None:
     prepared = run(job_of(tmp_path, base_folder, ROWS))
     files = set(contents(prepared.folder.path))

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from raysft.errors import DataError, JobFileError
 from raysft.preparation.prepared import Prepared
-from tests.support.jobs import corpus_rows, write_csv
+from tests.support.jobs import TOPICS, corpus_rows, write_csv
 from tests.support.preparing import fold_of, job_of, kept, left_out, quarantine, run
 
 Row = dict[str, str]
@@ -249,12 +249,12 @@ def families(draw: st.DrawFn) -> list[Row]:
 
 
 @settings(max_examples=8)
-@given(rows=families(), grouped=st.booleans())
+@given(rows=families(), grouped=st.booleans(), conflicts=st.sampled_from(["report", "quarantine"]))
 def test_groups_and_near_duplicates_never_cross(
-    base_folder: Path, tmp_path_factory: pytest.TempPathFactory, rows: list[Row], grouped: bool
+    base_folder: Path, tmp_path_factory: pytest.TempPathFactory, rows: list[Row], grouped: bool, conflicts: str
 ) -> None:
     """Compared pair by pair on the written corpus, without the code that assigned the parts."""
-    data = {"group": "customer" if grouped else None, "audit": {"conflicts": "report", "max_rejected": "90%"}}
+    data = {"group": "customer" if grouped else None, "audit": {"conflicts": conflicts, "max_rejected": "90%"}}
     rows = [*rows, *({**row, "customer": f"z{n}"} for n, row in enumerate(corpus_rows(30)))]
     job = job_of(tmp_path_factory.mktemp("families"), base_folder, rows, data=data, folds={"k": 3, "test": "20%"})
     found = kept(run(job))
@@ -274,6 +274,70 @@ def test_near_duplicates_are_not_looked_for_at_similarity_one(base_folder: Path,
     prepared = run(job_of(tmp_path, base_folder, GOOD, data={"audit": {"similarity": 1.0}}))
     assert prepared.audit["near_duplicates"]["clusters"] == 0
     assert not [check for check in prepared.audit["proof"] if "pairs" in check["what"]]
+
+
+def apart(rows: list[Row], **changed: str) -> list[Row]:
+    """One row of each customer, changed."""
+    return [{**row, **changed} for row in {row["customer"]: row for row in rows}.values()]
+
+
+def test_rows_that_are_left_out_do_not_join_their_customers(base_folder: Path, tmp_path: Path) -> None:
+    """An empty row, a repeated one and a contradicted one of every customer; all of a kind have one text."""
+    data = {"audit": {"similarity": 1.0, "max_rejected": "90%"}}
+    torn = apart(GOOD, text="torn")
+    torn[0]["label"], torn[1]["label"] = "refund", "account"
+    gone = [*apart(GOOD, text=" "), *apart(GOOD, text=GOOD[0]["text"], label=GOOD[0]["label"]), *torn]
+    plain = run(job_of(tmp_path / "plain", base_folder, GOOD, data=data))
+    prepared = run(job_of(tmp_path / "more", base_folder, GOOD + gone, data=data))
+    customers = len({row["customer"] for row in GOOD})
+    assert prepared.audit["rows"]["rejected"] == {"blank_text": customers, "duplicate": customers}
+    assert prepared.audit["rows"]["quarantined"] == {"conflicting_labels": customers}
+    assert len({row["unit"] for row in kept(prepared)}) == customers
+    alike = [[(row["text"], row["unit"], row["fold"]) for row in kept(each)] for each in (plain, prepared)]
+    assert alike[0] == alike[1]
+    assert all(check["crossing"] == 0 for check in prepared.audit["proof"])
+
+
+def test_a_row_that_is_left_out_still_joins_the_texts_that_are_like_it(base_folder: Path, tmp_path: Path) -> None:
+    """A search that found first ~ middle and middle ~ last need not have compared first and last."""
+    words = [f"{letter}{number}x" for number, letter in enumerate("bcdfgklm" * 5, start=1000)]
+    texts = [
+        " ".join(words),
+        " ".join([*words[:-2], "other", "end"]),
+        " ".join(["begin", "anew", *words[2:-2], "other", "end"]),
+    ]
+    assert [overlap(pieces(a), pieces(b)) >= 0.85 for a, b in combinations(texts, 2)] == [True, False, True]
+    labels = ["refund", "refund", "account", "refund"]
+    rows = [
+        {"text": text, "label": label, "customer": f"own{number}"}
+        for number, (text, label) in enumerate(zip([texts[0], texts[1], texts[1], texts[2]], labels, strict=True))
+    ]
+    prepared = run(job_of(tmp_path, base_folder, GOOD + rows, data={"audit": {"similarity": 0.85}}))
+    assert prepared.audit["rows"]["quarantined"] == {"conflicting_labels": 2}
+    first, last = (row for row in kept(prepared) if row["group"] in {"own0", "own3"})
+    assert first["unit"] == last["unit"] and first["fold"] == last["fold"]
+
+
+def test_a_row_left_out_for_its_label_does_not_join_customers_either(base_folder: Path, tmp_path: Path) -> None:
+    """All words of a topic tell the labels apart even with random weights."""
+    rows = [
+        {"text": f"{' '.join(words[n % 7 :] + words[: n % 7])} {n}", "label": label, "customer": f"{label}{n}"}
+        for label, words in TOPICS.items()
+        for n in range(30)
+    ]
+    others = rows[:-5:-1]
+    rows += [
+        {**row, "label": other["label"], "customer": other["customer"]}
+        for row, other in zip(rows, others, strict=False)
+    ]
+    audit = {"wrong_labels": "drop", "conflicts": "report", "similarity": 1.0, "max_rejected": "20%"}
+    prepared = run(job_of(tmp_path, base_folder, rows, data={"audit": audit}))
+    gone = {row["row_id"] for row in left_out(prepared)}
+    assert gone & set(range(120, 124))
+    unit = {row["group"]: row["unit"] for row in kept(prepared)}
+    for place, other in enumerate(others):
+        joined = unit.get(rows[place]["customer"], -1) == unit.get(other["customer"], -2)
+        assert joined == (not gone & {place, 120 + place})
 
 
 # --- stable

@@ -174,7 +174,7 @@ class Heard(Silent):
 def test_the_lines_that_a_person_sees(base_folder: Path, tmp_path: Path) -> None:
     prepared = run(task_job(tmp_path, base_folder, "classification"))
     heard = Heard()
-    announce(prepared.audit, True, heard)
+    announce(prepared.audit, [source["path"] for source in prepared.audit["sources"]], heard)
     parts = prepared.audit["parts"]
     assert heard.notes == [
         "prepared before",
@@ -186,8 +186,17 @@ def test_the_lines_that_a_person_sees(base_folder: Path, tmp_path: Path) -> None
     assert any(line.startswith("Same text, different labels: 2 rows.") for line in heard.warnings)
     assert not any("cross a boundary" in line for line in heard.warnings)
     crossing = {"what": "units", "checked": 9, "crossing": 1, "note": ""}
-    announce({**prepared.audit, "proof": [crossing]}, False, heard)
+    announce({**prepared.audit, "proof": [crossing]}, None, heard)
     assert heard.warnings[-1].startswith("units: 1 of 9 cross a boundary.")
+
+
+def test_places_in_files_of_another_folder_are_named_as_such(base_folder: Path, tmp_path: Path) -> None:
+    """The same contents, in a second project with the same output."""
+    first = run(task_job(tmp_path, base_folder, "classification"))
+    heard = Heard()
+    announce(first.audit, ["/elsewhere/rows.csv"], heard)
+    paths = ", ".join(source["path"] for source in first.audit["sources"])
+    assert heard.notes[0].endswith(f"files of the same contents, by which places are named: {paths}")
 
 
 def test_a_context_that_no_row_has_is_not_told_as_a_column(base_folder: Path, tmp_path: Path) -> None:

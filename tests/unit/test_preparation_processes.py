@@ -1,4 +1,4 @@
-"""Child processes that share items: in order, errors come back, and none outlives its parent."""
+"""Child processes that share items: in order, errors come back, none outlives its parent, a death is told in words."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ from typing import Any
 import psutil
 import pytest
 
+from raysft.errors import NoCapacity, RaysftError
 from raysft.preparation import build, write
 from raysft.preparation.processes import each_in_processes
 from raysft.storage.commit import sha256_file
 from tests.support.jobs import corpus_rows
 from tests.support.preparing import job_of, run
 
+ROOT = Path(__file__).parents[2]
 PARENT = """
 import sys
 from raysft.preparation.processes import each_in_processes
@@ -43,6 +45,39 @@ class Square:
         return {"square": item * item, "pid": os.getpid()}
 
 
+@dataclass(frozen=True)
+class Dies:
+    """Ends its own process at the item 5: by this signal, or with this exit code."""
+
+    by: int = 0
+    code: int = 0
+
+    def __call__(self, item: int) -> dict[str, Any]:
+        if item == 5:
+            signal.raise_signal(self.by) if self.by else os._exit(self.code)
+        return {"item": item}
+
+
+class DiesAtOnce:
+    """Kills the process that unpickles it, and so before that has taken an item."""
+
+    def __call__(self, item: Any) -> dict[str, Any]:
+        raise AssertionError(f"nobody is left to take {item!r}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return signal.raise_signal, (signal.SIGKILL,)
+
+
+@pytest.fixture(autouse=True)
+def children_find_these_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A child imports nothing from where it was started."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+
+
+def left() -> list[psutil.Process]:
+    return [child for child in psutil.Process().children() if "raysft.preparation.processes" in child.cmdline()]
+
+
 def test_answers_come_in_the_order_of_the_items_from_several_processes() -> None:
     found = list(each_in_processes(Square(), range(20), 2))
     assert [each["square"] for each in found] == [item * item for item in range(20)]
@@ -55,11 +90,11 @@ def test_an_error_of_a_child_is_raised_here_and_ends_all() -> None:
     seen: list[dict[str, Any]] = []
     with pytest.raises(ValueError, match="-1 is negative"):
         seen.extend(each_in_processes(Square(), [1, 2, -1, *range(50)], 2))
-    assert not [child for child in psutil.Process().children() if "raysft.preparation.processes" in child.cmdline()]
+    assert not left()
 
 
 def test_children_end_with_a_parent_that_is_killed() -> None:
-    parent = subprocess.Popen([sys.executable, "-c", PARENT], cwd=Path(__file__).parents[2])
+    parent = subprocess.Popen([sys.executable, "-c", PARENT], cwd=ROOT)
     try:
         deadline = time.monotonic() + 60
         while len(children := psutil.Process(parent.pid).children()) < 2:
@@ -69,8 +104,45 @@ def test_children_end_with_a_parent_that_is_killed() -> None:
     finally:
         parent.send_signal(signal.SIGKILL)
         parent.wait()
-    _, left = psutil.wait_procs(children, timeout=60)
-    assert not left
+    _, alive = psutil.wait_procs(children, timeout=60)
+    assert not alive
+
+
+@pytest.mark.parametrize(
+    ("by", "name"), [(signal.SIGKILL, r"9 \(SIGKILL\)"), (signal.SIGABRT, r"6 \(SIGABRT\)")], ids=["killed", "gave up"]
+)
+def test_a_child_that_memory_ended_is_told_in_words(by: int, name: str, capfd: pytest.CaptureFixture[str]) -> None:
+    seen: list[dict[str, Any]] = []
+    with pytest.raises(NoCapacity, match=rf"was ended by signal {name}; most likely the memory ran out\n") as caught:
+        seen.extend(each_in_processes(Dies(by), range(200), 2))
+    assert [each["item"] for each in seen] == list(range(5))
+    assert "taskset -c 0 raysft data" in caught.value.next_step and "the same command" in caught.value.next_step
+    assert not left() and "Traceback" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("work", "text"),
+    [(Dies(signal.SIGTERM), r"signal 15 \(SIGTERM\)"), (Dies(40), "signal 40"), (Dies(code=3), "exit code 3")],
+    ids=["ended", "signal without a name", "exit"],
+)
+def test_other_deaths_are_not_put_down_to_memory(work: Dies, text: str) -> None:
+    with pytest.raises(RaysftError, match=text) as caught:
+        list(each_in_processes(work, range(9), 2))
+    assert type(caught.value) is RaysftError and "memory" not in str(caught.value) and not left()
+
+
+@pytest.mark.parametrize("bytes_of_item", [1, 2**22], ids=["fits the pipe", "does not"])
+def test_a_child_that_dies_before_it_takes_an_item_breaks_no_pipe(bytes_of_item: int) -> None:
+    with pytest.raises(NoCapacity, match="SIGKILL"):
+        list(each_in_processes(DiesAtOnce(), [b"x" * bytes_of_item] * 9, 2))
+    assert not left()
+
+
+def test_files_where_the_command_is_typed_are_not_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("queue", "json", "pickle"):
+        (tmp_path / f"{name}.py").write_text(f"raise SystemExit('{name}.py of the user')\n")
+    monkeypatch.chdir(tmp_path)
+    assert [each["square"] for each in each_in_processes(Square(), range(4), 2)] == [0, 1, 4, 9]
 
 
 def test_the_bytes_are_those_of_one_process(base_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -132,7 +132,7 @@ def test_a_guess_is_announced_with_what_to_do_and_a_name_is_not() -> None:
         "proof": [],
     }
     heard = Heard()
-    announce(audit, False, heard)
+    announce(audit, None, heard)
     advice = "Look whether the texts read right; if not, name the encoding with data.encoding."
     assert heard.warnings == [
         f"3.csv, 4.csv, 5.csv and 2 more: not UTF-8, read as cp1252 (guessed). {advice}",

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from raysft.errors import OutputError
 from raysft.storage.commit import (
     TornFolder,
+    commit_folder,
     committed_folder,
     digest_of,
     read_json,
@@ -117,6 +118,27 @@ def test_a_killed_writer_leaves_no_folder_and_its_rest_can_be_swept(tmp_path: Pa
     (tmp_path / "kept.bin").write_bytes(b"x")
     sweep_aside(tmp_path)
     assert [left.name for left in tmp_path.iterdir()] == ["kept.bin"]
+
+
+def test_a_manifest_that_a_killed_writer_left_does_not_list_itself(tmp_path: Path) -> None:
+    """Only that of the folder itself: below it the name is free."""
+    aside, path = tmp_path / "aside", tmp_path / "data"
+    (aside / "below").mkdir(parents=True)
+    for name in ("a.bin", "manifest.json", "below/manifest.json"):
+        (aside / name).write_bytes(b'{"files": {}}')
+    commit_folder(aside, path)
+    assert set(verified_folder(path)["files"]) == {"a.bin", "below/manifest.json"}
+
+
+def test_what_does_not_belong_goes_along_and_may_be_removed(tmp_path: Path) -> None:
+    aside, path = tmp_path / "aside", tmp_path / "data"
+    aside.mkdir()
+    for name in ("a.bin", "work.bin"):
+        (aside / name).write_bytes(b"x")
+    commit_folder(aside, path, belongs=lambda file: file.name != "work.bin")
+    assert set(verified_folder(path)["files"]) == {"a.bin"}
+    (path / "work.bin").unlink()
+    verified_folder(path)
 
 
 def flip(path: Path) -> None:

@@ -1,0 +1,43 @@
+"""In which form the labels of a model's corpus were read: what its run wrote down, and never guessed again.
+
+A file that is scored may hold other marks than the corpus, and would tell of another form; its cells mean what the same
+cells meant when the model was trained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from raysft.config import Job
+from raysft.storage.commit import read_json
+from raysft.storage.layout import RunFolder, open_output
+
+FORMS = ("separator", "tags")  # of raysft.reading.columns.Columns
+
+
+def recorded_forms(folder: Path, job: Job) -> dict[str, str | None] | None:
+    """Field of Columns -> its value, of the model in `folder`; None where no record of its corpus is found.
+
+    Raises OutputError where the job's output cannot be used.
+    """
+    columns = next(_records(folder, job), None)
+    return None if columns is None else {name: columns.get(name) for name in FORMS}
+
+
+def _records(folder: Path, job: Job) -> Iterator[dict[str, Any]]:
+    """`columns` of the audit of its prepared data, and of the result of its run: either may have been removed."""
+    facts = folder / "raysft.json"
+    if not facts.is_file():
+        return
+    digest = read_json(facts).get("data")
+    if digest is None:
+        return
+    audit, result = open_output(job.config.output).data(digest).audit, RunFolder(folder.absolute().parent).result
+    if audit.is_file():
+        yield read_json(audit)["columns"]
+    if result.is_file():
+        found = read_json(result)
+        if Path(found.get("data", "")).name == digest:  # and not another's, to which the model was only copied
+            yield found["columns"]
