@@ -53,7 +53,7 @@ class Size:
 
 SIZES = {
     "tiny": Size(512, 64, 2, 4, 2, 128, True, 128, 4, 8, False),
-    "1b": Size(128_256, 2048, 16, 32, 8, 8192, True, 2048, 4, 16, False),  # as Llama 3.2 1B
+    "1b": Size(128_256, 2048, 16, 32, 8, 8192, True, 2048, 4, 64, False),  # as Llama 3.2 1B
     "8b": Size(128_256, 4096, 32, 32, 8, 14_336, False, 2048, 4, 16, True),  # as Llama 3.1 8B
 }
 

@@ -99,7 +99,11 @@ def alternate(rank: int, workers: int, arguments: argparse.Namespace, folder: Pa
         text = json.dumps({**found, "difference": difference, "threads": threads})
         (folder / "found.json").write_text(text, encoding="utf-8")
     if workers > 1:
+        torch.distributed.barrier()
         torch.distributed.destroy_process_group()
+        # gloo's threads may still hold tensors, and letting them go while Python shuts down aborts the process
+        # (github.com/pytorch/pytorch/pull/179291); all there was to do is done.
+        os._exit(0)
 
 
 def timed(step: Callable[[Any], None], block: list[Any], workers: int) -> float:

@@ -191,7 +191,7 @@ def loop(*recipe: str) -> Callable[[Path], Found]:
         from raysft.config import load_job
         from raysft.corpus.encode import encode_texts
         from raysft.corpus.tokens import TokenizedRows, from_lists
-        from raysft.plan.plan import choose_micro_batch, choose_micro_tokens
+        from raysft.plan.plan import choose_micro_rows, choose_micro_tokens
         from raysft.storage.pretrained import resolve_base
         from raysft.training.forward import predict_logits
         from raysft.training.loop import Loop
@@ -215,13 +215,13 @@ def loop(*recipe: str) -> Callable[[Path], Found]:
             model=model,
             objective=build_objective(config, labels, train, from_lists([], []), pad, device),
             settings=config.train,
-            micro_batch=choose_micro_batch(config, gpu=False),
+            micro_batch=choose_micro_rows(config.train),
             train=train,
             precision=choose(config.train.precision, device),
             checkpoints=folder / "checkpoints",
             metrics=folder / "metrics.jsonl",
             model_settings=config.model,
-            micro_tokens=choose_micro_tokens(config, gpu=False),
+            micro_tokens=choose_micro_tokens(config.train, gpu=False),
         )
         progress = engine.run()
         predicted = predict_logits(model, test, pad, engine.precision).argmax(axis=1)

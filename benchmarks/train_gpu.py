@@ -22,6 +22,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     import torch
 
 RATE = 1e-5
+PAD = 0  # rows are drawn without it
 SAME_LOSS = 0.005  # relative: bf16 products of other paddings round differently
 Rows = list[list[int]]  # token ids
 
@@ -99,9 +101,10 @@ def case(arguments: argparse.Namespace) -> dict[str, Any]:
         return {"refused": reason}
     if device.type == "cpu":
         torch.set_num_threads(1)  # a tiny model: threads would only wait for each other
-    rows = draw_rows(size, arguments.tokens or size.tokens, (arguments.warmup + arguments.steps) * size.batch)
+    longest = arguments.tokens or size.tokens
+    rows = draw_rows(size, longest, (arguments.warmup + arguments.steps) * size.batch)
     with tempfile.TemporaryDirectory() as folder:
-        run = Run(size, method, arguments.micro or size.micro, device, Path(folder))
+        run = Run(size, method, arguments.micro or size.micro, longest, device, Path(folder))
         loss = ENGINES[engine](run, rows[: size.batch], Meter(device, 0, 1))
         gc.collect()  # engines refer to themselves; the first model must be gone before the second is made
         if device.type == "cuda":
@@ -127,6 +130,7 @@ class Run:
     size: Size
     method: str
     micro: int
+    tokens: int  # of the longest row
     device: torch.device
     folder: Path
 
@@ -146,8 +150,8 @@ class Meter:
         import torch
 
         def count(_: Any, __: Any, inputs: dict[str, Any]) -> None:
-            lengths = inputs["attention_mask"].sum(dim=1)
-            positions = torch.full_like(lengths[0], inputs["attention_mask"].numel())
+            lengths = (inputs["input_ids"] != PAD).sum(dim=1)
+            positions = torch.full_like(lengths[0], inputs["input_ids"].numel())
             self._running += torch.stack([lengths.sum(), (lengths**2).sum(), positions])
 
         model.register_forward_pre_hook(count, with_kwargs=True)
@@ -169,8 +173,11 @@ class Meter:
         self._started = time.perf_counter()
 
 
-def trainer(run: Run, rows: Rows, meter: Meter) -> float:
-    """Hugging Face Trainer, stock, with its best flags; returns the loss of the first step."""
+def trainer(run: Run, rows: Rows, meter: Meter, cudnn: bool = True) -> float:
+    """Hugging Face Trainer, stock, with its best flags; returns the loss of the first step.
+
+    cudnn: whether torch may choose cuDNN's attention, which plans anew for each shape; it does so unless told not to.
+    """
     import torch
     from torch.nn.utils.rnn import pad_sequence
     from transformers import Trainer, TrainerCallback, TrainingArguments
@@ -182,11 +189,12 @@ def trainer(run: Run, rows: Rows, meter: Meter) -> float:
     def collate(some: list[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
         ids = [torch.tensor(each["input_ids"]) for each in some]
         return {
-            "input_ids": pad_sequence(ids, batch_first=True),
+            "input_ids": pad_sequence(ids, batch_first=True, padding_value=PAD),
             "attention_mask": pad_sequence([torch.ones_like(each) for each in ids], batch_first=True),
             "labels": pad_sequence(ids, batch_first=True, padding_value=-100),
         }
 
+    torch.backends.cuda.enable_cudnn_sdp(cudnn)
     on_gpu = run.device.type == "cuda"
     arguments = TrainingArguments(
         output_dir=str(run.folder),
@@ -221,8 +229,11 @@ def trainer(run: Run, rows: Rows, meter: Meter) -> float:
     return float(engine.state.log_history[0].get("loss", 0.0))
 
 
-def raysft(run: Run, rows: Rows, meter: Meter) -> float:
-    """raysft's engine as a worker runs it, but without saving; returns the loss of the first step."""
+def raysft(run: Run, rows: Rows, meter: Meter, compiled: bool = False) -> float:
+    """raysft's engine as a worker runs it, but without saving; returns the loss of the first step.
+
+    It is given what one full micro-batch of the Trainer has as positions, and cuts its steps by that.
+    """
     from raysft.config.sections import TrainSection
     from raysft.config.values import Share
     from raysft.corpus.sampler import Step
@@ -248,7 +259,7 @@ def raysft(run: Run, rows: Rows, meter: Meter) -> float:
     metrics = run.folder / f"{len(rows)}.jsonl"
     loop = Unsaved(
         model=model,
-        objective=Language(NextTokens(run.size.vocabulary), train, none, SEED, 0, run.device),
+        objective=Language(NextTokens(run.size.vocabulary), train, none, SEED, PAD, run.device, compiled),
         settings=TrainSection(
             epochs=1,
             batch_size=run.size.batch,
@@ -258,9 +269,11 @@ def raysft(run: Run, rows: Rows, meter: Meter) -> float:
             schedule="constant",
             warmup=Share(0.0),
             activation_checkpointing=run.size.checkpointing,
+            compile=compiled,
             seed=SEED,
         ),
         micro_batch=run.micro,
+        micro_tokens=run.micro * run.tokens,
         train=train,
         precision=Precision("bf16", run.device),
         checkpoints=run.folder / "checkpoints",
@@ -271,7 +284,12 @@ def raysft(run: Run, rows: Rows, meter: Meter) -> float:
     return float(json.loads(metrics.read_text(encoding="utf-8").splitlines()[0])["loss"])
 
 
-ENGINES: dict[str, Callable[[Run, Rows, Meter], float]] = {"trainer": trainer, "raysft": raysft}
+ENGINES: dict[str, Callable[[Run, Rows, Meter], float]] = {
+    "trainer": trainer,
+    "trainer-no-cudnn": partial(trainer, cudnn=False),
+    "raysft": raysft,
+    "raysft-compiled": partial(raysft, compiled=True),
+}
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from raysft.errors import DataError
 from raysft.events import Listener
 from raysft.plan.approach import planned_weights
 from raysft.plan.machine import this_machine
-from raysft.plan.plan import Plan, batch_words, choose_micro_batch, make_plan, threads
+from raysft.plan.plan import Plan, batch_words, choose_micro_rows, make_plan, threads
 from raysft.plan.refusals import refuse_on, refuse_on_parts, refuse_too_large
 from raysft.plan.size import model_size
 from raysft.preparation.build import load_prepared, prepare
@@ -120,7 +120,7 @@ def _train(
         base=base,
         data=prepared,
         run=run,
-        micro_batch=choose_micro_batch(job.config, resources.gpu),
+        micro_batch=choose_micro_rows(job.config.train),
         threads=threads(model_size(base), resources.cpus),
         gpu=resources.gpu,
         strategy=plan.strategy,

@@ -46,8 +46,9 @@ class TrainSection(Section):
     micro_batch: int | None = Field(
         None,
         ge=1,
-        description="Rows per forward pass; null: a worker's share of the batch, as far as it fits. Changes speed and "
-        "memory, not the result, rounding aside (on GPU also the dropout masks). A run may go on under another one.",
+        description="Most rows of a forward pass; null: a worker's share of the batch, as far as it fits. Changes "
+        "speed and memory, not the result, rounding aside (on GPU also the dropout masks). A run may go on with "
+        "another.",
     )
     learning_rate: float = Field(2e-4, gt=0, le=1, description="Peak rate of the pretrained body.")
     head_learning_rate: float = Field(1e-2, gt=0, le=1, description="Peak rate of the new classifier head.")

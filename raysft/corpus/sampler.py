@@ -26,9 +26,9 @@ class Batching:
     """How rows become steps, and steps micro-batches."""
 
     rows: int  # of a step, where there is no budget of positions
-    micro_rows: int  # most rows of a micro-batch
+    micro_rows: int | None  # most rows of a micro-batch
     tokens: int | None = None  # positions of a step at most, each row padded to the longest of the step
-    micro_tokens: int | None = None  # positions of a micro-batch, give or take a row, which are then what cuts a step
+    micro_tokens: int | None = None  # most positions of a micro-batch, give or take a row
     bucketed: bool = True  # else rows stay in the order of the shuffle
 
 
@@ -84,10 +84,10 @@ class Sampler:
 
     def cut(self, rows: Micro) -> Step:
         """A step's rows as micro-batches."""
-        if self.batching.micro_tokens is None:
-            return split(rows, self.batching.micro_rows)
+        positions = len(rows) * int(self.lengths[rows].max())
+        by_rows, by_tokens = self.batching.micro_rows or len(rows), self.batching.micro_tokens or positions
         # Even pieces rather than full ones and a rest: what one rank waits for another is what a step loses.
-        pieces = -(-len(rows) * int(self.lengths[rows].max()) // self.batching.micro_tokens)
+        pieces = max(-(-len(rows) // by_rows), -(-positions // by_tokens))
         return np.array_split(rows, min(pieces, len(rows)))
 
 

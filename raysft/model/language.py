@@ -6,6 +6,7 @@ B rows, T tokens of the longest of them, M positions that are learnt, H hidden s
 from __future__ import annotations
 
 import shutil
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -88,10 +89,14 @@ def learn_few_positions(model: Any) -> None:
     Without the argument the model is as it was; nothing of this is saved.
     """
     held: list[torch.Tensor] = []
+    # Keys and values of past tokens serve generation; here they would be kept for nothing.
+    no_cache = {"use_cache": False} if "use_cache" in signature(model.forward).parameters else {}
 
     def take(_: nn.Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         held[:] = [kwargs[LEARNT]] if LEARNT in kwargs else []
-        return args, {name: value for name, value in kwargs.items() if name != LEARNT}
+        if not held:
+            return args, kwargs
+        return args, {**{name: value for name, value in kwargs.items() if name != LEARNT}, **no_cache}
 
     def gather(_: nn.Module, __: Any, output: Any) -> Any:
         if held:

@@ -61,30 +61,35 @@ class Plan:
         return asdict(self)
 
 
-def choose_micro_batch(config: JobConfig, gpu: bool) -> int:
-    """Rows per forward pass: what the person set, else a worker's share of the batch, as far as it fits."""
-    train, longest = config.train, config.model.max_length
-    tokens = choose_micro_tokens(config, gpu)
-    if tokens is not None:
-        return max(1, tokens // longest)
-    fits = max(1, (GPU_MICRO_TOKENS if gpu else CPU_MICRO_TOKENS) // longest)
+def choose_micro_rows(train: TrainSection) -> int | None:
+    """Most rows of a forward pass: what the person set, else a worker's share of the batch; None: any number."""
+    if train.micro_batch is not None or train.batch_tokens is not None:
+        return train.micro_batch
     share = -(-train.batch_size // train.most_workers)
     if share * (train.most_workers - 1) >= train.batch_size:  # rounded up, it leaves the last worker nothing
         share = max(1, train.batch_size // train.most_workers)
-    return train.micro_batch or min(share, fits)
+    return share
 
 
-def choose_micro_tokens(config: JobConfig, gpu: bool) -> int | None:
-    """Positions per forward pass under train.batch_tokens: a worker's share, as far as it fits; null: cut by rows."""
-    train = config.train
-    if train.batch_tokens is None or train.micro_batch is not None:
+def choose_micro_tokens(train: TrainSection, gpu: bool) -> int | None:
+    """Most positions of a forward pass: as many as fit, and of train.batch_tokens a worker's share; None: where the
+    person set how many rows."""
+    if train.micro_batch is not None:
         return None
-    return min(-(-train.batch_tokens // train.most_workers), GPU_MICRO_TOKENS if gpu else CPU_MICRO_TOKENS)
+    fits = GPU_MICRO_TOKENS if gpu else CPU_MICRO_TOKENS
+    return fits if train.batch_tokens is None else min(-(-train.batch_tokens // train.most_workers), fits)
 
 
-def choose_batching(train: TrainSection, micro_batch: int, micro_tokens: int | None) -> Batching:
-    """How rows become steps and micro-batches; see choose_micro_batch and choose_micro_tokens."""
-    return Batching(train.batch_size, micro_batch, train.batch_tokens, micro_tokens, train.batching == "bucketed")
+def choose_batching(train: TrainSection, micro_rows: int | None, micro_tokens: int | None) -> Batching:
+    """How rows become steps and micro-batches; see choose_micro_rows and choose_micro_tokens."""
+    return Batching(train.batch_size, micro_rows, train.batch_tokens, micro_tokens, train.batching == "bucketed")
+
+
+def rows_at_once(config: JobConfig, gpu: bool, length: int) -> int:
+    """Rows of a forward pass in which each has so many tokens. Of shorter rows there may be more."""
+    rows, tokens = choose_micro_rows(config.train), choose_micro_tokens(config.train, gpu)
+    fits = rows or 1 if tokens is None else max(1, tokens // max(1, length))
+    return min(rows or fits, fits)
 
 
 def threads(size: ModelSize, cpus: int) -> int:
@@ -94,8 +99,8 @@ def threads(size: ModelSize, cpus: int) -> int:
 
 def too_many_workers(config: JobConfig, gpu: bool) -> str:
     """Why these workers cannot share one batch; "" when they can."""
-    train, micro = config.train, choose_micro_batch(config, gpu)
-    rows, key = train.batch_size, "train.batch_size"
+    train, rows, key = config.train, config.train.batch_size, "train.batch_size"
+    micro = choose_micro_rows(train) or rows_at_once(config, gpu, config.model.max_length)
     if train.batch_tokens is not None:
         rows, key = max(1, train.batch_tokens // config.model.max_length), "train.batch_tokens"
     pieces = -(-rows // micro)
@@ -128,10 +133,12 @@ def make_plan(
     or not known of a GPU. weights: which train, None: all.
     """
     weights = weights or Weights(size.parameters)
-    train, micro = config.train, choose_micro_batch(config, gpu)
+    train = config.train
     workers = workers or train.most_workers
     scale = rows["train"] / max(1, len(lengths))
-    batching = choose_batching(train, micro, choose_micro_tokens(config, gpu))
+    longest = int(lengths.max()) if len(lengths) else config.model.max_length
+    micro = rows_at_once(config, gpu, longest)
+    batching = choose_batching(train, choose_micro_rows(train), choose_micro_tokens(train, gpu))
     sampler = Sampler(lengths, batching, train.seed, train.epochs)
     padded, real = padded_tokens(lengths, sampler.steps(0)), int(lengths.sum())
     total_steps = _total_steps(sampler, rows["train"])
@@ -141,7 +148,6 @@ def make_plan(
     share = logits_share(config.task)
     work = 2 * (size.parameters - size.embedding + share * size.embedding)
     flops = train.epochs * (3 * work * epoch_tokens + work * evaluated)
-    longest = int(lengths.max()) if len(lengths) else config.model.max_length
     beside = RUNTIME_BYTES + _activations(size, micro, longest, train.activation_checkpointing)
     beside += int(share * micro * longest * LOGIT_BYTES * size.embedding / size.hidden)
     memory = worker_bytes or (0 if gpu else machine.memory_bytes // workers)
@@ -161,7 +167,8 @@ def make_plan(
         total_s=None if train_s is None else round(train_s + START_S, 1),
         why={
             "steps_per_epoch": f"{rows['train']} rows / {batch_words(train)}",
-            "micro_batch": "train.micro_batch" if train.micro_batch else "a worker's share of the batch, if it fits",
+            "micro_batch": f"of {longest} tokens; "
+            + ("train.micro_batch" if train.micro_batch else "a worker's share of the batch, if it fits"),
             "strategy": sharing.why,
             "memory_bytes": sharing.memory_why,
             "train_s": time_why,
@@ -198,10 +205,7 @@ def _total_steps(sampler: Sampler, rows: int) -> int:
 
 
 def _micro_batches(sampler: Sampler) -> int:
-    """Of a step of the usual size."""
-    batching = sampler.batching
-    if batching.tokens is None:
-        return -(-batching.rows // batching.micro_rows)
+    """Of a step, on average."""
     return round(float(np.mean([len(step) for step in sampler.steps(0)] or [0])))
 
 

@@ -41,7 +41,10 @@ class Language:
         seed: int,
         pad_id: int,
         device: torch.device,
+        compiled: bool = False,
     ) -> None:
+        """compiled: torch.compile fuses the loss, which eagerly goes over all logits half a dozen times."""
+        self._losses = torch.compile(token_losses, dynamic=True) if compiled else token_losses
         self._lesson, self._seed, self._pad_id, self._device = lesson, seed, pad_id, device
         self._train, self._validation = train, validation
 
@@ -53,7 +56,7 @@ class Language:
         return lesson_batch(self._lesson, self._train, rows, (self._seed, epoch), self._pad_id, self._device)[0]
 
     def loss(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
-        return token_losses(logits, batch).sum()
+        return self._losses(logits, batch.targets).sum()
 
     def evaluate(self, forward: Forward) -> dict[str, float]:
         if not len(self._validation):
@@ -75,7 +78,9 @@ def lesson_batch(
         learnt.append(at + place * ids.shape[1])
         said.append(targets)
         counts.append(len(at))
-    inputs = {"input_ids": ids, "attention_mask": mask, LEARNT: _tensor(learnt)}
+    inputs = {"input_ids": ids, LEARNT: _tensor(learnt)}
+    if lesson.sees_padding:
+        inputs["attention_mask"] = mask
     inputs = {name: value.to(device) for name, value in inputs.items()}
     return Batch(inputs, _tensor(said).to(device)), np.array(counts)
 
@@ -84,9 +89,9 @@ def _tensor(pieces: list[Array]) -> torch.Tensor:
     return torch.from_numpy(np.concatenate(pieces).astype(np.int64))
 
 
-def token_losses(logits: torch.Tensor, batch: Batch) -> torch.Tensor:
-    """Cross-entropy of each token that is learnt, float32 (M,). logits: any float type, (1, M, V)."""
-    return nn.functional.cross_entropy(logits.float().flatten(0, 1), batch.targets, reduction="none")
+def token_losses(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy of each token that is learnt, float32 (M,). logits: any float type, (1, M, V). targets: (M,)."""
+    return nn.functional.cross_entropy(logits.float().flatten(0, 1), targets, reduction="none")
 
 
 def row_losses(
@@ -99,7 +104,7 @@ def row_losses(
     found = []
     for rows in shared_out(batches_of(part.lengths, _rows_at_once(lesson, int(part.lengths.max())), device)):
         batch, counts = lesson_batch(lesson, part, rows, (seed + 1, 0), pad_id, device)
-        losses = token_losses(forward(batch), batch).double().cpu().numpy()
+        losses = token_losses(forward(batch), batch.targets).double().cpu().numpy()
         found.append((rows, np.add.reduceat(np.append(losses, 0.0), np.cumsum(counts) - counts) * (counts > 0), counts))
     sums, tokens = np.zeros(len(part)), np.zeros(len(part), np.int64)
     for rows, losses, counts in (piece for rank in ranks.gather(found) for piece in rank):

@@ -34,6 +34,10 @@ class Lesson(Protocol):
     def share(self) -> float:
         """About how many of a row's positions are learnt, 0 to 1."""
 
+    @property
+    def sees_padding(self) -> bool:
+        """Whether a token's hidden state depends on the padding behind its row, unless a mask hides it."""
+
     def count(self, ids: Array, seed: int, epoch: int, row: int) -> int:
         """How many of the row's tokens are learnt. ids: int32 (T,)."""
 
@@ -49,6 +53,7 @@ class HiddenTokens:
     one. 80% of these are read as [MASK], 10% as a random ordinary token, 10% as they are.
     """
 
+    sees_padding = True
     mask_id: int
     ordinary: Array  # bool (V,): tokens that are not special; no others are hidden, or stand in for hidden ones
 
@@ -81,8 +86,13 @@ class HiddenTokens:
 
 @dataclass(frozen=True)
 class NextTokens:
-    """Causal language modelling: each token but the first, from those before it."""
+    """Causal language modelling: each token but the first, from those before it.
 
+    None sees what comes after it, so that padding, which stands at the end, needs no mask: without one torch has its
+    faster attention (FlashAttention, where with one it takes the memory-efficient kernel).
+    """
+
+    sees_padding = False
     vocabulary: int
     share: float = 1.0
 

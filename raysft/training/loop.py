@@ -47,7 +47,7 @@ class Loop:
     model: nn.Module
     objective: Objective
     settings: TrainSection
-    micro_batch: int
+    micro_batch: int | None  # most rows of a forward pass
     train: TokenizedRows
     precision: Precision
     checkpoints: Path
@@ -57,7 +57,7 @@ class Loop:
     places: Places = by_row_id  # names rows in errors
     model_settings: ModelSection = field(default_factory=ModelSection)  # which of its parts train
     strategy: str = "ddp"  # ddp | fsdp
-    micro_tokens: int | None = None  # positions of a micro-batch, instead of micro_batch rows
+    micro_tokens: int | None = None  # most positions of a forward pass, give or take a row
     tracking: Tracking = field(default_factory=lambda: Tracking({}))
 
     def __post_init__(self) -> None:

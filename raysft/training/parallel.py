@@ -18,6 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from raysft.config.sections import TrainSection
 from raysft.errors import UsageError
+from raysft.model.attention import leave_out_cudnn
 from raysft.model.groups import LAYER
 from raysft.training import ranks
 from raysft.training.dropout import RowRandom
@@ -33,6 +34,8 @@ class Parallel:
         self, model: nn.Module, settings: TrainSection, strategy: str, precision: Precision, random: RowRandom
     ) -> None:
         """Moves the model to its device. strategy: ddp | fsdp. Every rank calls this at the same point."""
+        if precision.device.type == "cuda":
+            leave_out_cudnn()
         if settings.activation_checkpointing:
             apply_checkpointing(model, random if precision.device.type == "cpu" else None)
         if settings.compile:

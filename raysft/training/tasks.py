@@ -30,7 +30,7 @@ def build_objective(
 ) -> Objective:
     """The objective of this job. Raises JobFileError, DataError: see the objectives. lesson: of a language task."""
     if lesson is not None:
-        return Language(lesson, train, validation, config.train.seed, pad_id, device)
+        return Language(lesson, train, validation, config.train.seed, pad_id, device, config.train.compile)
     kind = MultiLabel if config.data.multi_label else Classification
     return kind(train, validation, config.train, pad_id, device, labels)
 

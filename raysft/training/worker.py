@@ -40,7 +40,7 @@ class Task:
     base: Base
     data: Prepared
     run: RunFolder
-    micro_batch: int
+    micro_batch: int | None  # most rows of a forward pass
     threads: int
     gpu: bool
     strategy: str = "ddp"  # ddp | fsdp
@@ -112,7 +112,7 @@ def _prepare_loop(task: Task, held: ExitStack, precision: Precision) -> tuple[Ca
         metrics=task.run.metrics,
         model_settings=config.model,
         places=lambda row_ids: places_of(task.data, row_ids),
-        micro_tokens=choose_micro_tokens(config, task.gpu),
+        micro_tokens=choose_micro_tokens(settings, task.gpu),
         tracking=open_tracking(settings.track if ranks.rank() == 0 else (), task.run, config.name),
         strategy=task.strategy,
     )

@@ -43,14 +43,16 @@ class Spoiled(Classification):
 
     spoil: Spoil | None = None
     row = -1
-    at_hand = False
+    bad: Batch | None = None  # on a GPU it is made while the step before it is computed
 
     def batch(self, rows: Any, epoch: int) -> Batch:
-        self.at_hand = self.row in rows.tolist()
-        return super().batch(rows, epoch)
+        made = super().batch(rows, epoch)
+        if self.row in rows.tolist():
+            self.bad = made
+        return made
 
     def loss(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
-        if self.spoil and self.at_hand and logits.requires_grad:
+        if self.spoil and batch is self.bad and logits.requires_grad:
             logits = self.spoil(logits, batch)
         return super().loss(logits, batch)
 
@@ -73,16 +75,17 @@ def make_loop(
     micro: int = 16,
     model: ModelSection = STILL,
     strategy: str = "ddp",
+    device: torch.device = CPU,
 ) -> Loop:
     folder.mkdir(parents=True, exist_ok=True)
     train = rows_of(base, 104, 0)
     return Loop(
         model=build_classifier(base, model, LABELS, settings.seed),
-        objective=Spoiled(train, rows_of(base, 40, 1), settings, 0, CPU, LABELS),
+        objective=Spoiled(train, rows_of(base, 40, 1), settings, 0, device, LABELS),
         settings=settings,
         micro_batch=micro,
         train=train,
-        precision=Precision(precision, CPU),
+        precision=Precision(precision, device),
         checkpoints=folder / "checkpoints",
         metrics=folder / "metrics.jsonl",
         strategy=strategy,
@@ -122,12 +125,14 @@ def losses(loop: Loop) -> list[float]:
     return [line["loss"] for line in lines_of(loop) if "loss" in line]
 
 
-def plain_torch(base: Base, loop: Loop, fp16: bool, bad: Iterable[int]) -> tuple[list[torch.Tensor], dict[str, Any]]:
+def plain_torch(
+    base: Base, loop: Loop, fp16: bool, bad: Iterable[int], device: torch.device = CPU
+) -> tuple[list[torch.Tensor], dict[str, Any]]:
     """The first epoch written by hand with torch.amp.GradScaler; gradients of the steps `bad` (from 1) are infinite.
 
     Weights before the first step and after each, and the scaler's state. Without fp16 a bad step is left out.
     """
-    model = build_classifier(base, STILL, LABELS, SETTINGS.seed).train()
+    model = build_classifier(base, STILL, LABELS, SETTINGS.seed).train().to(device)
     names = {id(parameter): name for name, parameter in loop.model.named_parameters()}
     mine = dict(model.named_parameters())
     groups = [
@@ -139,7 +144,7 @@ def plain_torch(base: Base, loop: Loop, fp16: bool, bad: Iterable[int]) -> tuple
         for group in loop.groups
     ]
     optimizer = torch.optim.AdamW(groups)
-    loss_scaler = torch.amp.GradScaler("cpu", enabled=fp16)
+    loss_scaler = torch.amp.GradScaler(device.type, enabled=fp16)
     seen = [weights(model)]
     rows = loop.train
     for number, step in enumerate(Sampler(rows.lengths, Batching(16, 16), SETTINGS.seed, 1).steps(0)):
@@ -150,9 +155,9 @@ def plain_torch(base: Base, loop: Loop, fp16: bool, bad: Iterable[int]) -> tuple
             [torch.tensor(rows.tokens(each).astype(np.int64)) for each in positions], batch_first=True
         )
         mask = torch.arange(ids.shape[1])[None] < torch.tensor(rows.lengths[positions])[:, None]
-        with torch.autocast("cpu", dtype=torch.float16, enabled=fp16):
-            logits = model(input_ids=ids, attention_mask=mask.long()).logits
-        targets = torch.tensor(rows.label[positions].astype(np.int64))
+        with torch.autocast(device.type, dtype=torch.float16, enabled=fp16):
+            logits = model(input_ids=ids.to(device), attention_mask=mask.long().to(device)).logits
+        targets = torch.tensor(rows.label[positions].astype(np.int64), device=device)
         torch.autograd.backward(loss_scaler.scale(nn.functional.cross_entropy(logits.float(), targets)))
         if number + 1 in bad:
             dict(model.named_parameters())["classifier.bias"].grad.fill_(float("inf"))  # type: ignore[union-attr]

@@ -66,6 +66,11 @@ def _run(folder: Path, rank: int, world: int) -> None:
     dist.barrier()
     (folder / f"{rank}.result").write_bytes(pickle.dumps(result))
     dist.destroy_process_group()
+    # gloo's threads may still hold tensors, and letting them go while Python shuts down aborts the process
+    # (github.com/pytorch/pytorch/pull/179291); all there was to do is done.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 if __name__ == "__main__":

@@ -183,7 +183,7 @@ def test_pieces_under_a_budget_by_hand() -> None:
 
 
 def test_micro_batches_under_a_budget_are_even() -> None:
-    sampler = Sampler(np.full(45, 90), Batching(1, 1, tokens=4096, micro_tokens=2048), 0, 1)
+    sampler = Sampler(np.full(45, 90), Batching(1, None, tokens=4096, micro_tokens=2048), 0, 1)
     (step,) = sampler.steps(0)
     assert [len(micro) for micro in step] == [23, 22]  # not 22, 22 and 1
 
@@ -201,7 +201,7 @@ def test_random_batches_keep_the_order_of_the_shuffle() -> None:
 @pytest.mark.parametrize("seed", range(4))
 def test_a_budget_is_nearly_filled_and_little_of_it_is_padding(seed: int) -> None:
     lengths = np.clip(np.random.default_rng(seed).lognormal(2.5, 0.8, 5000), 3, 256).astype(int)
-    batching = Batching(1, 1, tokens=4096, micro_tokens=4096)
+    batching = Batching(1, None, tokens=4096, micro_tokens=4096)
     sampler = Sampler(lengths, batching, seed, 1)
     random = Sampler(lengths, replace(batching, bucketed=False), seed, 1)
     ours, theirs = (padded_tokens(lengths, each.steps(0)) for each in (sampler, random))

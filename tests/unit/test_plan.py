@@ -16,11 +16,19 @@ from safetensors.numpy import save_file
 
 from raysft.cli.tables import check_table
 from raysft.config import JobConfig, load_job
-from raysft.corpus.sampler import Batching, Sampler
+from raysft.corpus.sampler import Sampler
 from raysft.errors import DataError, JobFileError, NoCapacity
 from raysft.plan import preflight
 from raysft.plan.machine import Machine, this_machine
-from raysft.plan.plan import ModelSize, choose_micro_batch, make_plan, too_many_workers
+from raysft.plan.plan import (
+    ModelSize,
+    choose_batching,
+    choose_micro_rows,
+    choose_micro_tokens,
+    make_plan,
+    rows_at_once,
+    too_many_workers,
+)
 from raysft.plan.preflight import check_job
 from raysft.plan.size import model_size
 from raysft.run import _time
@@ -50,7 +58,7 @@ def config(**train: Any) -> JobConfig:
     ],
 )
 def test_the_micro_batch_is_a_worker_s_share_as_far_as_it_fits(train: dict[str, Any], gpu: bool, micro: int) -> None:
-    assert choose_micro_batch(config(**train), gpu) == micro
+    assert rows_at_once(config(**train), gpu, 128) == micro
 
 
 @given(st.integers(1, 200), st.integers(1, 64), st.none() | st.integers(1, 64), st.booleans())
@@ -58,7 +66,8 @@ def test_workers_are_refused_exactly_when_one_would_have_nothing_to_do(
     batch: int, workers: int, micro: int | None, gpu: bool
 ) -> None:
     job = config(batch_size=batch, workers=workers, micro_batch=micro)
-    (step, *_) = Sampler(np.ones(batch, int), Batching(batch, choose_micro_batch(job, gpu)), 0, 1).steps(0)
+    batching = choose_batching(job.train, choose_micro_rows(job.train), choose_micro_tokens(job.train, gpu))
+    (step, *_) = Sampler(np.ones(batch, int), batching, 0, 1).steps(0)
     reason = too_many_workers(job, gpu)
     assert bool(reason) == (len(step) < workers)
     if micro is None:  # what is chosen for the person never stands in the way
@@ -187,8 +196,9 @@ def test_check_plans_for_the_gpu_that_the_run_may_use(
     tmp_path: Path, base: Base, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(preflight, "may_use_gpu", lambda device: True)
-    found = check_job(load_job(write_job(tmp_path, base.folder, train={"batch_size": 1000})), base)
-    assert found.plan.micro_batch == 512  # 16384 positions of 32
+    found = check_job(load_job(write_job(tmp_path, base.folder, train={"batch_size": 10_000})), base)
+    longest = int(found.plan.why["micro_batch"].split()[1])
+    assert found.plan.micro_batch == 16_384 // longest and longest <= 32
     json.dumps(found.to_json(), allow_nan=False)
     console = Console(width=160, file=io.StringIO(), record=True)
     console.print(check_table(found))

@@ -16,7 +16,6 @@ from raysft.model.language import build_language_model
 from raysft.storage.pretrained import resolve_base
 from raysft.training.language import lesson_batch, token_losses
 from raysft.training.lessons import HiddenTokens, NextTokens, lesson_of
-from raysft.training.objective import Batch
 from tests.support.language import pieces_of, write_masked_base
 
 MASK, VOCABULARY = 4, 100
@@ -80,7 +79,7 @@ def test_a_batch_learns_real_tokens_only(tmp_path: Path) -> None:
 
 def test_losses_are_cross_entropy_of_each_learnt_token() -> None:
     logits = torch.tensor([[[0.0, 0.0], [np.log(3.0), 0.0]]])
-    losses = token_losses(logits, Batch({}, torch.tensor([1, 1])))
+    losses = token_losses(logits, torch.tensor([1, 1]))
     torch.testing.assert_close(losses, torch.tensor([np.log(2.0), np.log(4.0)], dtype=torch.float32))
 
 
