@@ -5,7 +5,7 @@ PIP_ARGS ?=
 BIN := .venv/bin
 JOB := jobs/quickstart.yaml
 
-.PHONY: quickstart install test install-test lint fmt type docs bench bench-gpu clean
+.PHONY: quickstart install test test-gpu install-test lint fmt type docs bench bench-gpu clean
 
 quickstart: install
 	$(BIN)/raysft train $(JOB)
@@ -20,6 +20,9 @@ install: .venv/.installed
 
 test: install-test
 	$(BIN)/python -m pytest
+
+test-gpu: install-test
+	$(BIN)/python -m pytest tests/gpu
 
 install-test: .venv/.installed-test
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import tempfile
 import time
 from collections.abc import Callable
@@ -158,8 +159,8 @@ def trainer(best: bool, **more: Any) -> Callable[[Path], Found]:
         started = time.perf_counter()
         engine.train()
         spent = time.perf_counter() - started
-        predicted = engine.predict(encode(test)).predictions.argmax(axis=1)
-        right = sum(labels[found] == label for found, (_, label) in zip(predicted, test, strict=True))
+        found = engine.predict(encode(test))  # in an order of its own where lengths are grouped
+        right = int((found.predictions.argmax(axis=1) == found.label_ids).sum())
         speed = len(train) * config.train.epochs / spent
         return {"rows": len(train), "speed": speed, "accuracy": right / len(test), "n": len(test)}
 
@@ -186,6 +187,7 @@ def loop(*recipe: str) -> Callable[[Path], Found]:
     """The engine alone, in this process: what a worker does, without what brings it there."""
 
     def run(folder: Path) -> Found:
+        os.environ["THP_MEM_ALLOC_ENABLE"] = "1"  # as raysft/session.py has it; torch reads it when it is imported
         import torch
 
         from raysft.config import load_job

@@ -24,6 +24,9 @@ ENVIRONMENT = {
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
     "TOKENIZERS_PARALLELISM": "true",
+    # Large tensors in pages of 2 MiB: what a step frees comes back without the kernel clearing thousands of small ones.
+    # all-MiniLM-L6-v2, batches of 16 rows, 2 cores, medians of three runs in turn: 248 ms a step, else 262.
+    "THP_MEM_ALLOC_ENABLE": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
 }
 

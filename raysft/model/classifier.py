@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from raysft.config.sections import ModelSection
+from raysft.model.first_token import read_first_token
 from raysft.model.groups import prefix_of
 from raysft.model.loading import load_base
 from raysft.model.lora import add_adapters
@@ -54,6 +55,7 @@ def build_classifier(
     _start_pooler(model, base, settings.pooler)
     if settings.lora is not None:
         add_adapters(model, settings, seed)
+    read_first_token(model)
     return model
 
 
