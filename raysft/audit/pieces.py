@@ -12,7 +12,7 @@ import numpy as np
 PIECE = 4  # letters
 SHIFT = 44  # bits kept of a piece: plenty within one pair of texts, which has thousands of pieces at most
 SEPARATOR = "\0"  # clean texts hold no control characters
-LOAD = 8 * 10**6  # characters of the texts compared at once: 0.4 GB, since comparing takes 52 bytes for each
+LOAD = 2 * 10**6  # characters of the texts that a thread compares at once, or one pair: 0.1 GB, 52 bytes for each
 # Marks that some people write and others leave out. All others are part of a word, as vowel signs are in Hindi or Thai.
 OPTIONAL_MARKS = (
     range(0x0300, 0x0370),  # accents; those that belong to a letter are one with it in clean texts

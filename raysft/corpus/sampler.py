@@ -28,7 +28,7 @@ class Batching:
     rows: int  # of a step, where there is no budget of positions
     micro_rows: int | None  # most rows of a micro-batch
     tokens: int | None = None  # positions of a step at most, each row padded to the longest of the step
-    micro_tokens: int | None = None  # most positions of a micro-batch, give or take a row
+    micro_tokens: int | None = None  # most positions of a micro-batch; see rows_that_fit
     bucketed: bool = True  # else rows stay in the order of the shuffle
 
 
@@ -84,11 +84,23 @@ class Sampler:
 
     def cut(self, rows: Micro) -> Step:
         """A step's rows as micro-batches."""
-        positions = len(rows) * int(self.lengths[rows].max())
-        by_rows, by_tokens = self.batching.micro_rows or len(rows), self.batching.micro_tokens or positions
+        most = self._most_rows(int(self.lengths[rows].max()))
         # Even pieces rather than full ones and a rest: what one rank waits for another is what a step loses.
-        pieces = max(-(-len(rows) // by_rows), -(-positions // by_tokens))
-        return np.array_split(rows, min(pieces, len(rows)))
+        return np.array_split(rows, -(-len(rows) // min(most, len(rows))))
+
+    def largest(self) -> Micro:
+        """The micro-batch of most positions that any epoch may bring; of several such, that of the longest rows."""
+        order = np.argsort(-self.lengths, kind="stable")
+        lengths = self.lengths[order]
+        starts = np.unique(-lengths, return_index=True)[1]  # of each length, the longest first
+        pieces = (order[start : start + self._most_rows(int(lengths[start]))] for start in starts)
+        return max(pieces, key=lambda rows: len(rows) * int(self.lengths[rows[0]]), default=order)
+
+    def _most_rows(self, longest: int) -> int:
+        """Of a micro-batch whose longest row has so many tokens."""
+        batching = self.batching
+        rows = batching.rows if batching.tokens is None else max(1, batching.tokens // max(1, longest))
+        return min(batching.micro_rows or rows, rows_that_fit(batching.micro_tokens, longest) or rows)
 
 
 def _by_pools(order: Micro, lengths: np.ndarray[Any, Any], pool: int, turning: bool) -> Micro:
@@ -100,6 +112,14 @@ def _by_pools(order: Micro, lengths: np.ndarray[Any, Any], pool: int, turning: b
     if turning:
         pools[1::2] = [each[::-1] for each in pools[1::2]]
     return np.concatenate(pools) if pools else order
+
+
+def rows_that_fit(positions: int | None, longest: int) -> int | None:
+    """Rows of `longest` tokens in so many positions and an eighth more, at least one; None: any number.
+
+    The eighth saves the last few rows of a batch from being a micro-batch of their own.
+    """
+    return None if positions is None else max(1, int(positions * 1.125) // max(1, longest))
 
 
 def split(rows: Micro, size: int) -> Step:

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from raysft.child import child_command
 from raysft.errors import TrainingFailed
 from raysft.storage.commit import TornFolder, verified_folder
 
@@ -64,8 +65,10 @@ class ReloadCheck:
                 f"the artifact is damaged: {error}",
                 "Type the same command again: it trains on from the newest checkpoint.",
             ) from None
-        command = [sys.executable, "-P", "-m", "raysft.evaluation.reload", str(model_folder), str(probe)]
-        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)  # noqa: S603
+        command, environment = child_command("raysft.evaluation.reload", str(model_folder), str(probe))
+        self._process = subprocess.Popen(  # noqa: S603
+            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
 
     def __enter__(self) -> ReloadCheck:
         return self

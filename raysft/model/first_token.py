@@ -8,6 +8,7 @@ B rows, T tokens of the longest of them, H hidden size, D size of an attention h
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import torch
@@ -52,4 +53,9 @@ def read_first_token(model: Any) -> None:
     if config.model_type not in KINDS or config.is_decoder or config._attn_implementation not in MASKS:
         return
     last = model.base_model.encoder.layer[-1]
-    last.__class__ = type(f"FirstToken{type(last).__name__}", (FirstTokenLayer, type(last)), {})
+    last.__class__ = _first_token_kind(type(last))
+
+
+@cache
+def _first_token_kind(layer: type[nn.Module]) -> type[nn.Module]:
+    return type(f"FirstToken{layer.__name__}", (FirstTokenLayer, layer), {})

@@ -50,10 +50,29 @@ def build_language_model(base: Base, settings: ModelSection, task: str, seed: in
         f"for {task}",
         "masked-lm is for encoders (BERT, RoBERTa, ...), causal-lm for decoders (GPT-2, Llama, ...).",
     )
+    if task == "causal-lm" and sees_what_follows(model):
+        raise UsageError(
+            f"model.base: {base.name} ({config.model_type}) is no decoder as it is configured: each token sees those "
+            "after it",
+            "Use a decoder (GPT-2, Llama, ...) as model.base.",
+        )
     if settings.lora is not None:
         add_adapters(model, settings, seed)
     learn_few_positions(model)
     return model
+
+
+def sees_what_follows(model: Any) -> bool:
+    """Whether the logits of a token change with a token after it; learning the next one would then be copying it."""
+    was_training = model.training
+    ids = torch.arange(1, 9).remainder(model.config.vocab_size)[None]
+    other = ids.clone()
+    other[0, -1] = 0
+    model.eval()
+    with torch.inference_mode():
+        before, after = (model(input_ids=each).logits[0, :-1].float() for each in (ids, other))
+    model.train(was_training)
+    return not torch.allclose(before, after, rtol=1e-3, atol=1e-4, equal_nan=True)
 
 
 def head_facts(task: str, base: Base, model: Any) -> dict[str, str]:

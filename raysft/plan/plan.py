@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from raysft.config.sections import JobConfig, TrainSection
-from raysft.corpus.sampler import Batching, Sampler, padded_tokens
+from raysft.corpus.sampler import Batching, Sampler, padded_tokens, rows_that_fit
 from raysft.plan.language import logits_share
 from raysft.plan.machine import Machine
 from raysft.plan.sharing import choose_sharing
@@ -72,8 +72,8 @@ def choose_micro_rows(train: TrainSection) -> int | None:
 
 
 def choose_micro_tokens(train: TrainSection, gpu: bool) -> int | None:
-    """Most positions of a forward pass: as many as fit, and of train.batch_tokens a worker's share; None: where the
-    person set how many rows."""
+    """Most positions of a forward pass (see rows_that_fit): as many as fit, and of train.batch_tokens a worker's share;
+    None: where the person set how many rows."""
     if train.micro_batch is not None:
         return None
     fits = GPU_MICRO_TOKENS if gpu else CPU_MICRO_TOKENS
@@ -87,9 +87,8 @@ def choose_batching(train: TrainSection, micro_rows: int | None, micro_tokens: i
 
 def rows_at_once(config: JobConfig, gpu: bool, length: int) -> int:
     """Rows of a forward pass in which each has so many tokens. Of shorter rows there may be more."""
-    rows, tokens = choose_micro_rows(config.train), choose_micro_tokens(config.train, gpu)
-    fits = rows or 1 if tokens is None else max(1, tokens // max(1, length))
-    return min(rows or fits, fits)
+    rows, fits = choose_micro_rows(config.train), rows_that_fit(choose_micro_tokens(config.train, gpu), length)
+    return min(most for most in (rows, fits) if most is not None)
 
 
 def threads(size: ModelSize, cpus: int) -> int:
@@ -148,8 +147,10 @@ def make_plan(
     share = logits_share(config.task)
     work = 2 * (size.parameters - size.embedding + share * size.embedding)
     flops = train.epochs * (3 * work * epoch_tokens + work * evaluated)
-    beside = RUNTIME_BYTES + _activations(size, micro, longest, train.activation_checkpointing)
-    beside += int(share * micro * longest * LOGIT_BYTES * size.embedding / size.hidden)
+    largest = sampler.largest()
+    tokens = int(lengths[largest].max()) if len(largest) else longest
+    beside = RUNTIME_BYTES + _activations(size, len(largest), tokens, train.activation_checkpointing)
+    beside += int(share * len(largest) * tokens * LOGIT_BYTES * size.embedding / size.hidden)
     memory = worker_bytes or (0 if gpu else machine.memory_bytes // workers)
     sharing = choose_sharing(config, size, weights, beside, workers, memory)
     train_s, time_why = _time(config, flops, machine, gpu)

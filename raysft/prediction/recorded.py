@@ -17,13 +17,14 @@ from raysft.storage.layout import RunFolder, open_output
 FORMS = ("separator", "tags")  # of raysft.reading.columns.Columns
 
 
-def recorded_forms(folder: Path, job: Job) -> dict[str, str | None] | None:
-    """Field of Columns -> its value, of the model in `folder`; None where no record of its corpus is found.
+def recorded_forms(folder: Path, job: Job) -> dict[str, str]:
+    """Field of Columns -> its value, of the model in `folder`, where a record of its corpus is found and tells.
 
+    A corpus of lists, or without a row of two labels, never told what stands between labels.
     Raises OutputError where the job's output cannot be used.
     """
-    columns = next(_records(folder, job), None)
-    return None if columns is None else {name: columns.get(name) for name in FORMS}
+    columns = next(_records(folder, job), {})
+    return {name: columns[name] for name in FORMS if columns.get(name) is not None}
 
 
 def _records(folder: Path, job: Job) -> Iterator[dict[str, Any]]:
@@ -36,8 +37,8 @@ def _records(folder: Path, job: Job) -> Iterator[dict[str, Any]]:
         return
     audit, result = open_output(job.config.output).data(digest).audit, RunFolder(folder.absolute().parent).result
     if audit.is_file():
-        yield read_json(audit)["columns"]
+        yield read_json(audit).get("columns", {})
     if result.is_file():
         found = read_json(result)
         if Path(found.get("data", "")).name == digest:  # and not another's, to which the model was only copied
-            yield found["columns"]
+            yield found.get("columns", {})

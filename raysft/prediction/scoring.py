@@ -50,19 +50,20 @@ def _sources(files: Sequence[str], job: Job) -> list[Source]:
     return list(dict.fromkeys(source for each in found for source in each))
 
 
-def _labelled(source: Source, job: Job, forms: dict[str, str | None] | None) -> pa.Table:
+def _labelled(source: Source, job: Job, forms: dict[str, str]) -> pa.Table:
     """All rows of one file by the columns of the job; its group where the file has it, its time and split never.
 
-    forms: how labels were read for training, see recorded_forms; None: as the file itself tells.
+    forms: how labels were read for training, see recorded_forms; none: as the file itself tells.
     """
     data = job.config.data
     group = data.group if data.group in header(source) else None
     data = data.model_copy(update={"group": group, "time": None, "split": None})
     columns = resolve_columns(data, job.config.task, [source], job.problem)
-    if forms is None:
+    if not forms:
         columns = with_forms(columns, data, job.config.task, [source], job.problem)
-    else:
-        columns = replace(columns, separator=forms["separator"], tags=forms["tags"])
+    columns = replace(
+        columns, separator=forms.get("separator", columns.separator), tags=forms.get("tags", columns.tags)
+    )
     meaning = Meaning(job.config.task, data.multi_label, data.label_separator)
     return concat(canonical(batch, source, columns, meaning) for batch in read_batches(source, columns))
 

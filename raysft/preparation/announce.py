@@ -55,7 +55,8 @@ def announce(audit: dict[str, Any], files: list[str] | None, listener: Listener)
 
 def _from_elsewhere(sources: list[dict[str, Any]], files: list[str]) -> str:
     """What places in the audit mean, where the same contents were read from other files than this job's."""
-    others = [source["path"] for source in sources if source["path"] not in files]
+    mine = set(files)
+    others = [source["path"] for source in sources if source["path"] not in mine]
     if not others:
         return ""
     more = f" and {len(others) - NAMED} more" if len(others) > NAMED else ""

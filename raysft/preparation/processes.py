@@ -17,6 +17,7 @@ from contextlib import suppress
 from queue import SimpleQueue
 from typing import IO, Any
 
+from raysft.child import child_command
 from raysft.errors import NoCapacity, RaysftError
 
 Work = Callable[[Any], dict[str, Any]]
@@ -58,9 +59,10 @@ class _Child:
     """One process and its pipes."""
 
     def __init__(self) -> None:
-        # -P: else a queue.py or json.py where the command is typed is imported in place of Python's own.
-        command = [sys.executable, "-P", "-m", "raysft.preparation.processes"]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # noqa: S603
+        command, environment = child_command("raysft.preparation.processes")
+        self._process = subprocess.Popen(  # noqa: S603
+            command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
 
     def send(self, value: Any) -> None:
         """Hand over a value. Whether the child is still there to take it, its answer tells."""

@@ -38,7 +38,7 @@ def facts_of_training(facts: ReportFacts) -> list[tuple[str, str]]:
         ("Precision", str(outcome.get("precision", ""))),
         ("Device", str(outcome.get("device", ""))),
         ("Workers", _count(plan.get("workers"))),
-        ("Micro-batch", f"{count(plan['micro_batch'])} rows" if "micro_batch" in plan else ""),
+        ("Micro-batch", f"up to {count(plan['micro_batch'])} of the longest rows" if "micro_batch" in plan else ""),
     ]
     return [(name, value) for name, value in pairs if value]
 

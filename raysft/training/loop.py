@@ -57,7 +57,7 @@ class Loop:
     places: Places = by_row_id  # names rows in errors
     model_settings: ModelSection = field(default_factory=ModelSection)  # which of its parts train
     strategy: str = "ddp"  # ddp | fsdp
-    micro_tokens: int | None = None  # most positions of a forward pass, give or take a row
+    micro_tokens: int | None = None  # most positions of a forward pass, an eighth more if need be
     tracking: Tracking = field(default_factory=lambda: Tracking({}))
 
     def __post_init__(self) -> None:
@@ -172,9 +172,7 @@ class Loop:
     def _agree_on_micro_batch(self) -> None:
         """Several workers find out beforehand what fits; with fsdp none can compute without the others."""
         if ranks.world_size() > 1 and not is_sharded(self.model):
-            rows = None if self.settings.batch_tokens else self.settings.batch_size
-            longest = np.argsort(-self.train.lengths, kind="stable")[:rows]
-            self._micro.agree(self._try, self.sampler.cut(longest)[0], clear=self.optimizer.zero_grad)
+            self._micro.agree(self._try, self.sampler.largest(), clear=self.optimizer.zero_grad)
 
     def _try(self, rows: Micro) -> None:
         """Forward and backward of one micro-batch, by this rank alone; leaves nothing but gradients of no meaning."""

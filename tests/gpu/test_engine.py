@@ -77,12 +77,15 @@ def test_one_trajectory_with_the_cpu(base: Base, tmp_path: Path, name: str, one_
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
 @pytest.mark.parametrize("precision", ["bf16", "fp16", "tf32"])
 def test_rounded_products_stay_near(base: Base, tmp_path: Path, precision: str, strategy: str, one_rank: None) -> None:
-    """bf16 has 8 bits of mantissa, 2^-9 relative a product; losses here are 1.4 and below."""
-    make_loop(base, tmp_path / "cpu").run()
-    make_loop(base, tmp_path / "gpu", precision=precision, device=GPU, strategy=strategy).run()
-    found, expected = trajectory(tmp_path / "gpu"), trajectory(tmp_path / "cpu")
-    assert found != expected
-    np.testing.assert_allclose([loss for loss, _ in found], [loss for loss, _ in expected], rtol=0, atol=0.02)
+    """bf16 has 8 bits of mantissa, 2^-9 relative a product, fp16 and tf32 11; losses here are 1.4 and below."""
+    if precision != "fp16" and torch.cuda.get_device_capability(GPU)[0] < 8:
+        pytest.skip("the card has neither bf16 nor tf32")
+    for name in ("fp32", precision):
+        loop = make_loop(base, tmp_path / name, precision=name, device=GPU, strategy=strategy)
+        with loop.precision.training():
+            loop.run()
+    found, expected = (np.array(trajectory(tmp_path / name))[:, 0] for name in (precision, "fp32"))
+    assert 1e-5 < np.abs(found - expected).max() < 0.02  # two runs in float32 differ by some 1e-7
 
 
 def test_fp16_leaves_out_exactly_the_step_that_overflows(base: Base, tmp_path: Path) -> None:

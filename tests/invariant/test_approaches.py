@@ -216,8 +216,8 @@ def test_merged_adapters_give_the_same_logits_in_a_stock_model(base: Base, tmp_p
     model.save_pretrained(tmp_path)  # type: ignore[operator]
     again = load_classifier(tmp_path)
     assert [*again.state_dict()] == [*model.state_dict()] == [*stock.state_dict()]
-    with torch.inference_mode():
-        assert torch.equal(again(input_ids=ids).logits, merged)
+    with torch.inference_mode():  # the last layer in whole; ours computes its first token alone
+        torch.testing.assert_close(again(input_ids=ids).logits, merged, rtol=0, atol=1e-5)
 
 
 def losses(folder: Path) -> list[float]:

@@ -69,6 +69,6 @@ def test_portions_are_all_pairs_in_order_and_none_loads_too_much(monkeypatch: py
 
 def test_short_texts_are_compared_many_at_once() -> None:
     pairs = np.arange(100_000).reshape(-1, 2)
-    parts = list(pieces.portions(pairs, np.full(100_000, 150, np.int32), 20_000))
+    parts = list(pieces.portions(pairs, np.full(100_000, 45, np.int32), 20_000))
     assert [len(part) for part in parts] == [20_000, 20_000, 10_000]
     assert list(pieces.portions(pairs[:0], np.zeros(0, np.int32), 20_000)) == []

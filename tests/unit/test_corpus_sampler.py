@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from raysft.corpus.sampler import (
     Batching,
+    Micro,
     Sampler,
     Step,
     by_budget,
@@ -173,6 +174,25 @@ def test_steps_are_a_pure_function(sampler: Sampler) -> None:
     again.steps(sampler.epochs - 1)  # what was asked before does not matter
     for step, same in zip(sampler.steps(0), again.steps(0), strict=True):
         assert all(np.array_equal(a, b) for a, b in zip(step, same, strict=True))
+
+
+@given(SAMPLERS)
+def test_no_micro_batch_is_larger_than_the_largest(sampler: Sampler) -> None:
+    """What is tried before training, and what memory is planned for."""
+
+    def positions(rows: Micro) -> int:
+        return len(rows) * int(sampler.lengths[rows].max())
+
+    every = [micro for epoch in range(sampler.epochs) for step in sampler.steps(epoch) for micro in step]
+    largest, cap = sampler.largest(), sampler.batching.micro_tokens
+    assert len(np.unique(largest)) == len(largest)
+    if not every:
+        assert not len(largest)
+        return
+    assert max(map(positions, every)) <= positions(largest)
+    assert all(len(micro) <= (sampler.batching.micro_rows or len(micro)) for micro in every)
+    if cap is not None:
+        assert all(positions(micro) <= cap * 1.125 or len(micro) == 1 for micro in every)
 
 
 def test_pieces_under_a_budget_by_hand() -> None:

@@ -17,7 +17,7 @@ from tests.support.jobs import write_job
 PACKAGE = Path(raysft.__file__).parent
 # Each may import only what stands before it; what stands on one line knows nothing of its neighbours.
 ORDER = [
-    ["errors", "events", "version"],
+    ["child", "errors", "events", "version"],
     ["config"],
     ["storage"],
     ["session", "claim"],

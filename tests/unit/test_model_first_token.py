@@ -54,6 +54,21 @@ def test_logits_and_gradients_are_those_of_the_whole_layer(kind: str, padded: bo
             torch.testing.assert_close(mine.grad, theirs.grad, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("half", [torch.bfloat16, torch.float16])
+def test_half_precision_stays_near(attention: str, half: torch.dtype) -> None:
+    """Logits are near 1 here: with weights of 0.02 as models start, bf16 rounds them by 1e-3 to 1e-2."""
+    config = model_of("bert", attention).config
+    whole = AutoModelForSequenceClassification.from_config(config, attn_implementation=attention).eval()
+    first = deepcopy(whole)
+    read_first_token(first)
+    with torch.autocast("cpu", dtype=half):
+        expected, found = whole(**inputs(True)).logits, first(**inputs(True)).logits
+        torch.testing.assert_close(found.float(), expected.float(), rtol=0, atol=0.03)
+        found.float().sum().backward()
+    assert all(each.grad.isfinite().all() for each in first.parameters() if each.grad is not None)
+
+
 def test_the_last_layer_computes_one_position_and_a_copy_is_independent() -> None:
     model = model_of("bert")
     read_first_token(model)

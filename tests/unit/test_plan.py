@@ -53,8 +53,8 @@ def config(**train: Any) -> JobConfig:
         ({"batch_size": 8}, False, 8),
         ({"batch_size": 33, "workers": 2}, False, 17),
         ({"batch_size": 4, "workers": 3}, False, 1),
-        ({"batch_size": 10_000}, False, 32),  # 4096 tokens of at most 128
-        ({"batch_size": 10_000}, True, 128),
+        ({"batch_size": 10_000}, False, 36),  # 4096 tokens and an eighth, of 128
+        ({"batch_size": 10_000}, True, 144),
     ],
 )
 def test_the_micro_batch_is_a_worker_s_share_as_far_as_it_fits(train: dict[str, Any], gpu: bool, micro: int) -> None:
@@ -198,7 +198,7 @@ def test_check_plans_for_the_gpu_that_the_run_may_use(
     monkeypatch.setattr(preflight, "may_use_gpu", lambda device: True)
     found = check_job(load_job(write_job(tmp_path, base.folder, train={"batch_size": 10_000})), base)
     longest = int(found.plan.why["micro_batch"].split()[1])
-    assert found.plan.micro_batch == 16_384 // longest and longest <= 32
+    assert found.plan.micro_batch == 18_432 // longest and longest <= 32
     json.dumps(found.to_json(), allow_nan=False)
     console = Console(width=160, file=io.StringIO(), record=True)
     console.print(check_table(found))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -131,17 +132,34 @@ def test_the_record_outlives_the_prepared_data(several: tuple[Job, RunFolder], c
     result = {"data": str(data.path), "columns": read_json(data.audit)["columns"]}
     shutil.rmtree(data.path)
     write_json(place.result, result)
-    assert recorded_forms(place.model, job) == {"separator": ";", "tags": None}
+    assert recorded_forms(place.model, job) == {"separator": ";"}
     with pytest.raises(DataError, match="bad_labels"):
         evaluate_files(place.model, [commas], job, Heard())
     write_json(place.result, {**result, "data": "results/data/of-another-run"})
-    assert recorded_forms(place.model, job) is None
+    assert recorded_forms(place.model, job) == {}
+    write_json(place.result, {"data": str(data.path)})  # as another version may have left it
+    assert recorded_forms(place.model, job) == {}
 
 
 def test_the_file_tells_where_no_record_is(several: tuple[Job, RunFolder], commas: str) -> None:
     job, place = several
     (place.model / "raysft.json").unlink()
     found = evaluate_files(place.model, [commas], job, Heard())
+    assert found.test is not None and found.test.metrics["f1_micro"].n == 40
+
+
+def test_the_file_tells_where_the_corpus_never_did(model: Path, base_folder: Path, tmp_path: Path) -> None:
+    """Lists of labels say nothing of separators; a file that has one is read as it is."""
+    rows = [{**row, "label": row["label"].split(";")} for row in label_set_rows(80)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    job = job_of(tmp_path, base_folder, data={"multi_label": True, "train": "rows.jsonl"})
+    place = open_output(job.config.output).run(job.config.name)
+    shutil.copytree(model, place.model)
+    settings = read_json(place.model / "config.json")
+    write_json(place.model / "config.json", {**settings, "problem_type": "multi_label_classification"})
+    write_json(place.model / "raysft.json", {"data": run(job).digest})
+    csv = str(write_csv(tmp_path / "other.csv", label_set_rows(40, seed=3)))
+    found = evaluate_files(place.model, [csv], job, Heard())
     assert found.test is not None and found.test.metrics["f1_micro"].n == 40
 
 
@@ -152,4 +170,4 @@ def test_the_form_of_tags_is_recorded_too(base_folder: Path, tmp_path: Path) -> 
     job = job_of(tmp_path, base_folder, rows, task="token-classification", data={"group": None})
     (tmp_path / "model").mkdir()
     write_json(tmp_path / "model" / "raysft.json", {"data": run(job).digest})
-    assert recorded_forms(tmp_path / "model", job) == {"separator": None, "tags": "plain"}
+    assert recorded_forms(tmp_path / "model", job) == {"tags": "plain"}

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from raysft.config.sections import ModelSection
 from raysft.errors import UsageError
-from raysft.model.language import build_language_model
+from raysft.model.language import build_language_model, sees_what_follows
 from raysft.storage.pretrained import resolve_base
 from raysft.training.language import lesson_batch, token_losses
 from raysft.training.lessons import HiddenTokens, NextTokens, lesson_of
@@ -94,3 +96,21 @@ def test_a_tokenizer_without_a_mask_is_refused(base_folder: Path) -> None:
     base = resolve_base(str(base_folder))
     with pytest.raises(UsageError, match=r"model\.base.*mask token"):
         lesson_of("masked-lm", base.folder, build_language_model(base, ModelSection(), "masked-lm", 0))
+
+
+def test_bases_whose_tokens_see_what_follows_are_told_apart() -> None:
+    """A causal language model learns the next token, and needs no mask for padding behind it: true of decoders only."""
+    sizes: dict[str, Any] = {"vocab_size": 50, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    torch.manual_seed(0)
+    for kind, more, sees in (
+        ("llama", {"intermediate_size": 64}, False),
+        ("gpt2", {"n_embd": 32, "n_layer": 2, "n_head": 2}, False),
+        ("bert-generation", {"intermediate_size": 64}, True),
+        ("xlnet", {"d_model": 32, "n_layer": 2, "n_head": 2, "d_inner": 64}, True),
+    ):
+        config = AutoConfig.for_model(kind, **(sizes if "d_model" not in more else {"vocab_size": 50}), **more)
+        model = AutoModelForCausalLM.from_config(config)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.normal_(0, 0.3)
+        assert sees_what_follows(model) == sees, kind
