@@ -53,7 +53,8 @@ def read_first_token(model: Any) -> None:
     if config.model_type not in KINDS or config.is_decoder or config._attn_implementation not in MASKS:
         return
     last = model.base_model.encoder.layer[-1]
-    last.__class__ = _first_token_kind(type(last))
+    kind: Any = type(last)
+    last.__class__ = _first_token_kind(kind)
 
 
 @cache
