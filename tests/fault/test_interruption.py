@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import time
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -40,6 +41,8 @@ def start(job: Path) -> subprocess.Popen[bytes]:
         command("train", job),
         env=environment,
         start_new_session=True,
+        # Where the tests run in the background SIGINT is ignored, and that is inherited.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
     )
