@@ -232,7 +232,7 @@ def trainer(run: Run, rows: Rows, meter: Meter, cudnn: bool = True) -> float:
 def raysft(run: Run, rows: Rows, meter: Meter, compiled: bool = False) -> float:
     """raysft's engine as a worker runs it, but without saving; returns the loss of the first step.
 
-    It is given what one full micro-batch of the Trainer has as positions, and cuts its steps by that.
+    It is given as many positions as a full micro-batch of the Trainer has, and cuts its steps by that, as in a job.
     """
     from raysft.config.sections import TrainSection
     from raysft.config.values import Share
@@ -254,7 +254,7 @@ def raysft(run: Run, rows: Rows, meter: Meter, compiled: bool = False) -> float:
 
     model = build(run.size, run.method, run.device)
     model = model.get_base_model() if run.method == "lora" else model
-    learn_few_positions(model)
+    learn_few_positions(model, "causal-lm")
     train, none = from_lists(rows, [-1] * len(rows)), from_lists([], [])
     metrics = run.folder / f"{len(rows)}.jsonl"
     loop = Unsaved(
@@ -272,7 +272,7 @@ def raysft(run: Run, rows: Rows, meter: Meter, compiled: bool = False) -> float:
             compile=compiled,
             seed=SEED,
         ),
-        micro_batch=run.micro,
+        micro_batch=run.size.batch,
         micro_tokens=run.micro * run.tokens,
         train=train,
         precision=Precision("bf16", run.device),

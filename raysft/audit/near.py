@@ -17,13 +17,13 @@ from typing import Any
 import numpy as np
 
 from raysft.audit.minhash import band_shape
-from raysft.audit.pieces import Texts, changes, portions, resembling
+from raysft.audit.pieces import Texts, changes, resembling
 
 SIGMAS = 3.0  # by which a sketch may differ more than expected at `similarity`; one pair in 700 does
 BUDGET = 5 * 10**8  # sketches compared at the most, some seconds; see `window`
 WINDOWS = (16, 2048)
-CHUNK = 20_000  # pairs checked at once, fewer of long texts; each time most of the file is read
-THREADS = 8  # at the most, each with one portion of pairs and its texts in memory
+CHUNK = 20_000  # pairs that a thread checks at once, fewer of long texts
+THREADS = 8  # at the most, each with the pieces of one portion of pairs in memory
 BATCH = 10 * CHUNK  # pairs gathered before the most promising of them are checked
 TRIES = 4  # pairs checked of two clusters, of all that are gathered
 
@@ -43,20 +43,24 @@ def near_pairs(bands: Iterable[Array], sketches: Array, texts_at: Texts, similar
     """Find near-duplicates. Pairs that others already chain are left out.
 
     bands: one array of uint32 keys a band, each of shape (rows,). sketches: uint64, (rows, SKETCH_WORDS). texts_at: the
-    texts at some rows; called by several threads at once. sizes: the characters of each text, int, shape (rows,), by
-    which it is known how many may be asked for at once. Rows in another order give other pairs: sort them by content.
+    texts at some rows. sizes: the characters of each text, int, shape (rows,), by which it is known how many may be
+    asked for at once. Rows in another order give other pairs: sort them by content.
     """
     rows = len(sketches)
     shape = band_shape(similarity)
     limit, reach = _limit(similarity, shape[0] * shape[1]), window(rows, shape[0])
     workers = min(THREADS, len(os.sched_getaffinity(0)))
     with ThreadPoolExecutor(workers) as threads:  # numpy works outside of the interpreter's lock
-        known = _Known(sizes, partial(resembling, texts_at=texts_at, similarity=similarity), threads)
+        known = _Known(rows, partial(_alike, sizes, texts_at, similarity, threads))
         skipped, before = 0, np.zeros(rows, np.uint32)
         for keys in bands:
             skipped += _one_band(keys, before, sketches, limit, reach, known)
             before = keys
     return Likeness(np.concatenate(known.found), known.cluster, skipped)
+
+
+def _alike(sizes: Array, texts_at: Texts, similarity: float, threads: ThreadPoolExecutor, pairs: Array) -> Array:
+    return resembling(pairs, sizes, texts_at, similarity, CHUNK, threads.map)
 
 
 def window(rows: int, bands: int) -> int:
@@ -112,11 +116,11 @@ def _skipped(place: Array, begins: Array, cluster: Array, reach: int) -> int:
 class _Known:
     """What comparisons have shown so far."""
 
-    def __init__(self, sizes: Array, alike: Callable[[Array], Array], threads: ThreadPoolExecutor) -> None:
-        """sizes: characters of each row's text. alike: pairs of rows -> whether their texts are near-duplicates."""
-        self.cluster = np.arange(len(sizes))
+    def __init__(self, rows: int, alike: Callable[[Array], Array]) -> None:
+        """alike: pairs of rows -> whether their texts are near-duplicates, bool, shape (pairs,)."""
+        self.cluster = np.arange(rows)
         self.found = [np.zeros((0, 2), np.int64)]
-        self._rows, self._sizes, self._alike, self._threads = len(sizes), sizes, alike, threads
+        self._rows, self._alike = rows, alike
         self._unlike = np.zeros(0, np.int64)  # pairs that were compared in vain, as one number each, sorted
 
     def compare(self, candidates: Array) -> None:
@@ -137,7 +141,7 @@ class _Known:
         codes = np.sort(codes[order][apart & (place < TRIES)])
         if not len(codes):
             return
-        near = np.concatenate(list(self._threads.map(self._alike, portions(self._pairs(codes), self._sizes, CHUNK))))
+        near = self._alike(self._pairs(codes))
         self._unlike = np.sort(np.concatenate([self._unlike, codes[~near]]), kind="stable")  # merges two sorted runs
         self.found.append(self._pairs(codes[near]))
         self.cluster = _merge(self.cluster, self.found[-1])

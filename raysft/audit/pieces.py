@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import lru_cache, partial
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,8 @@ PIECE = 4  # letters
 SHIFT = 44  # bits kept of a piece: plenty within one pair of texts, which has thousands of pieces at most
 SEPARATOR = "\0"  # clean texts hold no control characters
 LOAD = 2 * 10**6  # characters of the texts that a thread compares at once, or one pair: 0.1 GB, 52 bytes for each
+READ = 10 * LOAD  # characters of the texts that are read at once
+MANY = 200_000  # pairs whose texts are read at once
 # Marks that some people write and others leave out. All others are part of a word, as vowel signs are in Hindi or Thai.
 OPTIONAL_MARKS = (
     range(0x0300, 0x0370),  # accents; those that belong to a letter are one with it in clean texts
@@ -25,6 +28,7 @@ OPTIONAL_MARKS = (
 
 Array = np.ndarray[Any, Any]
 Texts = Callable[[Array], list[str]]
+Each = Callable[[Callable[[Array], Array], Iterable[Array]], Iterable[Array]]
 
 
 def piece_hashes(texts: Sequence[str]) -> tuple[Array, Array]:
@@ -108,8 +112,8 @@ def spread(key: Array) -> Array:
     return np.asarray(key ^ (key >> np.uint64(31)))
 
 
-def portions(pairs: Array, sizes: Array, most: int) -> Iterator[Array]:
-    """Stretches of at most `most` pairs whose texts have at most LOAD characters; a longer pair stands alone.
+def portions(pairs: Array, sizes: Array, load: int, most: int) -> Iterator[Array]:
+    """Stretches of at most `most` pairs whose texts have at most `load` characters; a longer pair stands alone.
 
     pairs: int, shape (pairs, 2), places in `sizes`, the characters of each text. A text counts in each of its pairs,
     since `overlap` lays its pieces out for each.
@@ -118,19 +122,34 @@ def portions(pairs: Array, sizes: Array, most: int) -> Iterator[Array]:
     read = np.concatenate([[0], np.cumsum(size)])
     start = 0
     while start < len(pairs):
-        within = int(np.searchsorted(read, read[start] + LOAD, "right")) - 1
+        within = int(np.searchsorted(read, read[start] + load, "right")) - 1
         end = min(max(within, start + 1), start + most)
         yield pairs[start:end]
         start = end
 
 
-def resembling(pairs: Array, texts_at: Texts, similarity: float) -> Array:
+def resembling(pairs: Array, sizes: Array, texts_at: Texts, similarity: float, most: int, each: Each = map) -> Array:
     """Whether the two texts of each pair overlap by `similarity` or more: bool, shape (pairs,).
 
-    pairs: int, shape (pairs, 2), rows; each of them is asked of `texts_at` once.
+    pairs: int, shape (pairs, 2), rows. sizes: the characters of each row's text. most: pairs that are compared at once.
+    each: `map` of whoever shall compare. Texts are read READ characters at a time, since the rows of pairs lie anywhere
+    and each time most of the file is gone through; and compared LOAD at a time, since that takes far more memory.
     """
-    rows, place = np.unique(pairs, return_inverse=True)
-    return overlap(texts_at(rows), place.reshape(-1, 2)) >= similarity
+
+    def read_and_compare(stretch: Array) -> list[Array]:
+        rows, place = np.unique(stretch, return_inverse=True)
+        texts = texts_at(rows)
+        parts = portions(place.reshape(-1, 2), sizes[rows], LOAD, most)
+        return [found >= similarity for found in each(partial(_overlap_of_few, texts), parts)]
+
+    found = [read_and_compare(stretch) for stretch in portions(pairs, sizes, READ, MANY)]
+    return np.concatenate([np.zeros(0, bool), *chain.from_iterable(found)])
+
+
+def _overlap_of_few(texts: Sequence[str], pairs: Array) -> Array:
+    """`overlap` of pairs in which few of the texts stand."""
+    used, place = np.unique(pairs, return_inverse=True)
+    return overlap([texts[at] for at in used], place.reshape(-1, 2))
 
 
 def overlap(texts: Sequence[str], pairs: Array) -> Array:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from raysft.audit.pieces import Texts, portions, resembling
+from raysft.audit.pieces import Texts, resembling
 from raysft.audit.repeats import TEST, TRAIN, changes, first_places, run_starts
 
 MOST = 50  # rows of its cluster that a row is compared with; all with all would be quadratic
@@ -37,9 +37,7 @@ class Clusters:
 
     def alike(self, rows: Array, others: Array) -> Array:
         """Whether the text of each row is almost that of the other, bool, shape (rows,)."""
-        parts = portions(np.stack([rows, others], axis=1), self.sizes, CHUNK)
-        found = [resembling(part, self.texts_at, self.similarity) for part in parts]
-        return np.concatenate([np.zeros(0, bool), *found])
+        return resembling(np.stack([rows, others], axis=1), self.sizes, self.texts_at, self.similarity, CHUNK)
 
 
 def near_leaks(known: Clusters, origin: Array, alive: Array) -> tuple[Array, Array]:

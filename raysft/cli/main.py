@@ -15,7 +15,7 @@ from typing import NoReturn
 
 import click
 
-from raysft.errors import Interrupted, RaysftError
+from raysft.errors import Interrupted, NoCapacity, RaysftError
 
 VERBS = {
     "init": "Look at a data file and write a job file that runs.",
@@ -78,6 +78,9 @@ def run(arguments: list[str]) -> int:
         return _say(Interrupted("interrupted", "Nothing is lost: the same command goes on from the newest checkpoint."))
     except RaysftError as error:
         return _say(error)
+    except MemoryError as error:
+        text = f"the memory ran out ({error})" if str(error) else "the memory ran out"
+        return _say(NoCapacity(text, "Close other programs, or use a machine with more; the same command goes on."))
     except (BrokenPipeError, SystemExit):
         # click exits at any broken pipe. Only that to our reader, who may leave early as `| head` does, is no fault.
         if not _reader_has_left():

@@ -28,7 +28,7 @@ class Batching:
     rows: int  # of a step, where there is no budget of positions
     micro_rows: int | None  # most rows of a micro-batch
     tokens: int | None = None  # positions of a step at most, each row padded to the longest of the step
-    micro_tokens: int | None = None  # most positions of a micro-batch; see rows_that_fit
+    micro_tokens: int | None = None  # most positions of a micro-batch, of one row at least
     bucketed: bool = True  # else rows stay in the order of the shuffle
 
 
@@ -84,19 +84,29 @@ class Sampler:
 
     def cut(self, rows: Micro) -> Step:
         """A step's rows as micro-batches."""
-        most = self._most_rows(int(self.lengths[rows].max()))
+        most = self.most_rows(int(self.lengths[rows].max()))
         # Even pieces rather than full ones and a rest: what one rank waits for another is what a step loses.
         return np.array_split(rows, -(-len(rows) // min(most, len(rows))))
 
-    def largest(self) -> Micro:
-        """The micro-batch of most positions that any epoch may bring; of several such, that of the longest rows."""
+    def heaviest(self) -> list[Micro]:
+        """The micro-batches of which one takes most memory of all that any epoch may bring, the longest rows first.
+
+        Memory grows with the positions and, where each token is compared with each, with the length as well; so these
+        are all for which no other has more positions and longer rows. Empty where there are no rows.
+        """
         order = np.argsort(-self.lengths, kind="stable")
         lengths = self.lengths[order]
-        starts = np.unique(-lengths, return_index=True)[1]  # of each length, the longest first
-        pieces = (order[start : start + self._most_rows(int(lengths[start]))] for start in starts)
-        return max(pieces, key=lambda rows: len(rows) * int(self.lengths[rows[0]]), default=order)
+        found: list[Micro] = []
+        positions = -1
+        for start in np.unique(-lengths, return_index=True)[1]:  # of each length, the longest first
+            longest = int(lengths[start])
+            rows = order[start : start + self.most_rows(longest)]
+            if len(rows) * longest > positions:
+                positions = len(rows) * longest
+                found.append(rows)
+        return found
 
-    def _most_rows(self, longest: int) -> int:
+    def most_rows(self, longest: int) -> int:
         """Of a micro-batch whose longest row has so many tokens."""
         batching = self.batching
         rows = batching.rows if batching.tokens is None else max(1, batching.tokens // max(1, longest))
@@ -115,11 +125,8 @@ def _by_pools(order: Micro, lengths: np.ndarray[Any, Any], pool: int, turning: b
 
 
 def rows_that_fit(positions: int | None, longest: int) -> int | None:
-    """Rows of `longest` tokens in so many positions and an eighth more, at least one; None: any number.
-
-    The eighth saves the last few rows of a batch from being a micro-batch of their own.
-    """
-    return None if positions is None else max(1, int(positions * 1.125) // max(1, longest))
+    """Rows of `longest` tokens in so many positions, at least one; None: any number."""
+    return None if positions is None else max(1, positions // max(1, longest))
 
 
 def split(rows: Micro, size: int) -> Step:

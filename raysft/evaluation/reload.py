@@ -65,9 +65,9 @@ class ReloadCheck:
                 f"the artifact is damaged: {error}",
                 "Type the same command again: it trains on from the newest checkpoint.",
             ) from None
-        command, environment = child_command("raysft.evaluation.reload", str(model_folder), str(probe))
+        command = child_command("raysft.evaluation.reload", str(model_folder), str(probe))
         self._process = subprocess.Popen(  # noqa: S603
-            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
 
     def __enter__(self) -> ReloadCheck:

@@ -58,7 +58,13 @@ def build_language_model(base: Base, settings: ModelSection, task: str, seed: in
         )
     if settings.lora is not None:
         add_adapters(model, settings, seed)
-    learn_few_positions(model)
+    learn_few_positions(model, task)
+    if not learns_few_positions(model):
+        raise UsageError(
+            f"model.base: {base.name} ({config.model_type}) is built in a way that {task} does not know: its head does "
+            "not read what its layers give",
+            "Use another model as model.base.",
+        )
     return model
 
 
@@ -100,7 +106,7 @@ def own_logits(model: nn.Module, ids: torch.Tensor) -> list[float]:
     return logits.float().gather(1, ids[:, None])[:, 0].cpu().tolist()  # type: ignore[no-any-return]
 
 
-def learn_few_positions(model: Any) -> None:
+def learn_few_positions(model: Any, task: str) -> None:
     """Let the model take `learnt`: hidden states are gathered there before the head, whose logits become (1, M, V).
 
     A head costs as much as several layers, and masked language models learn 15% of the positions. In stock classes the
@@ -123,7 +129,20 @@ def learn_few_positions(model: Any) -> None:
         return output
 
     model.register_forward_pre_hook(take, with_kwargs=True)
-    model.base_model.register_forward_hook(gather)
+    # Of models that may have an encoder too, as BART does, only the decoder is called where the next token is learnt.
+    body = model.get_decoder() if task == "causal-lm" else model.base_model
+    body.register_forward_hook(gather)
+
+
+def learns_few_positions(model: Any) -> bool:
+    """Whether the hooks of learn_few_positions have an effect: they do in every stock class that we know."""
+    was_training = model.training
+    ids = torch.arange(1, 5).remainder(model.config.vocab_size)[None]
+    model.eval()
+    with torch.inference_mode():
+        logits = model(input_ids=ids, **{LEARNT: torch.tensor([2])}).logits
+    model.train(was_training)
+    return tuple(logits.shape[:2]) == (1, 1)
 
 
 def load_language_model(folder: Path, task: str) -> nn.Module:
@@ -133,5 +152,5 @@ def load_language_model(folder: Path, task: str) -> nn.Module:
     quiet_transformers()
     kind: Any = AutoModelForMaskedLM if task == "masked-lm" else AutoModelForCausalLM
     model = kind.from_pretrained(folder, use_safetensors=True, dtype=torch.float32).eval()
-    learn_few_positions(model)
+    learn_few_positions(model, task)
     return model  # type: ignore[no-any-return]

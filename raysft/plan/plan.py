@@ -72,11 +72,12 @@ def choose_micro_rows(train: TrainSection) -> int | None:
 
 
 def choose_micro_tokens(train: TrainSection, gpu: bool) -> int | None:
-    """Most positions of a forward pass (see rows_that_fit): as many as fit, and of train.batch_tokens a worker's share;
-    None: where the person set how many rows."""
+    """Most positions of a forward pass: as many as are computed well at once, and of train.batch_tokens a worker's
+    share; None: where the person set how many rows."""
     if train.micro_batch is not None:
         return None
-    fits = GPU_MICRO_TOKENS if gpu else CPU_MICRO_TOKENS
+    # The eighth saves the last few rows of a batch from being a micro-batch of their own.
+    fits = (GPU_MICRO_TOKENS if gpu else CPU_MICRO_TOKENS) * 9 // 8
     return fits if train.batch_tokens is None else min(-(-train.batch_tokens // train.most_workers), fits)
 
 
@@ -136,7 +137,6 @@ def make_plan(
     workers = workers or train.most_workers
     scale = rows["train"] / max(1, len(lengths))
     longest = int(lengths.max()) if len(lengths) else config.model.max_length
-    micro = rows_at_once(config, gpu, longest)
     batching = choose_batching(train, choose_micro_rows(train), choose_micro_tokens(train, gpu))
     sampler = Sampler(lengths, batching, train.seed, train.epochs)
     padded, real = padded_tokens(lengths, sampler.steps(0)), int(lengths.sum())
@@ -147,17 +147,15 @@ def make_plan(
     share = logits_share(config.task)
     work = 2 * (size.parameters - size.embedding + share * size.embedding)
     flops = train.epochs * (3 * work * epoch_tokens + work * evaluated)
-    largest = sampler.largest()
-    tokens = int(lengths[largest].max()) if len(largest) else longest
-    beside = RUNTIME_BYTES + _activations(size, len(largest), tokens, train.activation_checkpointing)
-    beside += int(share * len(largest) * tokens * LOGIT_BYTES * size.embedding / size.hidden)
+    shapes = [(len(rows), int(lengths[rows].max())) for rows in sampler.heaviest()] or [(1, longest)]
+    beside = RUNTIME_BYTES + max(_activations(config, size, *shape) for shape in shapes)
     memory = worker_bytes or (0 if gpu else machine.memory_bytes // workers)
     sharing = choose_sharing(config, size, weights, beside, workers, memory)
     train_s, time_why = _time(config, flops, machine, gpu)
     return Plan(
         rows=rows,
         workers=workers,
-        micro_batch=micro,
+        micro_batch=sampler.most_rows(longest),
         micro_batches_per_step=_micro_batches(sampler),
         steps_per_epoch=round(total_steps / train.epochs),
         total_steps=total_steps,
@@ -214,12 +212,14 @@ def _bf16(config: JobConfig, machine: Machine) -> bool:
     return config.train.precision != "fp32" and machine.bf16
 
 
-def _activations(size: ModelSize, rows: int, length: int, checkpointing: bool = False) -> int:
-    """Bytes kept for the backward pass: about 34 a hidden unit and layer, plus attention and the inner layer.
+def _activations(config: JobConfig, size: ModelSize, rows: int, length: int) -> int:
+    """Bytes kept for the backward pass: about 34 a hidden unit and layer, plus attention and the inner layer; and the
+    logits where the head is one over the vocabulary.
 
     With activation checkpointing: those of one layer, and of every layer what goes into it.
     """
     per_layer = rows * length * (14 * size.hidden + 2 * size.inner) * 4 + 2 * rows * 12 * length * length * 4
-    if checkpointing:
-        return per_layer + size.layers * rows * length * size.hidden * 4
-    return size.layers * per_layer
+    logits = int(logits_share(config.task) * rows * length * LOGIT_BYTES * size.embedding / size.hidden)
+    if config.train.activation_checkpointing:
+        return logits + per_layer + size.layers * rows * length * size.hidden * 4
+    return logits + size.layers * per_layer

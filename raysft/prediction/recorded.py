@@ -1,7 +1,7 @@
-"""In which form the labels of a model's corpus were read: what its run wrote down, and never guessed again.
+"""From which columns and in which form a model's corpus was read: what its run wrote down, and never guessed again.
 
-A file that is scored may hold other marks than the corpus, and would tell of another form; its cells mean what the same
-cells meant when the model was trained.
+A file that is scored may hold other columns and other marks than the corpus, and would be guessed to mean something
+else; its columns and cells mean what they meant when the model was trained.
 """
 
 from __future__ import annotations
@@ -14,17 +14,19 @@ from raysft.config import Job
 from raysft.storage.commit import read_json
 from raysft.storage.layout import RunFolder, open_output
 
-FORMS = ("separator", "tags")  # of raysft.reading.columns.Columns
+NAMES = ("text", "label")  # of columns
+FORMS = ("separator", "tags")  # as in raysft.reading.columns.Columns
 
 
-def recorded_forms(folder: Path, job: Job) -> dict[str, str]:
-    """Field of Columns -> its value, of the model in `folder`, where a record of its corpus is found and tells.
+def recorded_columns(folder: Path, job: Job) -> dict[str, str]:
+    """Field of Columns -> its value, for NAMES and FORMS, of the model in `folder`, where a record of its corpus is
+    found and tells.
 
     A corpus of lists, or without a row of two labels, never told what stands between labels.
     Raises OutputError where the job's output cannot be used.
     """
     columns = next(_records(folder, job), {})
-    return {name: columns[name] for name in FORMS if columns.get(name) is not None}
+    return {name: columns[name] for name in (*NAMES, *FORMS) if columns.get(name) is not None}
 
 
 def _records(folder: Path, job: Job) -> Iterator[dict[str, Any]]:

@@ -19,7 +19,7 @@ from raysft.errors import DataError
 from raysft.evaluation.evaluation import Evaluation
 from raysft.events import Listener
 from raysft.prediction.artifact import Artifact
-from raysft.prediction.recorded import recorded_forms
+from raysft.prediction.recorded import FORMS, NAMES, recorded_columns
 from raysft.prediction.tally import Tally, error_of
 from raysft.reading.columns import resolve_columns
 from raysft.reading.records import header, read_batches
@@ -33,8 +33,8 @@ def evaluate_files(folder: Path, files: Sequence[str], job: Job, listener: Liste
     data.audit.max_rejected, a label that the model does not know).
     """
     artifact = Artifact.open(folder)
-    forms = recorded_forms(folder, job)
-    rows = concat(_labelled(source, job, forms) for source in _sources(files, job))
+    recorded = recorded_columns(folder, job)
+    rows = concat(_labelled(source, job, recorded) for source in _sources(files, job))
     kept = _kept(rows, job, listener)
     several = artifact.scorer.threshold is not None
     kept = kept.append_column("label_id", _label_ids(kept, artifact.labels, several))
@@ -50,19 +50,21 @@ def _sources(files: Sequence[str], job: Job) -> list[Source]:
     return list(dict.fromkeys(source for each in found for source in each))
 
 
-def _labelled(source: Source, job: Job, forms: dict[str, str]) -> pa.Table:
+def _labelled(source: Source, job: Job, recorded: dict[str, str]) -> pa.Table:
     """All rows of one file by the columns of the job; its group where the file has it, its time and split never.
 
-    forms: how labels were read for training, see recorded_forms; none: as the file itself tells.
+    recorded: how the corpus was read for training, see recorded_columns. What the job does not say is read alike, and
+    as the file itself tells only where it has no such column or nothing is recorded.
     """
-    data = job.config.data
-    group = data.group if data.group in header(source) else None
-    data = data.model_copy(update={"group": group, "time": None, "split": None})
+    data, names = job.config.data, header(source)
+    group = data.group if data.group in names else None
+    alike = {role: name for role in NAMES if getattr(data, role) is None and (name := recorded.get(role)) in names}
+    data = data.model_copy(update={"group": group, "time": None, "split": None, **alike})
     columns = resolve_columns(data, job.config.task, [source], job.problem)
-    if not forms:
+    if recorded.keys().isdisjoint(FORMS):
         columns = with_forms(columns, data, job.config.task, [source], job.problem)
     columns = replace(
-        columns, separator=forms.get("separator", columns.separator), tags=forms.get("tags", columns.tags)
+        columns, separator=recorded.get("separator", columns.separator), tags=recorded.get("tags", columns.tags)
     )
     meaning = Meaning(job.config.task, data.multi_label, data.label_separator)
     return concat(canonical(batch, source, columns, meaning) for batch in read_batches(source, columns))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from raysft.events import Listener
@@ -55,12 +56,17 @@ def announce(audit: dict[str, Any], files: list[str] | None, listener: Listener)
 
 def _from_elsewhere(sources: list[dict[str, Any]], files: list[str]) -> str:
     """What places in the audit mean, where the same contents were read from other files than this job's."""
-    mine = set(files)
-    others = [source["path"] for source in sources if source["path"] not in mine]
+    mine = {_place(file) for file in files}
+    others = [source["path"] for source in sources if _place(source["path"]) not in mine]
     if not others:
         return ""
     more = f" and {len(others) - NAMED} more" if len(others) > NAMED else ""
     return f", from files of the same contents, by which places are named: {', '.join(others[:NAMED])}{more}"
+
+
+def _place(path: str) -> str:
+    """One name for each file, however a job came to it."""
+    return path if "://" in path else os.path.realpath(path)
 
 
 def _announce_guesses(sources: list[dict[str, Any]], listener: Listener) -> None:

@@ -1,6 +1,6 @@
 """Work by child processes, on one machine and without Ray: each takes item after item and leaves its files.
 
-They are started as `python -m raysft.preparation.processes`, not forked: threads of Arrow and tokenizers do not survive
+They run this module (raysft/child.py) and are not forked: threads of Arrow and tokenizers do not survive
 a fork, and multiprocessing's other ways run the caller's script again. A child ends when its parent does.
 """
 
@@ -24,6 +24,7 @@ Work = Callable[[Any], dict[str, Any]]
 # How a process ends that asked for memory there is not: the kernel kills it, or a library gives up by itself.
 OUT_OF_MEMORY = (signal.SIGKILL, signal.SIGABRT)
 GO_ON = "What is done is kept: the same command goes on from there."
+LESS_MEMORY = f"{GO_ON} Close other programs before, or let a single process do the work: taskset -c 0 raysft data JOB"
 
 
 def each_in_processes(work: Work, items: Sequence[Any], count: int) -> Iterator[dict[str, Any]]:
@@ -59,10 +60,8 @@ class _Child:
     """One process and its pipes."""
 
     def __init__(self) -> None:
-        command, environment = child_command("raysft.preparation.processes")
-        self._process = subprocess.Popen(  # noqa: S603
-            command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        )
+        command = child_command("raysft.preparation.processes")
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # noqa: S603
 
     def send(self, value: Any) -> None:
         """Hand over a value. Whether the child is still there to take it, its answer tells."""
@@ -78,6 +77,8 @@ class _Child:
             found = pickle.load(self._process.stdout)  # type: ignore[arg-type]  # noqa: S301  # our own child wrote it
         except (EOFError, pickle.UnpicklingError):  # no answer, or half of one
             raise _ended(self._process.wait()) from None
+        if isinstance(found, MemoryError):
+            raise NoCapacity("the memory ran out in a process that prepares data", LESS_MEMORY) from found
         if isinstance(found, Exception):
             raise found
         return dict(found)
@@ -98,10 +99,7 @@ def _ended(status: int) -> RaysftError:
     text = f"a process that prepares data was ended by signal {-status} ({_name(-status)})"
     if -status not in OUT_OF_MEMORY:
         return RaysftError(text, GO_ON)
-    return NoCapacity(
-        f"{text}; most likely the memory ran out",
-        f"{GO_ON} Close other programs before, or let a single process do the work: taskset -c 0 raysft data JOB",
-    )
+    return NoCapacity(f"{text}; most likely the memory ran out", LESS_MEMORY)
 
 
 def _name(number: int) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,7 @@ class Progress:
     skipped_in_a_row: int = 0
     scaler: dict[str, float] = field(default_factory=dict)  # of the loss, with fp16
     micro_batch_parts: int = 1  # in which each is computed since memory ran out; 1: it never did
+    precision: str = ""  # of the run, which goes on in it
     waited: float = 0.0  # seconds of `seconds` in which the first rank waited for batches
     no_better: int = 0  # epochs in a row that were no better than the best
     ended: str = ""  # why training ended; "": it has not
@@ -105,6 +107,15 @@ def newest(folder: Path) -> Path | None:
         else:
             return path
     return None
+
+
+def precision_of(folder: Path) -> str:
+    """In which precision a run was computed so far; "" where it has no checkpoint, or one of a version that did not
+    say. Reads the newest that can be read: all of a run say the same."""
+    for step in sorted(_steps(folder), reverse=True):
+        with suppress(OSError, ValueError):
+            return str(read_json(folder / f"step-{step:06d}" / "state.json").get("precision", ""))
+    return ""
 
 
 def at_step(folder: Path, step: int) -> Path:

@@ -57,7 +57,7 @@ class Loop:
     places: Places = by_row_id  # names rows in errors
     model_settings: ModelSection = field(default_factory=ModelSection)  # which of its parts train
     strategy: str = "ddp"  # ddp | fsdp
-    micro_tokens: int | None = None  # most positions of a forward pass, an eighth more if need be
+    micro_tokens: int | None = None  # most positions of a forward pass
     tracking: Tracking = field(default_factory=lambda: Tracking({}))
 
     def __post_init__(self) -> None:
@@ -172,7 +172,7 @@ class Loop:
     def _agree_on_micro_batch(self) -> None:
         """Several workers find out beforehand what fits; with fsdp none can compute without the others."""
         if ranks.world_size() > 1 and not is_sharded(self.model):
-            self._micro.agree(self._try, self.sampler.largest(), clear=self.optimizer.zero_grad)
+            self._micro.agree(self._try, self.sampler.heaviest(), clear=self.optimizer.zero_grad)
 
     def _try(self, rows: Micro) -> None:
         """Forward and backward of one micro-batch, by this rank alone; leaves nothing but gradients of no meaning."""
@@ -209,7 +209,7 @@ class Loop:
             self._journal.evaluation(self.progress.step, found, time.perf_counter() - started)
 
     def _save(self) -> None:
-        self.progress.scaler = self._scaler.state()
+        self.progress.scaler, self.progress.precision = self._scaler.state(), self.precision.name
         checkpoint.save(self.checkpoints, self.model, self.optimizer, self.progress, self.average.state())
 
 

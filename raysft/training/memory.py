@@ -1,7 +1,7 @@
 """Out of memory: smaller micro-batches, and more of them; the global batch and its trajectory stay as they are.
 
 One worker finds out while it trains: the step is computed again with every micro-batch cut in two. Several workers
-cannot: who runs out leaves the others waiting in an exchange. So they agree beforehand, by trying the longest rows.
+cannot: who runs out leaves the others waiting in an exchange. So they agree beforehand, by trying what takes most.
 (On GPU dropout masks belong to micro-batches, so there another size gives other masks.)
 """
 
@@ -49,17 +49,19 @@ class MicroBatch:
             clear()
             self._halve(self.pieces(step), failure)
 
-    def agree(self, trial: Callable[[Micro], None], largest: Micro, clear: Callable[[], None]) -> None:
-        """Halve until a part of `largest` fits on every rank; `trial` computes its gradient, without exchange."""
+    def agree(self, trial: Callable[[Micro], None], heaviest: list[Micro], clear: Callable[[], None]) -> None:
+        """Halve until a part of each of the `heaviest` fits on every rank; `trial` computes its gradient, without
+        exchange."""
+        for micro in heaviest:
 
-        def attempt() -> str:
-            _, failure = _attempt(lambda: trial(self.pieces([largest])[0]))
-            clear()
-            return failure
+            def attempt(micro: Micro = micro) -> str:
+                _, failure = _attempt(lambda: trial(self.pieces([micro])[0]))
+                clear()
+                return failure
 
-        # "" where it fits, and only then.
-        while failure := max(ranks.gather_or_none(attempt)):
-            self._halve(self.pieces([largest]), failure)
+            # "" where it fits, and only then.
+            while failure := max(ranks.gather_or_none(attempt)):
+                self._halve(self.pieces([micro]), failure)
 
     def resume(self, progress: Progress) -> None:
         """Go on with what fitted before."""

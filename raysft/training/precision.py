@@ -53,19 +53,31 @@ class Precision:
             torch.set_float32_matmul_precision(before)
 
 
-def choose(asked: str, device: torch.device) -> Precision:
+def choose(asked: str, device: torch.device, begun: str = "") -> Precision:
     """The precision of a run, the same on every rank; called by all of them together.
 
-    auto: bf16 where every rank's hardware has instructions for it, else fp16 on GPUs, else fp32.
-    Raises UsageError where what is asked for cannot take effect on some rank.
+    auto: what the run was begun in; in a new one bf16 where every rank's hardware has instructions for it, else fp16 on
+    GPUs, else fp32. So a run that goes on elsewhere computes as it did, if need be slower (bf16 by emulation).
+    Raises UsageError where that cannot take effect on some rank.
     """
-    if asked == "auto":
-        half = "bf16" if all(ranks.gather(supports_bf16(device))) else "fp16" if device.type == "cuda" else "fp32"
-        return Precision(half, device)
-    reasons = [reason for reason in ranks.gather(_no_effect(asked, device)) if reason]
+    if asked == "auto" and not begun:
+        return Precision(_best(device), device)
+    name = begun if asked == "auto" else asked
+    reasons = [reason for reason in ranks.gather(_no_effect(name, device)) if reason]
+    if reasons and asked == "auto":
+        raise UsageError(
+            f"train.precision: this run was begun in {name}, but {reasons[0].partition(';')[0]}",
+            "Go on where there is what it was begun on, or begin another: --set name=NAME.",
+        )
     if reasons:
         raise UsageError(f"train.precision: {reasons[0]}", "Use --set train.precision=auto.")
-    return Precision(asked, device)
+    return Precision(name, device)
+
+
+def _best(device: torch.device) -> str:
+    if all(ranks.gather(supports_bf16(device))):
+        return "bf16"
+    return "fp16" if device.type == "cuda" else "fp32"
 
 
 def _no_effect(asked: str, device: torch.device) -> str:

@@ -24,6 +24,7 @@ from raysft.storage.lease import lease
 from raysft.storage.pretrained import LOCAL, Base, resolve_base
 from raysft.training import ranks
 from raysft.training.artifact import write_artifact
+from raysft.training.checkpoint import precision_of
 from raysft.training.lessons import lesson_of
 from raysft.training.loop import Loop
 from raysft.training.precision import Precision, choose
@@ -73,7 +74,8 @@ def run_worker(task: Task) -> Outcome | RaysftError | None:
     """
     try:
         with writing(task.run.path), ExitStack() as held:
-            precision = choose(task.config.train.precision, _device(task))
+            begun = ranks.on_first_rank(lambda: precision_of(task.run.checkpoints))
+            precision = choose(task.config.train.precision, _device(task), begun)
             make_loop, base = ranks.all_or_none(lambda: _prepare_loop(task, held, precision))
             return _train(task, make_loop(), base)
     except RaysftError as error:

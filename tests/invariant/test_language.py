@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from raysft.config.sections import ModelSection, TrainSection
-from raysft.model.language import build_language_model, learn_few_positions
+from raysft.model.language import build_language_model, learn_few_positions, learns_few_positions
 from raysft.storage.pretrained import Base, resolve_base
 from raysft.training import ranks
 from raysft.training.dropout import RowDropout
@@ -180,6 +180,8 @@ def test_training_hides_other_tokens_each_epoch(bases: dict[str, Base], tmp_path
 
 def kinds() -> list[Any]:
     from transformers import (
+        BartConfig,
+        BartForCausalLM,
         DistilBertConfig,
         DistilBertForMaskedLM,
         ElectraConfig,
@@ -190,6 +192,8 @@ def kinds() -> list[Any]:
         LlamaForCausalLM,
         ModernBertConfig,
         ModernBertForMaskedLM,
+        OPTConfig,
+        OPTForCausalLM,
         RobertaConfig,
         RobertaForMaskedLM,
     )
@@ -204,6 +208,8 @@ def kinds() -> list[Any]:
         ModernBertForMaskedLM(ModernBertConfig(**small, **modern)),
         GPT2LMHeadModel(GPT2Config(vocab_size=50, n_embd=16, n_layer=1, n_head=2, bos_token_id=0, eos_token_id=0)),
         LlamaForCausalLM(LlamaConfig(**small)),
+        OPTForCausalLM(OPTConfig(**small, ffn_dim=32, word_embed_proj_dim=8)),
+        BartForCausalLM(BartConfig(vocab_size=50, d_model=16, decoder_layers=1, decoder_attention_heads=2)),
     ]
 
 
@@ -215,7 +221,14 @@ def test_few_positions_give_the_logits_that_all_positions_would() -> None:
         model.eval()
         mask = torch.ones_like(ids)
         whole = model(input_ids=ids, attention_mask=mask).logits
-        learn_few_positions(model)
+        learn_few_positions(model, "masked-lm" if "Masked" in type(model).__name__ else "causal-lm")
         few = model(input_ids=ids, attention_mask=mask, learnt=learnt).logits
         torch.testing.assert_close(few[0], whole.flatten(0, 1)[learnt], msg=type(model).__name__)
         torch.testing.assert_close(model(input_ids=ids, attention_mask=mask).logits, whole)
+        assert learns_few_positions(model)
+
+
+def test_hooks_without_effect_are_noticed() -> None:
+    model = kinds()[-1]
+    learn_few_positions(model, "masked-lm")  # of a whole BART, whose encoder this one has not
+    assert not learns_few_positions(model)

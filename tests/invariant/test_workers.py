@@ -15,7 +15,7 @@ from raysft.evaluation.reload import TOLERANCE, largest_difference
 from raysft.storage.commit import read_json
 from raysft.storage.layout import RunFolder
 from raysft.storage.pretrained import resolve_base
-from raysft.training import ranks, worker
+from raysft.training import precision, ranks, worker
 from raysft.training.artifact import write_artifact
 from raysft.training.worker import Outcome, Task, run_worker
 from tests.support import preparing
@@ -73,3 +73,23 @@ def test_an_artifact_that_cannot_be_written_is_the_outcome_of_the_run(task: Task
     first, second = run_on_ranks(2, finish, replace(task, run=run), True, folder=tmp_path / "ranks")
     assert isinstance(first, TrainingFailed) and second is None
     assert not run.outcome.exists()
+
+
+def test_auto_goes_on_in_the_precision_that_it_was_begun_in(task: Task, tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+    run.path.mkdir()
+    settings = task.config.train.model_copy(update={"precision": "auto"})
+    mine = replace(task, run=run, config=task.config.model_copy(update={"train": settings}))
+
+    def nothing(*_: Any) -> str:
+        raise TrainingFailed("no artifact", "none")
+
+    with (
+        mock.patch.object(precision, "supports_bf16", lambda _: True),
+        mock.patch.object(worker, "write_artifact", nothing),
+    ):
+        assert isinstance(run_worker(mine), TrainingFailed)
+    with mock.patch.object(precision, "supports_bf16", lambda _: False):
+        found = run_worker(mine)
+    assert isinstance(found, Outcome)
+    assert (found.precision, found.resumed_from) == ("bf16", found.last_step)

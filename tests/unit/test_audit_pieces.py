@@ -55,12 +55,11 @@ def test_clean_texts_are_the_same_however_their_accents_are_written() -> None:
     assert same_pieces(clean(composed), clean(apart))
 
 
-def test_portions_are_all_pairs_in_order_and_none_loads_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pieces, "LOAD", 100)
+def test_portions_are_all_pairs_in_order_and_none_loads_too_much() -> None:
     draw = np.random.default_rng(3)
     sizes = draw.choice([0, 1, 20, 60, 300], 40).astype(np.int32)
     pairs = draw.integers(0, len(sizes), (500, 2))
-    parts = list(pieces.portions(pairs, sizes, 7))
+    parts = list(pieces.portions(pairs, sizes, 100, 7))
     assert (np.concatenate(parts) == pairs).all()
     assert all(len(part) == 1 or (len(part) <= 7 and sizes[part].sum() <= 100) for part in parts)
     for part, after in pairwise(parts):
@@ -69,6 +68,6 @@ def test_portions_are_all_pairs_in_order_and_none_loads_too_much(monkeypatch: py
 
 def test_short_texts_are_compared_many_at_once() -> None:
     pairs = np.arange(100_000).reshape(-1, 2)
-    parts = list(pieces.portions(pairs, np.full(100_000, 45, np.int32), 20_000))
+    parts = list(pieces.portions(pairs, np.full(100_000, 45, np.int32), pieces.LOAD, 20_000))
     assert [len(part) for part in parts] == [20_000, 20_000, 10_000]
-    assert list(pieces.portions(pairs[:0], np.zeros(0, np.int32), 20_000)) == []
+    assert list(pieces.portions(pairs[:0], np.zeros(0, np.int32), 100, 20_000)) == []

@@ -91,6 +91,7 @@ def test_rows_that_were_left_out_are_no_partners() -> None:
 @pytest.mark.parametrize("load", [1, 1500, 8_000_000])
 def test_near_duplicates_are_like_an_earlier_row_that_stays(load: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pieces, "LOAD", load)
+    monkeypatch.setattr(pieces, "READ", 10 * load)
     texts = chain(40)
     random.Random(3).shuffle(texts)
     found = as_dict(near_duplicates(one_cluster(texts, []), np.zeros(40, np.int8), living(texts)))
@@ -106,7 +107,7 @@ def test_long_texts_are_held_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) ->
         asked.append(sum(len(texts[row]) for row in rows.tolist()))
         return known.texts_at(rows)
 
-    monkeypatch.setattr(pieces, "LOAD", 30_000)
+    monkeypatch.setattr(pieces, "READ", 30_000)
     counted = Clusters(known.cluster, known.pairs, known.text, at, LEVEL, known.sizes)
     near_duplicates(counted, np.zeros(40, np.int8), living(texts))
     assert len(asked) > 20 and max(asked) <= 30_000

@@ -107,6 +107,7 @@ def test_a_bad_key_is_code_2_with_its_place(verb: str, job: Path, capsys: Captur
         (RaysftError("[bold]not markup[/bold]", "[x]"), 1),
         (ValueError("first line\nlast line"), 1),
         (ValueError(), 1),
+        (MemoryError("Unable to allocate 9. EiB"), 5),
         (BrokenPipeError(32, "Broken pipe"), 1),
     ],
 )
@@ -124,6 +125,8 @@ def test_every_end_has_its_code_and_one_message(
         assert "a pipe broke" in err
     if isinstance(error, RaysftError):
         assert error.message in err and error.next_step in err
+    if isinstance(error, MemoryError):
+        assert "the memory ran out (Unable to allocate 9. EiB)" in err and "fault of raysft" not in err
     if isinstance(error, ValueError):
         assert "unexpected: ValueError" in err and "RAYSFT_DEBUG=1" in err
         assert not error.args or "last line" in err

@@ -39,8 +39,9 @@ SMALL_MACHINE = Machine(cpus=2, memory_bytes=4 * 2**30, gflops=10.0, bf16=False)
 SIZE = ModelSize(parameters=1000, embedding=400, hidden=8, layers=2, inner=16)
 
 
-def config(**train: Any) -> JobConfig:
-    return JobConfig.model_validate({"name": "a", "data": {"train": "a.csv"}, "train": train})
+def config(max_length: int = 128, **train: Any) -> JobConfig:
+    model = {"max_length": max_length}
+    return JobConfig.model_validate({"name": "a", "data": {"train": "a.csv"}, "model": model, "train": train})
 
 
 # --- batches and workers
@@ -72,6 +73,18 @@ def test_workers_are_refused_exactly_when_one_would_have_nothing_to_do(
     assert bool(reason) == (len(step) < workers)
     if micro is None:  # what is chosen for the person never stands in the way
         assert bool(reason) == (batch < workers)
+
+
+@given(st.integers(1, 64), st.sampled_from([32, 128, 512]), st.integers(1, 64), st.booleans())
+def test_a_budget_of_positions_has_a_piece_for_each_worker(rows: int, length: int, workers: int, gpu: bool) -> None:
+    """Rows of full length, which are the fewest; again what is chosen for the person never stands in the way."""
+    job = config(length, batch_tokens=rows * length, workers=workers)
+    batching = choose_batching(job.train, choose_micro_rows(job.train), choose_micro_tokens(job.train, gpu))
+    (step,) = Sampler(np.full(rows, length), batching, 0, 1).steps(0)
+    reason = too_many_workers(job, gpu)
+    assert bool(reason) == (len(step) < workers)
+    if rows % workers == 0:
+        assert not reason
 
 
 # --- the plan

@@ -11,7 +11,7 @@ import pytest
 
 from raysft.config import Job, load_job
 from raysft.errors import DataError, JobFileError
-from raysft.prediction.recorded import recorded_forms
+from raysft.prediction.recorded import recorded_columns
 from raysft.prediction.scoring import evaluate_files
 from raysft.storage.commit import read_json, write_json
 from raysft.storage.layout import RunFolder, open_output
@@ -132,13 +132,13 @@ def test_the_record_outlives_the_prepared_data(several: tuple[Job, RunFolder], c
     result = {"data": str(data.path), "columns": read_json(data.audit)["columns"]}
     shutil.rmtree(data.path)
     write_json(place.result, result)
-    assert recorded_forms(place.model, job) == {"separator": ";"}
+    assert recorded_columns(place.model, job) == {"text": "text", "label": "label", "separator": ";"}
     with pytest.raises(DataError, match="bad_labels"):
         evaluate_files(place.model, [commas], job, Heard())
     write_json(place.result, {**result, "data": "results/data/of-another-run"})
-    assert recorded_forms(place.model, job) == {}
+    assert recorded_columns(place.model, job) == {}
     write_json(place.result, {"data": str(data.path)})  # as another version may have left it
-    assert recorded_forms(place.model, job) == {}
+    assert recorded_columns(place.model, job) == {}
 
 
 def test_the_file_tells_where_no_record_is(several: tuple[Job, RunFolder], commas: str) -> None:
@@ -170,4 +170,18 @@ def test_the_form_of_tags_is_recorded_too(base_folder: Path, tmp_path: Path) -> 
     job = job_of(tmp_path, base_folder, rows, task="token-classification", data={"group": None})
     (tmp_path / "model").mkdir()
     write_json(tmp_path / "model" / "raysft.json", {"data": run(job).digest})
-    assert recorded_forms(tmp_path / "model", job) == {"tags": "plain"}
+    assert recorded_columns(tmp_path / "model", job) == {"text": "tokens", "label": "tags", "tags": "plain"}
+
+
+def test_columns_that_nobody_named_are_those_of_the_corpus(model: Path, base_folder: Path, tmp_path: Path) -> None:
+    """A file with further columns would be guessed to mean them, or not be understood at all."""
+    rows = [{"message": row["text"], "intent": row["label"]} for row in corpus_rows(80)]
+    job = job_of(tmp_path, base_folder, rows, data={"text": None, "label": None, "group": None})
+    shutil.copytree(model, tmp_path / "model")
+    write_json(tmp_path / "model" / "raysft.json", {"data": run(job).digest})
+    wider = [{"text": "a reply", "label": "closed", **row} for row in rows[:20]]
+    found = evaluate_files(tmp_path / "model", [str(write_csv(tmp_path / "wider.csv", wider))], job, Heard())
+    assert found.test is not None and found.test.metrics["accuracy"].n == 20
+    plain = write_csv(tmp_path / "plain.csv", corpus_rows(20))  # has neither, and is read as it tells
+    found = evaluate_files(tmp_path / "model", [str(plain)], job, Heard())
+    assert found.test is not None and found.test.metrics["accuracy"].n == 20

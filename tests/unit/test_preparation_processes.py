@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -31,6 +32,25 @@ for found in each_in_processes(Square(sleep_s=30.0), range(4), 2):
 """
 
 
+# As in a terminal, where Ctrl-C reaches all; a background job of a shell is started with it ignored.
+INTERRUPTED = f"""
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+try:
+    print("begun", flush=True)
+    exec({PARENT!r})
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+ELSEWHERE = """
+import sys, uuid
+sys.path.insert(0, sys.argv[1])
+from raysft.child import where
+from raysft.preparation.processes import each_in_processes
+print(*[found["file"] for found in each_in_processes(where, [0], 1)])
+"""
+
+
 @dataclass(frozen=True)
 class Square:
     """Slower for small numbers, so that answers come in another order."""
@@ -56,6 +76,11 @@ class Dies:
         if item == 5:
             signal.raise_signal(self.by) if self.by else os._exit(self.code)
         return {"item": item}
+
+
+class Greedy:
+    def __call__(self, item: int) -> dict[str, Any]:
+        raise MemoryError("Unable to allocate 9. EiB")
 
 
 class DiesAtOnce:
@@ -120,6 +145,31 @@ def test_a_child_that_memory_ended_is_told_in_words(by: int, name: str, capfd: p
     assert not left() and "Traceback" not in capfd.readouterr().err
 
 
+def test_memory_that_ends_as_an_error_is_told_alike() -> None:
+    with pytest.raises(NoCapacity, match="the memory ran out") as caught:
+        list(each_in_processes(Greedy(), range(3), 2))
+    assert "taskset -c 0 raysft data" in caught.value.next_step and not left()
+
+
+def test_ctrl_c_is_told_by_the_parent_alone() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", INTERRUPTED],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as parent:
+        deadline = time.monotonic() + 60
+        while len(psutil.Process(parent.pid).children()) < 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        time.sleep(0.5)
+        os.killpg(parent.pid, signal.SIGINT)
+        out, err = parent.communicate(timeout=60)
+    assert out.split() == ["begun", "interrupted"] and "Traceback" not in err
+
+
 @pytest.mark.parametrize(
     ("work", "text"),
     [(Dies(signal.SIGTERM), r"signal 15 \(SIGTERM\)"), (Dies(40), "signal 40"), (Dies(code=3), "exit code 3")],
@@ -143,6 +193,18 @@ def test_files_where_the_command_is_typed_are_not_imported(tmp_path: Path, monke
         (tmp_path / f"{name}.py").write_text(f"raise SystemExit('{name}.py of the user')\n")
     monkeypatch.chdir(tmp_path)
     assert [each["square"] for each in each_in_processes(Square(), range(4), 2)] == [0, 1, 4, 9]
+
+
+def test_a_child_has_the_raysft_of_its_parent_and_nothing_of_what_lies_beside_it(tmp_path: Path) -> None:
+    """Where it is installed many things do, of which some are called as modules of Python are."""
+    shutil.copytree(ROOT / "raysft", tmp_path / "raysft", ignore=shutil.ignore_patterns("__pycache__"))
+    with (tmp_path / "raysft" / "child.py").open("a") as file:
+        file.write("\n\ndef where(item):\n    import uuid\n    return {'file': __file__}\n")
+    (tmp_path / "uuid.py").write_text("raise SystemExit('a backport')\n")
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    command = [sys.executable, "-P", "-c", ELSEWHERE, str(tmp_path)]
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.stdout.strip() == str(tmp_path / "raysft" / "child.py"), ended.stderr
 
 
 def test_the_bytes_are_those_of_one_process(base_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -163,3 +163,14 @@ def test_the_checkpoint_of_a_step_must_be_whole(tmp_path: Path) -> None:
     (path / "model.safetensors").unlink()
     with pytest.raises(TornFolder):
         checkpoint.at_step(tmp_path, 10)
+
+
+def test_the_precision_of_a_run_is_that_of_its_newest_readable_checkpoint(tmp_path: Path) -> None:
+    assert checkpoint.precision_of(tmp_path) == ""
+    for step, name in ((1, ""), (2, "bf16"), (3, "bf16")):
+        checkpoint.save(tmp_path, *parts(0), Progress(step=step, best_step=1, precision=name))
+    assert checkpoint.precision_of(tmp_path) == "bf16"
+    (tmp_path / "step-000003" / "state.json").write_text('{"step"')
+    assert checkpoint.precision_of(tmp_path) == "bf16"
+    (tmp_path / "step-000002" / "state.json").write_text('{"step": 2}')  # of a version that did not say
+    assert checkpoint.precision_of(tmp_path) == ""

@@ -30,6 +30,15 @@ def test_auto_takes_what_every_rank_has(
     assert choose("auto", device).name == expected
 
 
+def test_auto_goes_on_as_the_run_was_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "supports_bf16", lambda _: False)
+    monkeypatch.setattr(refusals, "_cpu_flags", set)
+    assert choose("auto", CPU, begun="bf16").name == "bf16"
+    assert choose("fp32", CPU, begun="bf16").name == "fp32"  # said otherwise; such a run is refused before
+    with pytest.raises(UsageError, match=r"was begun in fp16, but this processor has no float16 arithmetic \("):
+        choose("auto", CPU, begun="fp16")
+
+
 @pytest.mark.parametrize("asked", ["bf16", "fp32"])
 def test_what_is_asked_for_is_taken(asked: str) -> None:
     assert choose(asked, CPU) == Precision(asked, CPU)

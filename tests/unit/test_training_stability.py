@@ -232,8 +232,8 @@ def test_several_workers_agree_on_the_least(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(ranks, "gather", gather)
     micro = MicroBatch()
-    micro.agree(trial, np.array([1, 2, 0, 4, 5]), clear=lambda: None)
-    assert tried == [[1, 2, 0, 4, 5], [1, 2, 0], [1, 2]] and len(gathered) == 3  # an exchange for each attempt
+    micro.agree(trial, [np.array([1, 2, 0, 4, 5]), np.array([7, 8])], clear=lambda: None)
+    assert tried == [[1, 2, 0, 4, 5], [1, 2, 0], [1, 2], [7]] and len(gathered) == 4  # an exchange for each attempt
     assert micro.parts == 4 and micro.news(Progress()) == {"micro_batch_parts": 4}
 
 
