@@ -85,7 +85,8 @@ def test_rounded_products_stay_near(base: Base, tmp_path: Path, precision: str, 
         with loop.precision.training():
             loop.run()
     found, expected = (np.array(trajectory(tmp_path / name))[:, 0] for name in (precision, "fp32"))
-    assert 1e-5 < np.abs(found - expected).max() < 0.02  # two runs in float32 differ by some 1e-7
+    # Two runs in float32 differ by some 1e-7; measured: bf16 1e-4, fp16 2e-5, tf32 8e-6.
+    assert 2e-6 < np.abs(found - expected).max() < 0.02
 
 
 def test_fp16_leaves_out_exactly_the_step_that_overflows(base: Base, tmp_path: Path) -> None:

@@ -144,7 +144,10 @@ def test_every_label_has_a_row_that_trains_whatever_happens(corpus: Corpus, k: i
 
 @given(singles(), FOLDS, TESTS)
 def test_rows_alone_meet_every_label_within_one_row(corpus: Corpus, k: int, test: float) -> None:
-    assert off(corpus, corpus.folds(k, test), k, test)[1] < 1
+    """By a whole row only where a few rows leave a bin empty, which takes one from another."""
+    few = len(corpus.keys) * bins_of(k, test).share.min() < 2
+    found = off(corpus, corpus.folds(k, test), k, test)[1]
+    assert found < 1 or (few and found == 1)
 
 
 @given(singles(), FOLDS, TESTS)
@@ -173,7 +176,10 @@ def test_rows_without_labels_are_split_by_size_alone(rows: int, k: int, test: fl
     keys = random_keys(np.random.default_rng(seed), rows)
     fold = assign(Strata.none(rows), np.arange(rows), keys, k, test)
     bins = bins_of(k, test)
-    assert all(abs((fold == number).sum() - share * rows) < 1 for number, share in bins.each())
+    if rows * bins.share.min() >= 1:
+        assert all(abs((fold == number).sum() - share * rows) < 1 for number, share in bins.each())
+    elif rows >= len(bins.fold):
+        assert len(np.unique(fold)) == len(bins.fold), "none is left empty"
 
 
 @given(st.integers(0, 10**6), st.integers(2, 8), st.integers(1, 30))
