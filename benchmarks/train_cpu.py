@@ -193,6 +193,7 @@ def loop(*recipe: str) -> Callable[[Path], Found]:
         from raysft.config import load_job
         from raysft.corpus.encode import encode_texts
         from raysft.corpus.tokens import TokenizedRows, from_lists
+        from raysft.model.padding import pad_id
         from raysft.plan.plan import choose_micro_rows, choose_micro_tokens
         from raysft.storage.pretrained import resolve_base
         from raysft.training.forward import predict_logits
@@ -212,7 +213,7 @@ def loop(*recipe: str) -> Callable[[Path], Found]:
 
         train, test = encode("train"), encode("test")
         model: Any = build_model(config, base, labels)
-        pad = int(model.config.pad_token_id or 0)
+        pad = pad_id(model)
         engine = Loop(
             model=model,
             objective=build_objective(config, labels, train, from_lists([], []), pad, device),

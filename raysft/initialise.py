@@ -29,18 +29,19 @@ class InitResult:
         }
 
 
-def init(data: str | Path, path: str | Path | None = None) -> InitResult:
-    """Guess the columns of a data file and write a job file beside it, or at `path`.
+def init(data: str | Path, path: str | Path | None = None, task: str | None = None) -> InitResult:
+    """Guess the columns of a data file and write a job file beside it, or at `path`. task: None: guess that too.
 
     Raises NotFound, DataError (nothing looks like text or label), UsageError (the job file exists).
     """
     data = Path(data)
-    found = guess(data)
+    found = guess(data, task)
     target = Path(path) if path else data.with_suffix(".yaml")
     if target.exists():
         raise UsageError(f"{target} exists; it is left as it is", "Name another with --job FILE.yaml.")
     # Data paths are relative to the job file, wherever the command is typed.
     train = os.path.relpath(data.absolute(), target.absolute().parent)
     with writing(target):
-        write_bytes(target, job_text(target, train, found.text, found.label, found.group).encode())
+        text, label = (None, None) if found.unnamed else (found.text, found.label)
+        write_bytes(target, job_text(target, train, text, label, found.group, task=found.task).encode())
     return InitResult(target, found)

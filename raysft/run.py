@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from raysft.claim import claim
 from raysft.config import Job
-from raysft.config.sections import LANGUAGE_TASKS
+from raysft.config.sections import LANGUAGE_TASKS, SEVERAL_PIECES
 from raysft.errors import DataError
 from raysft.events import Listener
 from raysft.plan.approach import planned_weights
@@ -86,7 +86,7 @@ def _plan(job: Job, base: Base, prepared: Prepared, resources: Resources) -> Pla
     audit = prepared.audit
     rows = {name: audit["parts"].get(name, 0) for name in ("train", "validation", "test")}
     lengths = prepared.tokens("train").lengths
-    if job.config.task in LANGUAGE_TASKS:  # where long texts are several pieces, and each is a row of a batch
+    if job.config.task in SEVERAL_PIECES:  # of a long text, each of which is a row of a batch
         rows |= {"train": len(lengths), "validation": len(prepared.tokens("validation"))}
         if not len(lengths):
             raise DataError("no training text has a token to learn", "Is data.text the column with the texts?")
@@ -210,6 +210,10 @@ def score_run(job: Job, prepared: Prepared, run: RunFolder) -> tuple[Any, pa.Tab
         from raysft.evaluation.language import evaluate_language
 
         return evaluate_language(prepared, run.model, job.config.task, job.config.train.seed)
+    if job.config.task == "token-classification":
+        from raysft.evaluation.tags import evaluate_tags
+
+        return evaluate_tags(prepared, run.model)
     from raysft.evaluation.evaluation import Evaluation
     from raysft.prediction.artifact import Artifact
 

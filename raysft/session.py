@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import signal
+import sys
 import threading
 import time
 import warnings
@@ -74,7 +76,7 @@ def ray_session() -> Iterator[None]:
         "log_to_driver": False,
         "configure_logging": True,
     }
-    where: dict[str, Any] = {"address": address} if address else {"address": "local", "include_dashboard": False}
+    where = {"address": address} if address else {"address": "local", "include_dashboard": False, **own_python()}
     with _own_sigterm():
         try:
             ray.init(**where, **quiet)
@@ -90,6 +92,16 @@ def ray_session() -> Iterator[None]:
             yield
     finally:
         ray.shutdown()
+
+
+def own_python() -> dict[str, Any]:
+    """Arguments of ray.init: its workers are run by this Python, wherever that lies.
+
+    Ray 2.60 hands its path to a shell as it is (ray/_private/runtime_env/context.py), so that workers with environment
+    variables of their own, as those of Ray Train, never start where the path has a space in it.
+    """
+    quoted = shlex.quote(sys.executable)
+    return {} if quoted == sys.executable else {"runtime_env": {"py_executable": quoted}}
 
 
 @contextmanager

@@ -8,17 +8,25 @@ import click
 
 from raysft.cli.options import json_option
 
+TASKS = {"classes": "classification", "tokens": "token-classification"}
+
 
 @click.command("init")
 @click.argument("data", type=click.Path(path_type=Path))
 @click.option("--job", type=click.Path(path_type=Path), help="Where to write the job file; default: beside the data.")
+@click.option(
+    "--task",
+    type=click.Choice(sorted(TASKS)),
+    help="What is learnt: a class of each text, or tokens that are entities; default: as the columns say.",
+)
 @json_option
-def command(data: Path, job: Path | None, as_json: bool) -> None:
-    """Look at DATA (CSV, TSV, JSON Lines), guess its columns and write a job file that runs.
+def command(data: Path, job: Path | None, task: str | None, as_json: bool) -> None:
+    """Look at DATA (CSV, TSV, JSON Lines, CoNLL), guess its columns and write a job file that runs.
 
     \b
     Example:
       raysft init tickets.csv && raysft train tickets.yaml
+      raysft init --task tokens letters.jsonl
     """
     from rich.markup import escape
 
@@ -26,7 +34,7 @@ def command(data: Path, job: Path | None, as_json: bool) -> None:
     from raysft.cli.tables import guess_table
     from raysft.initialise import init
 
-    result = init(data, job)
+    result = init(data, job, TASKS[task] if task else None)
     if as_json:
         print_json(result.to_json())
         return

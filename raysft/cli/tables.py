@@ -31,7 +31,8 @@ def guess_table(found: Guess) -> Table:
         "distinct",
         "mean length",
     )
-    roles = {found.text: "text", found.label: f"label ({len(found.labels)} classes)", found.group: "group"}
+    what = f"{len(found.labels)} {'classes' if found.task == 'classification' else 'types of entities'}"
+    roles = {found.text: "text", found.label: f"label ({what})", found.group: "group"}
     for column in found.columns:
         role = roles.get(column.name, "-")
         table.add_row(escape(column.name), role, str(column.distinct), f"{column.mean_length:.0f}")

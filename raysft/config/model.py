@@ -26,7 +26,7 @@ class FreezeSection(Section):
 
 
 class LoraSection(Section):
-    """Train low-rank adapters and the head instead of the base (peft); the artifact is merged."""
+    """Train low-rank adapters, and the head if it is new, instead of the base (peft); the artifact is merged."""
 
     r: int = Field(16, ge=1, le=1024, description="Rank of the adapters.")
     alpha: float = Field(32, gt=0, description="Scale of the adapters: alpha / r, or alpha / sqrt(r) with rslora.")

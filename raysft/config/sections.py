@@ -16,12 +16,13 @@ from raysft.config.training import RateSection, TrainSection, WorkersSection
 from raysft.config.values import Share, SourceList, parse_name
 
 __all__ = [
-    "LANGUAGE_TASKS", "AuditSection", "DataSection", "FoldsSection", "FreezeSection", "JobConfig", "LoraSection",
-    "ModelSection", "RateSection", "Section", "TrainSection", "WorkersSection",
+    "LANGUAGE_TASKS", "SEVERAL_PIECES", "AuditSection", "DataSection", "FoldsSection", "FreezeSection", "JobConfig",
+    "LoraSection", "ModelSection", "RateSection", "Section", "TrainSection", "WorkersSection",
 ]  # fmt: skip
 
 
 LANGUAGE_TASKS = ("masked-lm", "causal-lm")  # learn from texts alone, without labels
+SEVERAL_PIECES = (*LANGUAGE_TASKS, "token-classification")  # of long texts learn all, as pieces of model.max_length
 Action = Literal["report", "drop", "quarantine", "fail"]
 Notice = Literal["report", "fail"]
 

@@ -11,44 +11,62 @@ TEMPLATE = """\
 # Look before you run:       raysft check {file}
 # Every key and its meaning: docs/reference.md (or `raysft schema` for your editor)
 name: {name}
-task: classification
+task: {task}
 model:
   base: {base}   # a hub id or a local folder
-  max_length: 128                  # tokens kept of each text
+  max_length: 128                  # {length}
 data:
   train: {train}
   # test: held_out.csv             # your own test rows; else a sealed share of train, see folds
-  text: {text}
-  label: {label}
+{columns}
 {group}
   audit: {{duplicates: drop, conflicts: quarantine, leakage: drop, max_rejected: 5%}}
 folds: {{k: 5, test: 15%, seed: 7}}  # one fold validates, the test part stays sealed until the end
 train:
-  epochs: 12
+  epochs: {epochs}
   batch_size: 16                   # whatever the number of workers
   learning_rate: 2e-4
   head_learning_rate: 1e-2
   precision: auto                  # bf16 where the processor has it, else fp32
-  workers: 1
+{select}  workers: 1
   seed: 7
 output: results
 """
+KINDS = {
+    "classification": {"length": "tokens kept of each text", "epochs": "12", "select": ""},
+    "token-classification": {
+        "length": "tokens of a window; longer texts are read in several, nothing is cut",
+        "epochs": "8",
+        "select": "  select: f1_micro                 # keep the checkpoint that finds the most entities right\n",
+    },
+}
 
+UNNAMED = "  format: conll                    # a token and its tag a line, an empty line between texts"
 DEFAULT_BASE = "sentence-transformers/all-MiniLM-L6-v2"
 
 
-def job_text(file: Path, train: str, text: str, label: str, group: str | None, base: str = DEFAULT_BASE) -> str:
-    """The commented job file for one training file; `group` may be unknown."""
+def job_text(
+    file: Path,
+    train: str,
+    text: str | None,
+    label: str | None,
+    group: str | None,
+    base: str = DEFAULT_BASE,
+    task: str = "classification",
+) -> str:
+    """The commented job file for one training file; `group` may be unknown, and columns may have no names."""
     known = f"  group: {_scalar(group)}" if group else ""
     hint = "  # group: customer_id           # rows of one customer never stand in two parts"
+    columns = [f"  {role}: {_scalar(name)}" for role, name in (("text", text), ("label", label)) if name is not None]
     return TEMPLATE.format(
         file="".join(c if c.isprintable() else "?" for c in str(file)),
         name=_scalar(run_name(file.stem)),
+        task=task,
         base=_scalar(base),
         train=_scalar(train),
-        text=_scalar(text),
-        label=_scalar(label),
+        columns="\n".join(columns) or UNNAMED,
         group=known or hint,
+        **KINDS[task],
     )
 
 

@@ -1,4 +1,4 @@
-"""Rows -> token ids and what is learnt from them: a class, classes, a tag for each token, or an answer's tokens."""
+"""Rows -> token ids and what is learnt from them: a class, classes, or an answer's tokens. Tags: corpus/windows.py."""
 
 from __future__ import annotations
 
@@ -85,9 +85,7 @@ def full_length(encoding: Any) -> int:
 def encode_rows(rows: pa.Table, how: Encoding) -> tuple[pa.Table, list[int]]:
     """(tokens in schema TOKENS, lengths without a limit) of corpus rows: row_id, text, label, label_id, record."""
     texts = rows.column("text").to_pylist()
-    if how.kind == TAGS:
-        ids, targets, lengths = _tagged(texts, rows.column("label").to_pylist(), how)
-    elif how.kind == ANSWERS:
+    if how.kind == ANSWERS:
         ids, targets, lengths = _answers(rows.column("record").to_pylist(), how)
     else:
         ids, lengths = encode_texts(texts, how.tokenizer, how.max_length)
@@ -109,17 +107,6 @@ def _classes(rows: pa.Table, how: Encoding) -> list[Any]:
     return [[number[name] for name in json.loads(label)] for label in rows.column("label").to_pylist()]
 
 
-def _tagged(texts: list[str], labels: list[str], how: Encoding) -> tuple[list[Any], list[Any], list[int]]:
-    """A tag id for each token: B- on the first token that begins in a span, I- on those after it, O outside."""
-    number = {label: index for index, label in enumerate(how.labels)}
-    encodings, lengths = _encodings(texts, how, marks=True)
-    targets = [
-        _tags_of(encoding.offsets, encoding.special_tokens_mask, json.loads(label), number)
-        for encoding, label in zip(encodings, labels, strict=True)
-    ]
-    return [each.ids for each in encodings], targets, lengths
-
-
 def _encodings(texts: list[str], how: Encoding, marks: bool) -> tuple[list[Any], list[int]]:
     """The library's encodings, which know where in the text a token stands, and lengths as encode_texts counts them."""
     library = load_tokenizer(str(how.tokenizer), how.max_length)
@@ -129,24 +116,6 @@ def _encodings(texts: list[str], how: Encoding, marks: bool) -> tuple[list[Any],
 
     done = beginnings(texts, how.max_length, encode)
     return [encoding for encoding, _ in done], [length for _, length in done]
-
-
-def _tags_of(
-    offsets: Sequence[tuple[int, int]], special: Sequence[int], spans: list[Any], number: dict[str, int]
-) -> list[int]:
-    tags = []
-    begun: set[int] = set()
-    for (start, end), is_special in zip(offsets, special, strict=True):
-        if is_special:
-            tags.append(IGNORED)
-            continue
-        inside = next((i for i, (first, last, _) in enumerate(spans) if start < last and end > first), None)
-        if inside is None:
-            tags.append(number["O"])
-        else:
-            tags.append(number[("I-" if inside in begun else "B-") + spans[inside][2]])
-            begun.add(inside)
-    return tags
 
 
 def _answers(records: list[str], how: Encoding) -> tuple[list[Any], list[Any], list[int]]:

@@ -8,9 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from raysft.errors import DataError, NotFound
+import pyarrow.compute as pc
+
+from raysft.config.sections import DataSection
+from raysft.corpus.forms import with_forms
+from raysft.corpus.rows import Meaning, canonical
+from raysft.corpus.targets import spans_of
+from raysft.errors import DataError, JobFileError, NotFound, Problem
 from raysft.reading.batch import Columns, listed
-from raysft.reading.columns import ANSWERS, CHATS, PROMPTS, SPANS, TOKENS
+from raysft.reading.columns import ANSWERS, CHATS, PROMPTS, SPANS, TOKENS, resolve_columns
 from raysft.reading.records import FIXED, header, read_batches
 from raysft.reading.sources import Source, sources_of
 
@@ -63,19 +69,26 @@ class Guess:
     label: str
     group: str | None
     columns: tuple[Column, ...]
-    labels: tuple[str, ...]
+    labels: tuple[str, ...]  # classes, or types of entities
+    task: str = "classification"  # or token-classification
+    unnamed: bool = False  # the file's columns have no names of their own
 
 
-def guess(path: Path) -> Guess:
-    """Guess the roles of the columns, from a sample of the rows.
+def guess(path: Path, task: str | None = None) -> Guess:
+    """Guess the roles of the columns, from a sample of the rows. task: None: guess that too, by the columns' names.
 
-    Raises NotFound, NotAllowed, or DataError: no column can be text or label, or the file is for another task.
+    Raises NotFound, NotAllowed, JobFileError, or DataError: no column can be text or label, or the file is for another
+    task.
     """
     if not path.exists():
         raise NotFound(f"no such file: {path}", "Name a file with a text and a label column.")
     (source,) = sources_of(str(path.absolute()), Path("/"))
     values = _sample(source)
-    _require_classification(path, source, values)
+    task = task or _task_of(source, values)
+    if task == "generation":
+        _refuse_generation(path, values)
+    if task == "token-classification":
+        return _of_tagged(path, source, values)
     columns = tuple(_look(name, found) for name, found in values.items())
     rows = max((column.filled for column in columns), default=0)
     text = _best(columns, TEXT_NAMES, lambda c: c.mean_length if c.distinct > 0.5 * max(1, c.filled) else 0.0)
@@ -113,19 +126,57 @@ def _values(source: Source, name: str) -> list[Any]:
     return found[:SAMPLE]
 
 
-def _require_classification(path: Path, source: Source, values: dict[str, list[Any]]) -> None:
-    """Refuse what `raysft init` writes no job file for, and say how it begins."""
+def _task_of(source: Source, values: dict[str, list[Any]]) -> str:
+    """What the names of the columns say that a file is for."""
     names = {name.casefold() for name in values}
-    task = ""
     if source.format == "conll" or names & set(TOKENS) or names & set(SPANS[:2]):
-        task = "token-classification"
-    elif names & set(CHATS) or (names & set(PROMPTS) and names & set(ANSWERS)):
-        task = "generation"
-    if task and not (task == "generation" and names & set(LABEL_NAMES)):
+        return "token-classification"
+    if names & set(CHATS) or (names & set(PROMPTS) and names & set(ANSWERS)):
+        return "classification" if names & set(LABEL_NAMES) and not names & set(CHATS) else "generation"
+    return "classification"
+
+
+def _refuse_generation(path: Path, values: dict[str, list[Any]]) -> None:
+    raise DataError(
+        f"{path}: this looks like generation; it has: {listed(list(values))}",
+        "`raysft init` writes job files for classification and token-classification. Write `task: generation` by hand, "
+        "and run `raysft data`.",
+    )
+
+
+def _of_tagged(path: Path, source: Source, values: dict[str, list[Any]]) -> Guess:
+    """Texts with entities: columns as a job would find them, and the types that stand in the sample."""
+
+    def problem(key: str, text: str) -> JobFileError:
+        return JobFileError([Problem(str(path), key, text)])
+
+    found = resolve_columns(DataSection(train=(str(path),)), "token-classification", [source], problem)
+    found = with_forms(found, DataSection(train=(str(path),)), "token-classification", [source], problem)
+    types: set[str] = set()
+    rows = 0
+    for batch in read_batches(source, found):
+        table = canonical(batch, source, found, Meaning("token-classification"))
+        kept = table.filter(pc.is_null(table.column("reason")))
+        types |= {name for label in kept.column("label").to_pylist() for _, _, name in spans_of(label)}
+        rows += kept.num_rows
+        if rows >= SAMPLE:
+            break
+    if not types:
         raise DataError(
-            f"{path}: this looks like {task}; it has: {listed(list(values))}",
-            f"`raysft init` writes job files for classification. Write `task: {task}` by hand, and run `raysft data`.",
+            f"{path}: no row with an entity was found; it has: {listed(list(values))}",
+            "Tags are B-, I- and O, or a list of [start, end, type] beside the text: see docs/data.md.",
         )
+    return Guess(
+        file=path,
+        rows=rows,
+        text=found.text,
+        label=found.label or "",
+        group=None,
+        columns=tuple(_look(name, cells) for name, cells in values.items()),
+        labels=tuple(sorted(types)),
+        task="token-classification",
+        unnamed=source.format in FIXED,
+    )
 
 
 def _look(name: str, values: Sequence[Any]) -> Column:

@@ -51,6 +51,13 @@ class _Moves:
             return self._new_end[last]
         return self._behind(last, offset)
 
+    def inverse(self) -> _Moves:
+        """Offsets after the changes -> offsets before them."""
+        found = _Moves(())
+        found._start, found._end = self._new_start, self._new_end
+        found._new_start, found._new_end = self._start, self._end
+        return found
+
     def _behind(self, last: int, offset: int) -> int:
         return offset if last < 0 else self._new_end[last] + offset - self._end[last]
 
@@ -74,6 +81,17 @@ class Cleaned:
         for step in self.steps:
             offset = step.end(offset)
         return self._within(offset)
+
+    def back(self, start: int, end: int) -> tuple[int, int]:
+        """Offsets in `text` -> offsets in the original: the piece that became text[start:end], start < end.
+
+        What went before it or after it without a trace is not part of it.
+        """
+        start, end = start + self.lead, end + self.lead
+        for step in reversed(self.steps):
+            back = step.inverse()
+            start, end = back.start(start), back.end(end)
+        return start, end
 
     def _within(self, offset: int) -> int:
         return min(max(offset - self.lead, 0), len(self.text))

@@ -2,7 +2,8 @@
 
 A folder of `shard-00000.arrow` (uncompressed Arrow IPC, so that mapping costs no memory). Columns: row_id int64, label
 int32 (-1 without one), input_ids list<int32> with special tokens, at most max_length; targets list<int32>: class ids of
-a row with several labels, a tag id a token, or 1 where a token is learnt; empty where `label` says it all.
+a row with several labels, a tag a token (corpus/windows.py), or 1 where a token is learnt; empty where `label` says it
+all.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ OneLabel and LabelSets fill these in, by what a row may have.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from raysft.corpus.targets import Span
 from raysft.corpus.tokens import TokenizedRows
 from raysft.metrics.interval import Estimate
 from raysft.model.padding import pad_id
@@ -45,6 +46,8 @@ class Mistake:
     label: str
     predicted: str
     confidence: float
+    spans: Sequence[Span] = ()  # where tokens are tagged: the entities of the text, and those it was given
+    predicted_spans: Sequence[Span] = ()
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ class Baseline:
 
 @dataclass(frozen=True)
 class LabelSetBaseline:
-    """The same where a row may have several labels; accuracy: all of a row's labels are right."""
+    """The same where a row may have several labels, or entities; accuracy: all of a row's are right."""
 
     accuracy: Estimate
     f1_macro: Estimate

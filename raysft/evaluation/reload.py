@@ -25,17 +25,22 @@ TOLERANCE = 1e-3
 def largest_difference(model_folder: Path, probe: Path) -> float:
     """Load the folder as any user of transformers would, and compare with the recorded logits."""
     import torch
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+    from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification, AutoTokenizer
 
     recorded = json.loads(probe.read_bytes())
     if "task" in recorded:
         return _largest_of_language(model_folder, recorded)
     tokenizer = AutoTokenizer.from_pretrained(model_folder)
-    model = AutoModelForSequenceClassification.from_pretrained(model_folder, dtype=torch.float32).eval()
-    inputs = tokenizer(recorded["texts"], padding=True, truncation=True, return_tensors="pt")
+    tags = "lengths" in recorded  # tokens have logits, not texts
+    kind: Any = AutoModelForTokenClassification if tags else AutoModelForSequenceClassification
+    model = kind.from_pretrained(model_folder, dtype=torch.float32).eval()
+    inputs = tokenizer(recorded["texts"], padding=True, truncation=True, padding_side="right", return_tensors="pt")
     with torch.inference_mode():
         logits = model(**inputs).logits
-    return float((logits - torch.tensor(recorded["logits"])).abs().max())
+    differences = (logits - torch.tensor(recorded["logits"])).abs()
+    if tags:  # what padding has for logits means nothing
+        return max(float(row[:length].max()) for row, length in zip(differences, recorded["lengths"], strict=True))
+    return float(differences.max())
 
 
 def _largest_of_language(model_folder: Path, recorded: dict[str, Any]) -> float:

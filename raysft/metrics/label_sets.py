@@ -31,7 +31,7 @@ def log_sigmoid(logits: Array) -> Array:
 def best_threshold(targets: Array, logits: Array) -> float:
     """The threshold, in hundredths, with the highest micro-F1; of equal ones the nearest to 0.5."""
     reached = np.searchsorted([_logit(t) for t in THRESHOLDS], logits.astype(np.float64), side="right")
-    f1 = _f1(_at_least(reached[targets]), targets.sum(), _at_least(reached))
+    f1 = f1_of(_at_least(reached[targets]), targets.sum(), _at_least(reached))
     return min(THRESHOLDS, key=lambda t: (-f1[THRESHOLDS.index(t)], abs(t - DEFAULT_THRESHOLD)))
 
 
@@ -60,10 +60,10 @@ def label_set_estimates(
 
 def label_estimates(targets: Array, given: Array, units: Array, seed: int = 0) -> list[Estimate]:
     """F1 of each label with its interval; n is the rows that have it."""
-    values = _f1(*_counts(targets, given, np.ones((1, len(targets)))))[0]
+    values = f1_of(*_counts(targets, given, np.ones((1, len(targets)))))[0]
     found = [_counts(targets, given, weights) for weights in resamples(units, seed)]
     hits, of_true, of_given = (np.concatenate(each) for each in zip(*found, strict=True))
-    draws = np.where(of_true + of_given > 0, _f1(hits, of_true, of_given), np.nan)
+    draws = np.where(of_true + of_given > 0, f1_of(hits, of_true, of_given), np.nan)
     return [
         bounded(float(values[c]), draws[:, c], int(targets[:, c].sum()), units[targets[:, c]], "f1")
         for c in range(targets.shape[1])
@@ -74,7 +74,7 @@ def label_set_difference(targets: Array, first: Array, second: Array, units: Arr
     """Macro-F1 of the labels `first` minus that of `second`, on the same rows, resampled together (paired)."""
 
     def gain(weights: Array) -> Array:
-        return _macro(*_counts(targets, first, weights)) - _macro(*_counts(targets, second, weights))
+        return macro_of(*_counts(targets, first, weights)) - macro_of(*_counts(targets, second, weights))
 
     value = float(gain(np.ones((1, len(targets))))[0])
     draws = np.concatenate([gain(weights) for weights in resamples(units, seed)])
@@ -89,8 +89,8 @@ def _measures(targets: Array, given: Array, logits: Array, weights: Array) -> di
     hits, of_true, of_given = _counts(targets, given, weights)
     return {
         "accuracy": weights @ exact / size,
-        "f1_micro": _f1(hits.sum(axis=1), of_true.sum(axis=1), of_given.sum(axis=1)),
-        "f1_macro": _macro(hits, of_true, of_given),
+        "f1_micro": f1_of(hits.sum(axis=1), of_true.sum(axis=1), of_given.sum(axis=1)),
+        "f1_macro": macro_of(hits, of_true, of_given),
         "loss": weights @ losses / size,
     }
 
@@ -110,13 +110,13 @@ def _logit(threshold: float) -> float:
     return math.log(threshold / (1 - threshold))
 
 
-def _f1(hits: Array, of_true: Array, of_given: Array) -> Array:
+def f1_of(hits: Array, of_true: Array, of_given: Array) -> Array:
     """F1 from counts of any shape; 0 where nothing is true or given."""
     both = of_true + of_given
     return np.asarray(np.where(both > 0, 2 * hits / np.maximum(both, 1), 0.0))
 
 
-def _macro(hits: Array, of_true: Array, of_given: Array) -> Array:
+def macro_of(hits: Array, of_true: Array, of_given: Array) -> Array:
     """Mean F1 over the labels that are true or given somewhere, (R,)."""
     present = ((of_true + of_given) > 0).sum(axis=1)
-    return np.asarray(_f1(hits, of_true, of_given).sum(axis=1) / np.maximum(present, 1))
+    return np.asarray(f1_of(hits, of_true, of_given).sum(axis=1) / np.maximum(present, 1))

@@ -1,4 +1,4 @@
-"""What the parameters of a classifier will be, from the names and shapes of its base's weights alone.
+"""What the parameters of a classifier, or of a tagger, will be, from the names and shapes of its base's weights alone.
 
 transformers adds a head to the base and leaves out what a classifier does not need; this is that knowledge for the
 usual encoders, so that a plan can be made without loading torch. Others are planned when the model has been built.
@@ -55,8 +55,19 @@ def classifier_tensors(config: Mapping[str, Any], shapes: Shapes, classes: int) 
     config: config.json of the base. shapes: its tensors by name.
     """
     known = ARCHITECTURES.get(str(config.get("model_type")))
+    return None if known is None else _tensors(known, config, shapes, classes)
+
+
+def tagger_tensors(config: Mapping[str, Any], shapes: Shapes, tags: int) -> tuple[list[Tensor], str] | None:
+    """The same of the tagger of tokens over this base: it has no pooler, and a head of one layer."""
+    known = ARCHITECTURES.get(str(config.get("model_type")))
     if known is None:
         return None
+    plain = Architecture(known.prefix, LINEAR, {}, unused=f"{known.prefix}.pooler.")
+    return _tensors(plain, config, shapes, tags)
+
+
+def _tensors(known: Architecture, config: Mapping[str, Any], shapes: Shapes, classes: int) -> tuple[list[Tensor], str]:
     sides = {"H": int(config.get("hidden_size", config.get("dim", 0))), "C": classes}
 
     def drawn(letters: Mapping[str, str]) -> dict[str, tuple[int, ...]]:

@@ -51,7 +51,7 @@ def build_classifier(
         "Use an encoder that transformers offers for sequence classification (BERT, RoBERTa, DeBERTa, ...).",
         ignore_mismatched_sizes=True,
     )
-    _start_head(model, seed)
+    start_head(model, seed)
     _start_pooler(model, base, settings.pooler)
     if settings.lora is not None:
         add_adapters(model, settings, seed)
@@ -59,7 +59,7 @@ def build_classifier(
     return model
 
 
-def _start_head(model: nn.Module, seed: int) -> None:
+def start_head(model: nn.Module, seed: int) -> None:
     """Draw the head's linear layers anew, the last one first: a base that was a classifier before must not lend what it
     learnt for its old labels."""
     body = prefix_of(model) + "."
@@ -85,11 +85,12 @@ def _start_pooler(model: nn.Module, base: Base, asked: str) -> None:
 
 
 def load_classifier(folder: Path) -> nn.Module:
-    """A finished artifact, by stock transformers, in evaluation mode."""
+    """A finished artifact, of a stock class, in evaluation mode."""
     from transformers import AutoModelForSequenceClassification
 
     quiet_transformers()
     model = AutoModelForSequenceClassification.from_pretrained(folder, use_safetensors=True, dtype=torch.float32)
+    read_first_token(model)
     return model.eval()  # type: ignore[no-any-return]
 
 

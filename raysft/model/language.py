@@ -57,7 +57,7 @@ def build_language_model(base: Base, settings: ModelSection, task: str, seed: in
             "Use a decoder (GPT-2, Llama, ...) as model.base.",
         )
     if settings.lora is not None:
-        add_adapters(model, settings, seed)
+        add_adapters(model, settings, seed, known=_tensors_of(base))
     learn_few_positions(model, task)
     if not learns_few_positions(model):
         raise UsageError(
@@ -85,10 +85,13 @@ def head_facts(task: str, base: Base, model: Any) -> dict[str, str]:
     """What raysft.json says of the head of a language model: `new`, or `of the base`, whose it is in part or all."""
     if task not in LANGUAGE_TASKS:
         return {}
-    with safe_open(base.folder / WEIGHTS, "pt") as file:
-        known = set(file.keys())
     head = {name for name, _ in model.named_parameters() if not name.startswith(model.base_model_prefix + ".")}
-    return {"language_head": "new" if head and head.isdisjoint(known) else "of the base"}
+    return {"language_head": "new" if head and head.isdisjoint(_tensors_of(base)) else "of the base"}
+
+
+def _tensors_of(base: Base) -> set[str]:
+    with safe_open(base.folder / WEIGHTS, "pt") as file:
+        return set(file.keys())
 
 
 def keep_pooling(task: str, base: Base, folder: Path) -> None:

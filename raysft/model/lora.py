@@ -6,6 +6,7 @@ DoRA: Liu et al. 2024, arXiv 2402.09353. rsLoRA scales by alpha / sqrt(r): Kalaj
 from __future__ import annotations
 
 import warnings
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 import torch
@@ -21,9 +22,10 @@ if TYPE_CHECKING:
     from peft import PeftConfig
 
 
-def add_adapters(model: nn.Module, settings: ModelSection, seed: int) -> None:
-    """Put adapters beside the layers that `model.lora` names; then they and the head require gradients, the base not.
+def add_adapters(model: nn.Module, settings: ModelSection, seed: int, known: Collection[str] = ()) -> None:
+    """Put adapters beside the layers that `model.lora` names; then they and a new head require gradients, the base not.
 
+    known: parameters whose values are those of the base, a head over the vocabulary among them.
     They start as no change at all (B is zero); the same seed draws the same A. Raises Refused (see adapted_layers).
     """
     from peft import inject_adapter_in_model
@@ -42,7 +44,7 @@ def add_adapters(model: nn.Module, settings: ModelSection, seed: int) -> None:
     with warnings.catch_warnings(action="ignore", category=UserWarning):  # peft says that it sees a Conv1D
         inject_adapter_in_model(_peft_config(lora, layers), model, NAME)
     for name in head:
-        model.get_parameter(name).requires_grad_(True)
+        model.get_parameter(name).requires_grad_(name not in known)
     leave_out_of_state(model)
 
 

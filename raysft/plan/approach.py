@@ -8,8 +8,9 @@ from typing import Any
 
 from raysft.config import Job
 from raysft.config.sections import LANGUAGE_TASKS
+from raysft.corpus.encode import tag_names
 from raysft.model.adapters import with_adapters
-from raysft.model.architectures import classifier_tensors
+from raysft.model.architectures import classifier_tensors, tagger_tensors
 from raysft.model.recipe import EMBEDDING, Recipe, Refused, Tensor, layer_of, make_recipe
 from raysft.plan.size import layers_of, model_size, tensor_shapes
 from raysft.plan.weights import Weights
@@ -47,7 +48,11 @@ def _planned(job: Job, base: Base, classes: int) -> tuple[list[Tensor], Recipe] 
     """The parameters as they will be, and how each trains; None for an architecture that is not known by name."""
     model = job.config.model
     unknown = job.config.task in LANGUAGE_TASKS  # their heads differ from architecture to architecture
-    found = None if unknown else classifier_tensors(base.config, tensor_shapes(base), classes)
+    tags = job.config.task == "token-classification"
+    if tags:
+        found = tagger_tensors(base.config, tensor_shapes(base), len(tag_names([""] * classes)))
+    else:
+        found = None if unknown else classifier_tensors(base.config, tensor_shapes(base), classes)
     if found is None:
         if model.freeze.layers > (layers := layers_of(base.config)):
             raise job.problem("model.freeze.layers", f"{base.name} has {layers} layers, found {model.freeze.layers}")
@@ -55,7 +60,8 @@ def _planned(job: Job, base: Base, classes: int) -> tuple[list[Tensor], Recipe] 
     tensors, prefix = found
     if model.pooler == "identity" and f"{prefix}.pooler.dense.weight" not in {tensor.name for tensor in tensors}:
         kind = base.config["model_type"]
-        raise job.problem("model.pooler", f"a classifier over {base.name} ({kind}) has no pooler; use auto or keep")
+        what = "tagger of tokens" if tags else "classifier"
+        raise job.problem("model.pooler", f"a {what} over {base.name} ({kind}) has no pooler; use auto or keep")
     try:
         tensors = with_adapters(tensors, prefix, model)
         return tensors, make_recipe(tensors, prefix, model, job.config.train)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
+
+from raysft.plan.precision import cpu_has_bf16
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ def this_machine() -> Machine:
     """Look at this machine; costs about 0.2 s, nearly all of it the matrix product."""
     import psutil
 
-    return Machine(len(os.sched_getaffinity(0)), int(psutil.virtual_memory().total), _measure_gflops(), _has_bf16())
+    return Machine(len(os.sched_getaffinity(0)), int(psutil.virtual_memory().total), _measure_gflops(), cpu_has_bf16())
 
 
 def _measure_gflops(seconds: float = 0.15) -> float:
@@ -36,11 +37,3 @@ def _measure_gflops(seconds: float = 0.15) -> float:
         a @ b
         best = min(best, time.perf_counter() - started)
     return float(2 * a.shape[0] * a.shape[1] * b.shape[1] / best / 1e9)
-
-
-def _has_bf16() -> bool:
-    try:
-        flags = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return False
-    return any(f" {flag}" in flags for flag in ("avx512_bf16", "amx_bf16"))

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from raysft.config import Job
 
-FP16_FLAGS = ("avx512_fp16", "amx_fp16")
+FP16_FLAGS = ("avx512_fp16", "amx_fp16")  # as Linux names what a processor has
+BF16_FLAGS = ("avx512_bf16", "amx_bf16")
 GPU_DEVICES = ("nvidia[0-9]*", "kfd", "dxg")  # below /dev: NVIDIA, AMD, WSL
 
 
@@ -20,6 +21,11 @@ def no_effect(asked: str, gpu: bool) -> str:
     if not any(flag in _cpu_flags() for flag in FP16_FLAGS):
         return f"this processor has no float16 arithmetic ({' or '.join(FP16_FLAGS)}); use auto, bf16 or fp32"
     return ""
+
+
+def cpu_has_bf16() -> bool:
+    """Whether this machine's CPU has bf16 arithmetic; emulated bf16 is slower than float32."""
+    return any(flag in _cpu_flags() for flag in BF16_FLAGS)
 
 
 def refuse_precision(job: Job, gpu: bool) -> None:

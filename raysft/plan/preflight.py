@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from raysft.config import Job
-from raysft.config.sections import LANGUAGE_TASKS
+from raysft.config.sections import SEVERAL_PIECES
 from raysft.corpus.encode import encode_texts
 from raysft.corpus.rows import TEST, TRAIN, VALIDATION, Meaning, canonical, concat
 from raysft.errors import NoCapacity
@@ -75,7 +75,7 @@ def check_job(job: Job, base: Base) -> Check:
     _, tokens = encode_texts(texts, base.folder / "tokenizer.json", config.model.max_length)
     lengths = np.minimum(tokens, config.model.max_length)
     counts = _parts(job, [ORIGINS[code] for code in store.origin[kept].tolist()], scale)
-    if config.task in LANGUAGE_TASKS:
+    if config.task in SEVERAL_PIECES:
         lengths = piece_lengths(np.array(tokens), config.model.max_length)
         counts = {part: round(rows * len(lengths) / max(1, len(tokens))) for part, rows in counts.items()}
     # The training rows are a stratified share of what was read; any such share has the same lengths.

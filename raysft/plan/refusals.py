@@ -71,8 +71,8 @@ def elsewhere() -> bool:
 def _refuse_task(job: Job) -> None:
     """Say at once what this version prepares but does not train yet."""
     task = job.config.task
-    if task not in {"classification", *LANGUAGE_TASKS}:
-        trained = f"classification, {' and '.join(LANGUAGE_TASKS)}"
+    if task not in {"classification", "token-classification", *LANGUAGE_TASKS}:
+        trained = f"classification, token-classification, {' and '.join(LANGUAGE_TASKS)}"
         raise job.problem("task", f"`raysft data` prepares {task}; this version trains {trained} only")
 
 

@@ -12,10 +12,13 @@ from typing import Any
 import numpy as np
 
 from raysft.corpus.encode import from_texts
+from raysft.corpus.offsets import Cleaned, clean_with_offsets
+from raysft.corpus.targets import compact
 from raysft.errors import NotFound
 from raysft.evaluation.evaluation import Model, model_labels
 from raysft.evaluation.label_sets import LabelSets
 from raysft.evaluation.one_label import OneLabel
+from raysft.evaluation.tagger import TaggedText, Tagger
 from raysft.metrics.label_sets import DEFAULT_THRESHOLD
 from raysft.model.classifier import SEVERAL_LABELS, load_classifier
 from raysft.storage.pretrained import Base, resolve_base
@@ -26,7 +29,9 @@ class Prediction:
     """One text's label and how sure the model is, 0 to 1; `probabilities` has every label.
 
     Where a text may have several labels, `label` is a JSON list of them, as in a corpus, and the confidence is the
-    probability of the least sure of the model's decisions.
+    probability of the least sure of the model's decisions. Where tokens are tagged, `label` is a JSON list of
+    [start, end, "TYPE"] in characters of `text`, there are no probabilities, and the confidence is that of the least
+    sure tag.
     A text that cannot be used has an `error` instead: its label is "", its confidence None, and it has no
     probabilities.
     """
@@ -67,6 +72,12 @@ class Artifact:
         return OneLabel(tuple(self.labels))
 
     @cached_property
+    def tagger(self) -> Tagger | None:
+        """What tags its texts; None for a classifier."""
+        kinds = self._config.get("architectures") or [""]
+        return Tagger(self.folder) if str(kinds[0]).endswith("ForTokenClassification") else None
+
+    @cached_property
     def _config(self) -> dict[str, Any]:
         return dict(json.loads((self.folder / "config.json").read_bytes()))
 
@@ -91,12 +102,22 @@ class Artifact:
         return self.model.logits(from_texts(list(texts), self.base.folder / "tokenizer.json", self.max_length))
 
     def predict(self, texts: Sequence[str]) -> list[Prediction]:
-        """A label, or labels, for each text."""
+        """A label, labels, or entities, for each text."""
+        if self.tagger is not None:
+            cleaned = [clean_with_offsets(text) for text in texts]
+            found = self.tagger.tag([each.text for each in cleaned])
+            return [_tagged(*each) for each in zip(texts, cleaned, found, strict=True)]
         logits = self.logits(texts)
-        found = []
+        predictions = []
         for text, row, (label, confidence) in zip(
             texts, self.scorer.probabilities(logits), self.scorer.decide(logits), strict=True
         ):
             named = {name: round(float(p), 6) for name, p in zip(self.labels, row, strict=True)}
-            found.append(Prediction(text, label, round(confidence, 6), named))
-        return found
+            predictions.append(Prediction(text, label, round(confidence, 6), named))
+        return predictions
+
+
+def _tagged(text: str, cleaned: Cleaned, found: TaggedText) -> Prediction:
+    """Entities with the characters of the text as it was given."""
+    spans = [(*cleaned.back(start, end), name) for start, end, name in found.spans]
+    return Prediction(text, compact(spans), round(found.confidence, 6), {})

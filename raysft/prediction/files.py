@@ -62,7 +62,8 @@ def write_predictions(
 def predict_rows(artifact: Artifact, rows: Iterable[Row], tally: Tally) -> Iterator[tuple[Row, Prediction]]:
     """Each row with its prediction, in order; never holds more than a batch of them."""
     for batch in _batches(rows):
-        predictions = iter(artifact.predict([row.text for row in batch if not row.reason]))
+        usable = [row for row in batch if not row.reason]
+        predictions = iter(artifact.predict([row.text if artifact.tagger is None else row.original for row in usable]))
         for row in batch:
             tally.read += 1
             if row.reason:
@@ -86,7 +87,8 @@ def _predicted(
         raise UsageError("nothing to predict", 'Name a file, or a text with --text "...".')
     artifact = Artifact.open(folder)
     sources = open_files(files, reading)
-    return predict_rows(artifact, rows_of(sources, texts, reading.column), tally)
+    rows = rows_of(sources, texts, reading.column, tokens=artifact.tagger is not None)
+    return predict_rows(artifact, rows, tally)
 
 
 def _batches(rows: Iterable[Row]) -> Iterator[list[Row]]:

@@ -76,5 +76,5 @@ def _json_lines(file: IO[str]) -> Write:
 
 def _line(row: Row, found: Prediction) -> dict[str, Any]:
     """A row that could not be predicted has an empty label, no confidence and its error; the others have no error."""
-    values = (row.file, row.line, row.text, found.label, found.confidence, found.error)
+    values = (row.file, row.line, found.text, found.label, found.confidence, found.error)
     return dict(zip(COLUMNS, values, strict=True))

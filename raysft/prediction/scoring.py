@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,11 @@ import pyarrow.compute as pc
 from raysft.config import Job
 from raysft.corpus.forms import with_forms
 from raysft.corpus.rows import Meaning, canonical, concat
-from raysft.corpus.targets import labels_of
+from raysft.corpus.targets import labels_of, spans_of
 from raysft.errors import DataError
 from raysft.evaluation.evaluation import Evaluation
+from raysft.evaluation.tagger import Tagger
+from raysft.evaluation.tags import count_tags, score_tags
 from raysft.events import Listener
 from raysft.prediction.artifact import Artifact
 from raysft.prediction.recorded import FORMS, NAMES, recorded_columns
@@ -36,11 +38,21 @@ def evaluate_files(folder: Path, files: Sequence[str], job: Job, listener: Liste
     recorded = recorded_columns(folder, job)
     rows = concat(_labelled(source, job, recorded) for source in _sources(files, job))
     kept = _kept(rows, job, listener)
+    if artifact.tagger is not None:
+        return _evaluate_tags(artifact.tagger, kept)
     several = artifact.scorer.threshold is not None
     kept = kept.append_column("label_id", _label_ids(kept, artifact.labels, several))
     kept = kept.append_column("unit", pa.array(_units(kept)))
     scores = artifact.scorer.score(kept, artifact.logits(kept.column("text").to_pylist()))
     return Evaluation(artifact.labels, scores, None, {}, "test", artifact.scorer.threshold)
+
+
+def _evaluate_tags(tagger: Tagger, kept: pa.Table) -> Evaluation:
+    kept = kept.append_column("unit", pa.array(_units(kept)))
+    _require_known(kept, lambda label: [name for _, _, name in spans_of(label)], tagger.types)
+    found = tagger.tag(kept.column("text").to_pylist())
+    scores = score_tags(tagger, kept, found, count_tags(tagger, kept, found))
+    return Evaluation(list(tagger.types), scores, None, {}, "test")
 
 
 def _sources(files: Sequence[str], job: Job) -> list[Source]:
@@ -109,17 +121,21 @@ def _label_ids(kept: pa.Table, labels: Sequence[str], several: bool) -> pa.Array
     """The number of each row's label; -1 where it may have several. Raises DataError for the first that the model does
     not know."""
     number = {label: index for index, label in enumerate(labels)}
-    found = []
+    _require_known(kept, labels_of if several else lambda label: (label,), labels)
+    return pa.array([-1 if several else number[label] for label in kept.column("label").to_pylist()], pa.int32())
+
+
+def _require_known(kept: pa.Table, names: Callable[[str], Iterable[str]], labels: Sequence[str]) -> None:
+    """Raise DataError for the first label that the model does not know. names: those in the label of a row."""
+    known = set(labels)
     for index, label in enumerate(kept.column("label").to_pylist()):
-        for name in labels_of(label) if several else (label,):
-            if name not in number:
+        for name in names(label):
+            if name not in known:
                 row = kept.slice(index, 1).to_pylist()[0]
                 raise DataError(
                     f"{row['source']}:{row['line']}: label {name!r} is not one of the model's",
                     f"The model knows: {', '.join(labels[:20])}.",
                 )
-        found.append(-1 if several else number[label])
-    return pa.array(found, pa.int32())
 
 
 def _units(rows: pa.Table) -> np.ndarray[Any, Any]:

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, get_args
 
 from raysft.config.sections import DataSection
-from raysft.corpus.cells import Unusable, shown, text_of
+from raysft.corpus.cells import Unusable, list_of, shown, text_of
 from raysft.corpus.cleaning import readable
+from raysft.corpus.targets import plain_text
 from raysft.errors import DataError, UsageError
 from raysft.prediction.tally import error_of
 from raysft.reading.batch import listed
@@ -44,9 +45,10 @@ class Row:
 
     file: str
     line: int
-    text: str
+    text: str  # clean, as training texts were
     reason: str = ""
     detail: str = ""
+    original: str = ""  # as it was given, in whose characters entities are told; tokens are joined by spaces
 
     @property
     def where(self) -> str:
@@ -68,14 +70,17 @@ def open_files(files: Sequence[str], reading: Reading) -> list[Source]:
     return found
 
 
-def rows_of(sources: Sequence[Source], texts: Sequence[str], column: str) -> Iterator[Row]:
-    """Every row of the files in order, then the texts, streaming. Raises DataError for a damaged file."""
+def rows_of(sources: Sequence[Source], texts: Sequence[str], column: str, tokens: bool = False) -> Iterator[Row]:
+    """Every row of the files in order, then the texts, streaming. tokens: whether a row may be a list of tokens.
+
+    Raises DataError for a damaged file.
+    """
     for source in sources:
         for batch in read_batches(source, Columns(column, None)):
             for line, cell, reason, detail in zip(
                 batch.line, batch.cells["text"], batch.reason, batch.detail, strict=True
             ):
-                yield _row(source.path, line, cell, reason or "", detail)
+                yield _row(source.path, line, cell, reason or "", detail, tokens)
     for number, text in enumerate(texts, start=1):
         yield _row(PASTED, number, text)
 
@@ -97,15 +102,17 @@ def _require_column(source: Source, column: str) -> None:
         )
 
 
-def _row(file: str, line: int, cell: Any, reason: str = "", detail: str = "") -> Row:
+def _row(file: str, line: int, cell: Any, reason: str = "", detail: str = "", tokens: bool = False) -> Row:
     """The row with its clean text, or with the reason for which training would reject it too."""
+    listed_tokens = tokens and list_of(cell) is not None
     if not reason:
         try:
-            text = text_of(cell, "text")
+            text = plain_text(cell) if listed_tokens else text_of(cell, "text")
         except Unusable as problem:
             reason, detail = problem.reason, problem.detail
         else:
             if text:
-                return Row(readable(file), line, text)
+                given = isinstance(cell, str) and not listed_tokens
+                return Row(readable(file), line, text, original=cell if given else text)
             reason = "blank_text"
     return Row(readable(file), line, shown(cell), reason, readable(detail))

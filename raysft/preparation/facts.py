@@ -17,7 +17,7 @@ from raysft.audit.lengths import cut_finding, in_pieces, lengths_section, pieces
 from raysft.audit.personal import excerpt, excerpts, masked
 from raysft.audit.repeats import TEST
 from raysft.config import Job
-from raysft.config.sections import LANGUAGE_TASKS
+from raysft.config.sections import SEVERAL_PIECES
 from raysft.corpus.rows import where
 from raysft.errors import DataError
 from raysft.folds.assign import SEALED
@@ -94,7 +94,7 @@ def with_lengths(facts: dict[str, Any], shards: list[tuple[Shard, dict[str, Any]
         counts.update({int(length): rows for length, rows in shard["lengths"].items()})
     section = lengths_section(counts, max_length)
     finding = cut_finding(section)
-    if facts["task"] in LANGUAGE_TASKS:
+    if facts["task"] in SEVERAL_PIECES:
         section = in_pieces(section, *(sum(shard[name] for _, shard in shards) for name in ("rows", "texts")))
         finding = pieces_finding(section)
     return {**facts, "lengths": section, "findings": [*facts["findings"], finding.to_json()]}

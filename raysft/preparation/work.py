@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import uuid
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from raysft.corpus.encode import MASKED, NEXT, Encoding, encode_rows
+from raysft.corpus.encode import MASKED, NEXT, TAGS, Encoding, encode_rows
 from raysft.corpus.pieces import piece_rows
 from raysft.corpus.rows import Meaning, canonical
 from raysft.corpus.tokens import shard_name, write_shard
+from raysft.corpus.windows import window_rows
 from raysft.preparation.features import Wanted
 from raysft.preparation.rowstore import ReadFacts, facts_file, write_rows
 from raysft.reading.columns import Columns
@@ -76,12 +77,17 @@ class TokenizeShard:
             aside = file.with_name(f"{file.name}{ASIDE}{uuid.uuid4().hex[:8]}")
             corpus = pq.ParquetFile(self.folder.corpus(shard.sealed))
             rows = corpus.read_row_group(shard.number, columns=["row_id", "text", "label", "label_id", "record"])
-            encode = piece_rows if self.how.kind in {MASKED, NEXT} else encode_rows
-            tokens, lengths = encode(rows, self.how)
+            tokens, lengths = _encoder(self.how.kind)(rows, self.how)
             write_shard(aside, tokens)
             settle(aside, file)
             write_json(done, _facts(file, tokens, lengths))
         return dict(read_json(done))
+
+
+def _encoder(kind: str) -> Callable[[pa.Table, Encoding], tuple[pa.Table, list[int]]]:
+    if kind in {MASKED, NEXT}:
+        return piece_rows
+    return window_rows if kind == TAGS else encode_rows
 
 
 def _whole(file: Path, done: Path) -> bool:

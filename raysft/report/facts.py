@@ -50,6 +50,11 @@ class ReportFacts:
         """Whether a row may have several labels."""
         return self.evaluation.threshold is not None
 
+    @property
+    def tagged(self) -> bool:
+        """Whether the tokens of a text are tagged."""
+        return self.task == "token-classification"
+
     @cached_property
     def job(self) -> dict[str, Any]:
         """The effective job file as nested dicts; empty when it cannot be read."""

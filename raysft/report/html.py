@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 from raysft.report import audit_view, confusion, numbers, plots, scores_view, training_view, verdict
 from raysft.report.facts import ReportFacts
+from raysft.report.tagged import COLOURS, examples
 
 FILTERS = {
     "score": numbers.score,
@@ -69,7 +70,9 @@ def _page(facts: ReportFacts) -> dict[str, Any]:
 
 
 def _curves(facts: ReportFacts) -> dict[str, Any]:
-    beside = "micro-F1" if facts.several_labels else "accuracy"
+    beside = "accuracy"
+    if facts.several_labels or facts.tagged:
+        beside = "entity F1" if facts.tagged else "micro-F1"
     drawn = {
         "Loss of each step, and of the validation part after each epoch.": plots.loss_curves(facts.history),
         f"Validation {beside} and macro-F1 after each epoch. The dashed line marks the checkpoint that was kept.": (
@@ -84,14 +87,16 @@ def _curves(facts: ReportFacts) -> dict[str, Any]:
 
 def _errors(facts: ReportFacts) -> dict[str, Any]:
     scores, labels = facts.scored, facts.evaluation.labels
-    if scores is None or facts.several_labels:
+    tagged = {"examples": examples(facts), "types": list(enumerate(labels)) if facts.tagged else [], "colours": COLOURS}
+    if scores is None or facts.several_labels or facts.tagged:
         mistakes = [] if scores is None else scores.worst
-        return {"heat": [], "heat_image": "", "confusions": [], "mistakes": mistakes}
+        return {"heat": [], "heat_image": "", "confusions": [], "mistakes": mistakes, **tagged}
     return {
         "heat": confusion.heat_rows(scores, labels),
         "heat_image": confusion.heat_image(scores, labels),
         "confusions": confusion.most_frequent(scores, labels),
         "mistakes": scores.worst,
+        **tagged,
     }
 
 

@@ -45,7 +45,7 @@ SIZE, SMALL = (5.0, 3.0), (5.0, 1.9)  # inches; the page scales them
 TICKS = [1, 2, 2.5, 5, 10]  # distances of the marks on an axis, times a power of ten
 MOST_POINTS = 240  # of one line; more cannot be seen
 NO_METADATA = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-BESIDE = {"accuracy": "validation_accuracy", "micro-F1": "validation_f1_micro"}
+BESIDE = {"accuracy": "validation_accuracy", **dict.fromkeys(("micro-F1", "entity F1"), "validation_f1_micro")}
 Curve = tuple[list[float], list[float]]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
+from raysft.corpus.encode import tag_names
 from raysft.evaluation.evaluation import ClassScore, Scores
 from raysft.metrics.interval import Estimate
 from raysft.report.facts import PARTS, ReportFacts
@@ -27,6 +28,14 @@ SEVERAL = {
     "f1_macro": ("Macro-F1", "mean over labels, each counts the same"),
     "accuracy": ("Exact match", "share of rows whose labels are all right, and no other"),
     "loss": ("Loss", "mean binary cross-entropy; guessing evenly gives {even}"),
+}
+TAGGED = {
+    "f1_micro": ("Entity F1", "over all entities; edges and type must be right"),
+    "f1_macro": ("Macro-F1", "mean over types, each counts the same"),
+    "precision": ("Precision", "share of the given entities that are right"),
+    "recall": ("Recall", "share of the true entities that were given"),
+    "accuracy": ("Exact match", "share of texts whose entities are all right, and no other"),
+    "loss": ("Loss", "cross-entropy of the tags; guessing evenly gives {even}"),
 }
 RIVALS = ("f1_macro", "accuracy", "f1_weighted")
 RIVALS_SEVERAL = ("f1_macro", "f1_micro", "accuracy")
@@ -71,8 +80,8 @@ class ClassRow(NamedTuple):
 
 def parts(facts: ReportFacts) -> list[Part]:
     """Score cards of test and validation, as far as they exist. Both parts share the scales of their bars."""
-    found, measures = facts.parts, SEVERAL if facts.several_labels else MEASURES
-    even = math.log(2 if facts.several_labels else max(2, len(facts.evaluation.labels)))
+    found, measures = facts.parts, _measures(facts)
+    even = math.log(2 if facts.several_labels else max(2, _outputs(facts)))
     tops = {name: top for name, top in {"loss": even, "ece": 0.2}.items() if name in measures}
     for name in tops:
         tops[name] = max([tops[name], *(scores.metrics[name].high for scores in found.values())])
@@ -91,8 +100,24 @@ def parts(facts: ReportFacts) -> list[Part]:
 
 def rival_measures(facts: ReportFacts) -> list[str]:
     """What people call the scores in the table of baselines."""
-    measures = SEVERAL if facts.several_labels else MEASURES
-    return [measures[name][0] for name in (RIVALS_SEVERAL if facts.several_labels else RIVALS)]
+    measures = _measures(facts)
+    return [measures[name][0] for name in _rival_names(facts)]
+
+
+def _measures(facts: ReportFacts) -> dict[str, tuple[str, str]]:
+    if facts.tagged:
+        return TAGGED
+    return SEVERAL if facts.several_labels else MEASURES
+
+
+def _outputs(facts: ReportFacts) -> int:
+    """Among how many a decision chooses: labels, or tags."""
+    labels = facts.evaluation.labels
+    return len(tag_names(labels)) if facts.tagged else len(labels)
+
+
+def _rival_names(facts: ReportFacts) -> tuple[str, ...]:
+    return RIVALS_SEVERAL if facts.several_labels or facts.tagged else RIVALS
 
 
 def rivals(facts: ReportFacts) -> list[Rival]:
@@ -100,7 +125,7 @@ def rivals(facts: ReportFacts) -> list[Rival]:
     scores, beside = facts.scored, facts.evaluation.baselines
     if scores is None or not beside:
         return []
-    names = RIVALS_SEVERAL if facts.several_labels else RIVALS
+    names = _rival_names(facts)
     ours = [scores.metrics[name] for name in names]
     lines = [Rival("This model", ours, None, "", "")]
     for key, each in beside.items():

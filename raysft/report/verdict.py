@@ -11,8 +11,12 @@ from raysft.report.facts import ReportFacts
 from raysft.report.numbers import count, interval, rows, score, signed, signed_interval
 
 BETTER, WORSE, CHANCE = "better", "worse", "no difference that can be told from chance"
-NAMES = {"majority": "Most frequent class", "tfidf_svm": "TF-IDF + linear SVM"}
-RIVAL = "tfidf_svm"
+NAMES = {
+    "majority": "Most frequent class",
+    "tfidf_svm": "TF-IDF + linear SVM",
+    "dictionary": "Dictionary of the training entities",
+}
+RIVALS = ("tfidf_svm", "dictionary")  # the strongest simple model of each task
 
 
 def baseline_name(key: str, several_labels: bool = False) -> str:
@@ -33,21 +37,26 @@ def headline(facts: ReportFacts) -> str:
     """The main score with its interval and rows."""
     if facts.scored is None:
         return "This model was not scored: the run has neither a test part nor a validation part."
-    f1 = facts.scored.metrics["f1_macro"]
+    name, title = ("f1_micro", "Entity F1") if facts.tagged else ("f1_macro", "Macro-F1")
+    f1 = facts.scored.metrics[name]
     return (
-        f"Macro-F1 is {score(f1.value)} on {count(f1.n)} {facts.evaluation.scored_on} "
+        f"{title} is {score(f1.value)} on {count(f1.n)} {facts.evaluation.scored_on} "
         f"{'row' if f1.n == 1 else 'rows'} (95% interval {interval(f1)})."
     )
 
 
 def comparison(facts: ReportFacts) -> str:
     """How the model stands against the strongest simple rival; "" when nothing was compared."""
-    rival = facts.evaluation.baselines.get(RIVAL)
-    return "" if rival is None else _comparison(rival.gain)
+    key = _rival(facts)
+    return "" if key is None else _comparison(key, facts.evaluation.baselines[key].gain)
 
 
-def _comparison(gain: Estimate) -> str:
-    verdict, name = compared(gain), baseline_name(RIVAL)
+def _rival(facts: ReportFacts) -> str | None:
+    return next((key for key in RIVALS if key in facts.evaluation.baselines), None)
+
+
+def _comparison(key: str, gain: Estimate) -> str:
+    verdict, name = compared(gain), baseline_name(key)
     if verdict == CHANCE:
         return (
             f"Compared with {name} on the same rows there is {CHANCE}: its macro-F1 differs by {signed(gain.value)} "
@@ -82,8 +91,8 @@ def _chosen(facts: ReportFacts) -> str:
 
 def verdict_class(facts: ReportFacts) -> str:
     """A word for the style sheet: good, bad or even."""
-    rival = facts.evaluation.baselines.get(RIVAL)
-    return "even" if rival is None else style_of(rival.gain)
+    key = _rival(facts)
+    return "even" if key is None else style_of(facts.evaluation.baselines[key].gain)
 
 
 def style_of(gain: Estimate) -> str:

@@ -101,7 +101,7 @@ def _provenance(task: Task, loop: Loop, model: nn.Module) -> dict[str, Any]:
         "data": task.data.digest,
         "step": loop.progress.best_step,
         "max_length": task.config.model.max_length,
-        **decision_facts(task.config, loop.progress.best_scores),
+        **decision_facts(task.config, loop.progress.best_scores, loop.objective),
         **head_facts(task.config.task, task.base, model),
         "job": json.loads(task.config.model_dump_json()),
     }
@@ -112,10 +112,13 @@ def _probe(task: Task, model: nn.Module, train: TokenizedRows) -> dict[str, Any]
     corpus, device = task.data.part("train"), next(model.parameters()).device
     if task.config.task in LANGUAGE_TASKS:
         return language_probe(task.config.task, model, train, corpus, device)
-    rows = probe_rows(train)
+    # Of a long text that is several windows the first one: its reload cuts the text there.
+    rows = probe_rows(train.select(np.unique(train.row_id, return_index=True)[1]))
     wanted = set(rows.row_id.tolist())
     texts = {row["row_id"]: row["text"] for row in corpus.to_pylist() if row["row_id"] in wanted}
-    return {"texts": [texts[row] for row in rows.row_id.tolist()], "logits": _logits(model, rows, device).tolist()}
+    logits = _logits(model, rows, device)
+    kind = {} if logits.ndim == 2 else {"lengths": rows.lengths.tolist()}
+    return {"texts": [texts[row] for row in rows.row_id.tolist()], "logits": logits.tolist(), **kind}
 
 
 def probe_rows(train: TokenizedRows) -> TokenizedRows:

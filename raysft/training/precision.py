@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 
 from raysft.errors import UsageError
-from raysft.plan.precision import no_effect
+from raysft.plan.precision import cpu_has_bf16, no_effect
 from raysft.training import ranks
 
 HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -87,7 +87,7 @@ def _no_effect(asked: str, device: torch.device) -> str:
 
 
 def supports_bf16(device: torch.device) -> bool:
-    """Whether this processor has bf16 matrix instructions; emulated bf16 is slower than float32."""
+    """Whether this device has bf16 arithmetic of its own."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    return cpu_has_bf16()

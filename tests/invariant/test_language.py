@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -232,3 +233,22 @@ def test_hooks_without_effect_are_noticed() -> None:
     model = kinds()[-1]
     learn_few_positions(model, "masked-lm")  # of a whole BART, whose encoder this one has not
     assert not learns_few_positions(model)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_under_adapters_only_what_the_base_has_not_learns(bases: dict[str, Base], tmp_path: Path, tied: bool) -> None:
+    """A head over the vocabulary that the base knows may be a third of it, and stays."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    small: dict[str, Any] = {"vocab_size": 50, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = LlamaConfig(**small, intermediate_size=32, tie_word_embeddings=tied)
+    LlamaForCausalLM(config).save_pretrained(tmp_path)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(bases["causal-lm"].folder / name, tmp_path / name)
+    adapted = ModelSection.model_validate({"lora": {"r": 2}})
+    model = build_language_model(resolve_base(str(tmp_path)), adapted, "causal-lm", 0)
+    learning = [name for name, each in model.named_parameters() if each.requires_grad]
+    assert len(learning) == 14 and all(".lora_" in name for name in learning)
+    masked = build_language_model(bases["masked-lm"], adapted, "masked-lm", 0)
+    new = {name for name, each in masked.named_parameters() if each.requires_grad and ".lora_" not in name}
+    assert new and all(name.startswith("cls.") for name in new)

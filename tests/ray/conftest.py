@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from raysft import pipeline
-from raysft.session import ENVIRONMENT
+from raysft.session import ENVIRONMENT, own_python
 from tests.support.jobs import corpus_rows, write_base, write_job
 
 
@@ -22,7 +22,14 @@ def cluster() -> Iterator[None]:
     os.environ.update(ENVIRONMENT)
     import ray
 
-    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=200_000_000)
+    ray.init(
+        address="local",
+        num_cpus=2,
+        include_dashboard=False,
+        log_to_driver=False,
+        object_store_memory=200_000_000,
+        **own_python(),
+    )
     yield
     ray.shutdown()
 

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from raysft import pipeline
-from raysft.session import ENVIRONMENT
+from raysft.session import ENVIRONMENT, own_python
 
 
 def main(job: str, checkpoints: Path) -> None:
@@ -30,7 +30,7 @@ def main(job: str, checkpoints: Path) -> None:
     )
     try:
         node = cluster.add_node(**small)
-        ray.init(address=cluster.address, log_to_driver=False)
+        ray.init(address=cluster.address, log_to_driver=False, **own_python())
         cluster.wait_for_nodes()
 
         def take_away() -> None:

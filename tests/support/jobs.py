@@ -102,14 +102,22 @@ def write_job(folder: Path, base: Path, rows: list[dict[str, str]] | None = None
     return path
 
 
-def command(*arguments: str | Path) -> list[str]:
+def command(*arguments: str | Path, python: str | Path = sys.executable) -> list[str]:
     """The raysft command line of this environment."""
-    return [sys.executable, "-m", "raysft", *map(str, arguments)]
+    return [str(python), "-m", "raysft", *map(str, arguments)]
 
 
-def run_cli(*arguments: str | Path, cwd: Path | None = None, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+def run_cli(
+    *arguments: str | Path, cwd: Path | None = None, timeout: float = 300, python: str | Path = sys.executable
+) -> subprocess.CompletedProcess[str]:
     """Run raysft as a person does, in a process of its own, offline."""
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "COLUMNS": "200"}
     return subprocess.run(
-        command(*arguments), cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout, check=False
+        command(*arguments, python=python),
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
     )

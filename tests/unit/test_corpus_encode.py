@@ -14,15 +14,12 @@ from hypothesis import strategies as st
 from raysft.corpus.beginnings import LOOKED_AT
 from raysft.corpus.encode import (
     ANSWERS,
-    IGNORED,
     SEVERAL,
     SINGLE,
-    TAGS,
     Encoding,
     encode_rows,
     encode_texts,
     from_texts,
-    tag_names,
 )
 from raysft.corpus.template import PLAIN, Template
 from tests.support.tokenizers import unlimited, write_bytes_tokenizer, write_unigram_tokenizer
@@ -83,17 +80,14 @@ def test_ids_are_the_library_s_and_lengths_those_without_a_limit(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("task", [TAGS, ANSWERS])
 @settings(max_examples=15)
 @given(texts=st.lists(TEXT.filter(str.strip), min_size=1, max_size=4), limit=st.integers(8, 20))
-def test_full_lengths_of_tagged_rows_and_of_conversations(
-    files: dict[str, Path], kind: str, task: str, texts: list[str], limit: int
-) -> None:
+def test_full_lengths_of_conversations(files: dict[str, Path], kind: str, texts: list[str], limit: int) -> None:
     record = [[{"role": "user", "content": text}, {"role": "assistant", "content": text[::-1]}] for text in texts]
     rows = table(text=texts, label=["[]"] * len(texts), record=[json.dumps(each) for each in record])
     template = Template(PLAIN)
-    tokens, lengths = encode_rows(rows, Encoding(task, files[kind], limit, ("O",), template))
-    read = texts if task == TAGS else [template.render(each)[0] for each in record]
+    tokens, lengths = encode_rows(rows, Encoding(ANSWERS, files[kind], limit, (), template))
+    read = [template.render(each)[0] for each in record]
     assert lengths == [len(unlimited(files[kind]).encode(text).ids) for text in read]
     assert [len(ids) for ids in tokens.column("input_ids").to_pylist()] == [min(limit, each) for each in lengths]
 
@@ -123,16 +117,15 @@ def test_a_long_text_of_few_tokens_is_read_on(files: dict[str, Path]) -> None:
     assert ids == [unlimited(files["words"]).encode(text).ids] and lengths == [len(ids[0])]
 
 
-@pytest.mark.parametrize("task", [TAGS, ANSWERS])
-def test_long_rows_of_every_task_keep_their_targets(files: dict[str, Path], task: str) -> None:
+def test_long_conversations_keep_their_targets(files: dict[str, Path]) -> None:
     text = ("ann is at the bern " * LOOKED_AT).strip()
     few = text[:1000]
     record, short = (
         json.dumps([{"role": "user", "content": "is it"}, {"role": "assistant", "content": each}])
         for each in (text, few)
     )
-    how = Encoding(task, files["words"], 64, tag_names(["PER"]), Template(PLAIN))
-    tokens, lengths = encode_rows(table(text=[text, few], label=['[[0,3,"PER"]]'] * 2, record=[record, short]), how)
+    how = Encoding(ANSWERS, files["words"], 64, (), Template(PLAIN))
+    tokens, lengths = encode_rows(table(record=[record, short]), how)
     for name in ("input_ids", "targets"):
         first, second = tokens.column(name).to_pylist()
         assert first == second and len(first) == 64
@@ -166,66 +159,10 @@ def test_several_classes_are_numbers_of_names(files: dict[str, Path]) -> None:
 
 
 def test_no_rows_at_all(files: dict[str, Path]) -> None:
-    for kind in (SINGLE, SEVERAL, TAGS, ANSWERS):
+    for kind in (SINGLE, SEVERAL, ANSWERS):
         how = Encoding(kind, files["words"], 16, ("O",), Template(PLAIN))
         tokens, lengths = encode_rows(table(text=[]), how)
         assert (tokens.num_rows, lengths) == (0, [])
-
-
-# --- tags
-
-
-@st.composite
-def tagged(draw: st.DrawFn) -> tuple[str, list[tuple[int, int, str]]]:
-    """A text, and spans in it that do not overlap; they may begin and end inside of words."""
-    text = draw(TEXT.filter(str.strip))
-    edges = sorted(draw(st.sets(st.integers(0, len(text)), max_size=8)))
-    pairs = list(zip(edges[::2], edges[1::2], strict=False))
-    return text, [(start, end, draw(st.sampled_from(["PER", "LOC"]))) for start, end in pairs]
-
-
-def tags_by_hand(text: str, spans: list[tuple[int, int, str]], tokenizer: Any, limit: int) -> list[str]:
-    """A tag a token from the owner of each character, on the uncut text; then what the limit leaves."""
-    owner: list[int | None] = [None] * len(text)
-    for number, (start, end, _) in enumerate(spans):
-        owner[start:end] = [number] * (end - start)
-    encoding = tokenizer.encode(text)
-    tags: list[str] = []
-    seen: set[int] = set()
-    for (start, end), special in zip(encoding.offsets, encoding.special_tokens_mask, strict=True):
-        if special:
-            continue
-        held = [each for each in owner[start:end] if each is not None]
-        if not held:
-            tags.append("O")
-            continue
-        tags.append(("I-" if held[0] in seen else "B-") + spans[held[0]][2])
-        seen.add(held[0])
-    before = encoding.special_tokens_mask.index(0) if tags else len(encoding.ids)
-    after = sum(encoding.special_tokens_mask) - before
-    return ["-"] * before + tags[: limit - before - after] + ["-"] * after
-
-
-@pytest.mark.parametrize("kind", ["words", "bytes"])
-@given(rows=st.lists(tagged(), min_size=1, max_size=4), limit=st.integers(8, 40))
-def test_tags_are_those_computed_from_characters(
-    files: dict[str, Path], kind: str, rows: list[tuple[str, list[tuple[int, int, str]]]], limit: int
-) -> None:
-    names = tag_names(["LOC", "PER"])
-    assert names == ("O", "B-LOC", "I-LOC", "B-PER", "I-PER")
-    whole = table(text=[text for text, _ in rows], label=[json.dumps(spans) for _, spans in rows])
-    tokens, _ = encode_rows(whole, Encoding(TAGS, files[kind], limit, names))
-    shown = {IGNORED: "-", **dict(enumerate(names))}
-    found = [[shown[tag] for tag in targets] for targets in tokens.column("targets").to_pylist()]
-    assert found == [tags_by_hand(text, spans, unlimited(files[kind]), limit) for text, spans in rows]
-    assert list(map(len, found)) == [len(ids) for ids in tokens.column("input_ids").to_pylist()]
-
-
-def test_tags_of_a_known_sentence(files: dict[str, Path]) -> None:
-    """ann and bern are no words of the vocabulary: a piece a letter."""
-    rows = table(text=["ann is at the bern"], label=['[[0,3,"PER"],[10,18,"LOC"]]'])
-    tokens, _ = encode_rows(rows, Encoding(TAGS, files["words"], 32, tag_names(["LOC", "PER"])))
-    assert tokens.column("targets").to_pylist() == [[-100, 3, 4, 4, 0, 0, 0, 1, 2, 2, 2, 2, -100]]
 
 
 # --- answers

@@ -81,22 +81,37 @@ def test_a_column_that_cannot_be_found_is_named(tmp_path: Path, columns: dict[st
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "task"),
+    "content", ['{"messages": [{"role": "user", "content": "a"}]}', '{"question": "a", "answer": "b"}']
+)
+def test_a_file_for_generation_is_refused_with_what_to_write(tmp_path: Path, content: str) -> None:
+    (tmp_path / "a.jsonl").write_text(content)
+    with pytest.raises(DataError, match="this looks like generation") as caught:
+        guess(tmp_path / "a.jsonl")
+    assert "`task: generation`" in caught.value.next_step
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "columns"),
     [
-        ("a.conll", "a\tO\n", "token-classification"),
-        ("a.jsonl", '{"tokens": ["a"], "ner_tags": ["O"]}', "token-classification"),
-        ("a.jsonl", '{"text": "a", "spans": []}', "token-classification"),
-        ("a.jsonl", '{"messages": [{"role": "user", "content": "a"}]}', "generation"),
-        ("a.jsonl", '{"question": "a", "answer": "b"}', "generation"),
+        ("a.conll", "Ann\tB-PER\nflies\tO\n", ("text", "label")),
+        ("a.jsonl", '{"tokens": ["Ann", "flies"], "ner_tags": ["B-PER", "O"]}', ("tokens", "ner_tags")),
+        ("a.jsonl", '{"text": "Ann flies", "spans": [[0, 3, "PER"]]}', ("text", "spans")),
     ],
 )
-def test_a_file_for_another_task_is_refused_with_what_to_write(
-    tmp_path: Path, name: str, content: str, task: str
+def test_a_file_with_entities_is_known_by_its_columns(
+    tmp_path: Path, name: str, content: str, columns: tuple[str, str]
 ) -> None:
     (tmp_path / name).write_text(content)
-    with pytest.raises(DataError, match=f"this looks like {task}") as caught:
+    found = guess(tmp_path / name)
+    assert (found.task, (found.text, found.label), found.labels) == ("token-classification", columns, ("PER",))
+    assert found.unnamed == name.endswith(".conll")
+
+
+@pytest.mark.parametrize(("name", "content"), [("a.conll", "a\tO\n"), ("a.jsonl", '{"text": "a", "spans": []}')])
+def test_a_file_without_any_entity_is_refused(tmp_path: Path, name: str, content: str) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(DataError, match="no row with an entity was found"):
         guess(tmp_path / name)
-    assert f"`task: {task}`" in caught.value.next_step
 
 
 def test_a_file_without_rows_or_columns(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raysft.errors import NoCapacity
-from raysft.session import Resources, share_out, share_out_range
+from raysft.session import Resources, own_python, share_out, share_out_range
 
 Node = tuple[float, float]
 
@@ -87,3 +87,18 @@ def test_of_a_range_as_many_workers_as_fit(
 def test_fewer_than_the_fewest_are_refused_with_the_numbers() -> None:
     with pytest.raises(NoCapacity, match=r"train\.workers 3 x 1 CPU = 3 CPUs; the cluster has 2"):
         share_out_range(3, 5, "auto", [(2, 0)])
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("/home/ann/.venv/bin/python", {}),
+        (
+            "/home/ann's work/.venv/bin/python",
+            {"runtime_env": {"py_executable": """'/home/ann'"'"'s work/.venv/bin/python'"""}},
+        ),
+    ],
+)
+def test_ray_gets_our_python_as_a_shell_reads_it(monkeypatch: pytest.MonkeyPatch, path: str, expected: object) -> None:
+    monkeypatch.setattr("sys.executable", path)
+    assert own_python() == expected

@@ -1,0 +1,112 @@
+"""A finished tagger: texts -> entities, with the characters at which they begin and end.
+
+U units of a text (words, or pieces of words), C tags.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from raysft.corpus.encode import IGNORED
+from raysft.corpus.targets import Span
+from raysft.corpus.windows import Window, tags_at, unlabelled_windows
+from raysft.evaluation.evaluation import model_labels
+from raysft.metrics.scores import Array
+from raysft.metrics.tags import best_tags, entities_of
+from raysft.model.padding import pad_id
+from raysft.model.tagger import load_tagger
+from raysft.storage.commit import read_json
+from raysft.training.forward import evaluating
+from raysft.training.objective import Batch, padded
+from raysft.training.precision import Precision
+from raysft.training.tagging import unit_scores
+
+WORDS, PIECES = "words", "pieces"  # what raysft.json says of `units`
+
+
+@dataclass(frozen=True)
+class TaggedText:
+    """One text as a tagger sees it."""
+
+    spans: list[Span]  # the entities, sorted; offsets in characters
+    confidence: float  # probability of the least sure of its units, 1 where it has none
+    log_p: Array  # float32 (U, C)
+    windows: list[Window]
+    units: Array  # bool (tokens that belong to some window, in the order of the text): which are units
+
+
+class Tagger:
+    """A folder that `task: token-classification` wrote, on the device at hand."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.tags = tuple(model_labels(folder))
+        self._precision = Precision.plain(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+
+    @property
+    def types(self) -> tuple[str, ...]:
+        """The types of entities, in the order of their tags."""
+        return tuple(tag.removeprefix("B-") for tag in self.tags[1::2])
+
+    @cached_property
+    def _facts(self) -> dict[str, Any]:
+        path = self._folder / "raysft.json"
+        return dict(read_json(path)) if path.is_file() else {}
+
+    @cached_property
+    def _model(self) -> torch.nn.Module:
+        return load_tagger(self._folder).to(self._precision.device)
+
+    def tag(self, texts: Sequence[str]) -> list[TaggedText]:
+        """The entities of each text."""
+        max_length = int(self._facts.get("max_length", 512))
+        rows, windows = unlabelled_windows(texts, self._folder / "tokenizer.json", max_length)
+        words = self._facts.get("units", WORDS) == WORDS
+        flat = [window for each in windows for window in each]
+        asked = [window.belongs & ~(window.goes_on & words) for window in flat]
+        pad, device = pad_id(self._model), self._precision.device
+
+        def batch_of(some: Array) -> Batch:
+            ids, mask = padded(rows, some, pad)
+            here = np.full(ids.shape, IGNORED, np.int64)
+            for place, row in enumerate(some):
+                here[place, : len(asked[row])][asked[row]] = 0
+            inputs = {"input_ids": ids.to(device), "attention_mask": mask.to(device)}
+            return Batch(inputs, torch.from_numpy(here))
+
+        scores = unit_scores(evaluating(self._model, self._precision), batch_of, rows, device) if len(rows) else []
+        ends = np.cumsum([len(each) for each in windows])
+        log_p = [
+            np.concatenate(scores[end - len(each) : end]) for each, end in zip(windows, ends.tolist(), strict=True)
+        ]
+        tags = best_tags(log_p)
+        return [self._tagged(*each, words) for each in zip(texts, windows, log_p, tags, strict=True)]
+
+    def true_tags(self, found: TaggedText, spans: Sequence[Span]) -> Array:
+        """The tags that the units of a text should have, int64 (U,). spans: as a corpus row has them."""
+        number = {tag: index for index, tag in enumerate(self.tags)}
+        every = [tags_at(window, spans, number)[window.belongs] for window in found.windows]
+        return np.concatenate(every)[found.units]
+
+    def _tagged(self, text: str, windows: list[Window], log_p: Array, tags: Array, words: bool) -> TaggedText:
+        offsets = np.concatenate([window.offsets[window.belongs] for window in windows])
+        goes_on = np.concatenate([window.goes_on[window.belongs] for window in windows])
+        units = ~(goes_on & words)
+        first = np.flatnonzero(units)
+        last = np.append(first[1:], len(units)) - 1  # the last piece of each unit
+        spans = []
+        for start, end, kind in entities_of(tags):
+            begin, stop = int(offsets[first[start], 0]), int(offsets[last[end - 1], 1])
+            piece = text[begin:stop]  # some tokenizers count the space before a word to it
+            begin, stop = begin + len(piece) - len(piece.lstrip()), stop - len(piece) + len(piece.rstrip())
+            if begin < stop:
+                spans.append((begin, stop, self.types[kind]))
+        sure = log_p[np.arange(len(tags)), tags] if len(tags) else np.zeros(1)
+        return TaggedText(spans, float(np.exp(sure.min())), log_p, windows, units)

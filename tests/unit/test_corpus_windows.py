@@ -1,0 +1,130 @@
+"""Windows over tagged texts: every token belongs to one, with the tag that its characters say."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from raysft.corpus.encode import IGNORED, TAGS, Encoding, tag_names
+from raysft.corpus.windows import window_rows, windows_of
+from tests.support.tokenizers import unlimited, write_bytes_tokenizer, write_unigram_tokenizer
+
+KINDS = ("words", "bytes", "unigram")
+NAMES = tag_names(["LOC", "PER"])
+WORDS = [
+    "parcel",
+    "the",
+    "unknownish",
+    "naïve",
+    "你好",
+    "🙂🙂",
+    "x" * 40,
+    "42,",
+    "don't",
+    "e\u0301",
+    "\u0e01\u0e33",
+    "a\u2028b",
+]
+TEXT = st.lists(st.sampled_from(WORDS) | st.text(max_size=8), max_size=16).map(" ".join)
+LIMITS = st.integers(8, 40)
+Spans = list[tuple[int, int, str]]
+
+
+@pytest.fixture(scope="module")
+def files(base_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("tokenizers")
+    return {
+        "words": base_folder / "tokenizer.json",
+        "bytes": write_bytes_tokenizer(folder / "bytes.json"),
+        "unigram": write_unigram_tokenizer(folder / "unigram.json"),
+    }
+
+
+@st.composite
+def tagged(draw: st.DrawFn) -> tuple[str, Spans]:
+    """A text, and spans in it that do not overlap; they may begin and end inside of words."""
+    text = draw(TEXT.filter(str.strip))
+    edges = sorted(draw(st.sets(st.integers(0, len(text)), max_size=8)))
+    pairs = list(zip(edges[::2], edges[1::2], strict=False))
+    return text, [(start, end, draw(st.sampled_from(["PER", "LOC"]))) for start, end in pairs]
+
+
+def tags_by_hand(text: str, spans: Spans, tokenizer: Any) -> list[str]:
+    """A tag for each token but the special ones, from the owner of each character, on the uncut text."""
+    owner: list[int | None] = [None] * len(text)
+    for number, (start, end, _) in enumerate(spans):
+        owner[start:end] = [number] * (end - start)
+    encoding = tokenizer.encode(text)
+    tags: list[str] = []
+    seen: set[int] = set()
+    for (start, end), special in zip(encoding.offsets, encoding.special_tokens_mask, strict=True):
+        if special:
+            continue
+        held = [each for each in owner[start:end] if each is not None]
+        if not held:
+            tags.append("O")
+            continue
+        tags.append(("I-" if held[0] in seen else "B-") + spans[held[0]][2])
+        seen.add(held[0])
+    return tags
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(texts=st.lists(TEXT, max_size=4), limit=LIMITS)
+def test_every_token_belongs_to_one_window(files: dict[str, Path], kind: str, texts: list[str], limit: int) -> None:
+    whole = unlimited(files[kind])
+    found = list(windows_of(texts, files[kind], limit))
+    assert len(found) == len(texts)
+    for text, windows in zip(texts, found, strict=True):
+        encoding = whole.encode(text)
+        kept = np.flatnonzero(~np.array(encoding.special_tokens_mask, bool))
+        belonging = [np.array(window.ids)[window.belongs] for window in windows]
+        assert np.concatenate(belonging).tolist() == [encoding.ids[place] for place in kept]
+        offsets = np.concatenate([window.offsets[window.belongs] for window in windows])
+        assert offsets.tolist() == [list(encoding.offsets[place]) for place in kept]
+        assert all(len(window.ids) <= limit for window in windows)
+        assert len(windows) == 1 or all(len(each) for each in belonging)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(rows=st.lists(tagged(), min_size=1, max_size=4), limit=LIMITS)
+def test_tags_are_those_computed_from_characters(
+    files: dict[str, Path], kind: str, rows: list[tuple[str, Spans]], limit: int
+) -> None:
+    table = pa.table(
+        {
+            "row_id": list(range(7, 7 + len(rows))),
+            "text": [text for text, _ in rows],
+            "label": [json.dumps(spans) for _, spans in rows],
+        }
+    )
+    tokens, lengths = window_rows(table, Encoding(TAGS, files[kind], limit, NAMES))
+    found: dict[int, list[str]] = {row: [] for row in table.column("row_id").to_pylist()}
+    for row, ids, targets in zip(
+        *(tokens.column(n).to_pylist() for n in ("row_id", "input_ids", "targets")), strict=True
+    ):
+        assert len(ids) == len(targets)
+        found[row] += [NAMES[tag % len(NAMES)] for tag in targets if tag != IGNORED]
+    whole = unlimited(files[kind])
+    assert list(found.values()) == [tags_by_hand(text, spans, whole) for text, spans in rows]
+    assert lengths == [len(whole.encode(text).ids) for text, _ in rows]
+
+
+def test_a_known_sentence_in_one_window_and_in_several(files: dict[str, Path]) -> None:
+    """ann and bern are no words of the vocabulary: a piece a letter, of which all but the first go on."""
+    rows = pa.table({"row_id": [3], "text": ["ann is at the bern"], "label": ['[[0,3,"PER"],[10,18,"LOC"]]']})
+    tokens, _ = window_rows(rows, Encoding(TAGS, files["words"], 32, NAMES))
+    assert tokens.column("targets").to_pylist() == [[-100, 3, 9, 9, 0, 0, 5, 1, 2, 7, 7, 7, -100]]
+    tokens, _ = window_rows(rows, Encoding(TAGS, files["words"], 10, NAMES))  # 8 tokens of text, 2 of them shared
+    assert tokens.column("row_id").to_pylist() == [3, 3]
+    assert tokens.column("targets").to_pylist() == [
+        [-100, 3, 9, 9, 0, 0, 5, 1, -100, -100],
+        [-100, -100, 2, 7, 7, 7, -100],
+    ]
