@@ -8,6 +8,7 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
+from raysft.corpus.cells import shown
 from raysft.corpus.guess import Guess
 from raysft.plan.preflight import Check
 from raysft.report.reasons import reason_name
@@ -143,7 +144,7 @@ def prediction_table(found: Sequence[Any]) -> Table:
     table = _table(f"{len(found)} predictions{more}", "label", "confidence", "text")
     table.columns[2].justify = "left"
     for each in found[:SHOWN]:
-        table.add_row(escape(each.label), f"{each.confidence:.3f}", escape(each.text[:200]))
+        table.add_row(escape(each.label), f"{each.confidence:.3f}", escape(shown(each.text[:200])))
     return table
 
 

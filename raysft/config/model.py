@@ -57,7 +57,11 @@ class ModelSection(Section):
         None, description="Commit of the hub id, so that the base cannot change under you. Not for a folder."
     )
     max_length: int = Field(
-        128, ge=8, le=8192, description="Tokens kept of each text; the audit says how many texts are cut."
+        128,
+        ge=8,
+        le=8192,
+        description="Tokens kept of each text, and the audit says how many texts are cut; or of each window, where "
+        "entities or texts alone are learnt, of which nothing is cut.",
     )
     pooler: Literal["auto", "keep", "identity"] = Field(
         "auto",

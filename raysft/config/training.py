@@ -89,10 +89,10 @@ class TrainSection(Section):
     on_nonfinite: Literal["stop", "skip"] = Field(
         "stop", description="A loss or gradient that is not finite: stop and name the rows, or skip the step and count."
     )
-    select: Literal["f1_macro", "f1_micro", "f1_weighted", "accuracy", "loss", "ece"] = Field(
+    select: Literal["f1_macro", "f1_micro", "f1_weighted", "precision", "recall", "accuracy", "loss", "ece"] = Field(
         "f1_macro",
         description="Validation measure that picks the best checkpoint. f1_weighted and ece: where a row has one "
-        "label; f1_micro: where it may have several.",
+        "label; f1_micro: where it may have several, or entities; precision and recall: of entities.",
     )
     stop_after: int | None = Field(
         None, ge=1, description="Stop when so many epochs in a row were no better by `select`; null: train all epochs."

@@ -4,7 +4,8 @@ A token of an overlap stands in two windows. It belongs to the one in which it h
 predicted, in the other it is context alone. So each token of a text belongs to one window, in the order of the text.
 
 Numbers of targets: a tag of the C tags of a job for the first piece of a word, C more for a piece that goes on in a
-word, IGNORED for special tokens and for those that belong to another window. What a word is the tokenizer says.
+word, IGNORED for special tokens, marks of a space alone, and tokens that belong to another window. What a word is the
+tokenizer says.
 T tokens of a window, S spans of a text.
 """
 
@@ -24,7 +25,8 @@ from raysft.corpus.targets import Span, spans_of
 from raysft.corpus.tokens import TOKENS, TokenizedRows, from_lists, lists_of
 
 OVERLAP = 4  # the share of a window that stands in the next one too: 1 / OVERLAP
-AT_ONCE = 256  # texts whose encodings, some hundred bytes a token, are in memory together
+AT_ONCE = 100_000  # characters of texts whose encodings, some hundred bytes a token, are in memory together
+SPACES = np.array([code for code in range(0x10000) if chr(code).isspace()], np.uint32)
 Array = np.ndarray[Any, Any]
 
 
@@ -34,20 +36,57 @@ class Window:
 
     ids: Sequence[int]  # special tokens included
     offsets: Array  # int64 (T, 2): where each token stands in the text
-    belongs: Array  # bool (T,): not special, and not of another window
-    goes_on: Array  # bool (T,): a further piece of the word before it
+    words: Array  # int64 (T,): number of the word of each token in the text, -1 for none
+    special: Array  # bool (T,)
+    belongs: Array  # bool (T,): of this window, and neither special nor the mark of a space alone
+
+
+@dataclass(frozen=True)
+class Spans:
+    """The entities of a text, sorted, none of which overlaps another, as arrays (S,)."""
+
+    start: Array
+    end: Array
+    begin: Array  # the tag of the first token
+    inside: Array  # the tag of those after it
+    outside: int
+
+    @staticmethod
+    def of(spans: Sequence[Span], number: dict[str, int]) -> Spans:
+        """number: of each tag."""
+        return Spans(
+            start=np.array([span[0] for span in spans], np.int64),
+            end=np.array([span[1] for span in spans], np.int64),
+            begin=np.array([number[f"B-{span[2]}"] for span in spans], np.int64),
+            inside=np.array([number[f"I-{span[2]}"] for span in spans], np.int64),
+            outside=number["O"],
+        )
 
 
 def windows_of(texts: Sequence[str], tokenizer: Path, max_length: int) -> Iterator[list[Window]]:
     """The windows of each text; of one without any token a single window of special tokens alone."""
     library, shared = _windowing(str(tokenizer), max_length)
-    for start in range(0, len(texts), AT_ONCE):
-        for encoding in library.encode_batch(list(texts[start : start + AT_ONCE])):
-            parts = [encoding, *encoding.overflowing]
+    for some in _batches(texts):
+        for text, encoding in zip(some, library.encode_batch(some), strict=True):
+            parts, solid = [encoding, *encoding.overflowing], _solid(text)
             yield [
-                _window(part, shared * (index > 0), shared * (index + 1 < len(parts)))
+                _window(part, solid, shared * (index > 0), shared * (index + 1 < len(parts)))
                 for index, part in enumerate(parts)
             ]
+
+
+def _batches(texts: Sequence[str]) -> Iterator[list[str]]:
+    """Consecutive texts of AT_ONCE characters together, or one that is longer."""
+    batch: list[str] = []
+    size = 0
+    for text in texts:
+        if batch and size + len(text) > AT_ONCE:
+            yield batch
+            batch, size = [], 0
+        batch.append(text)
+        size += len(text)
+    if batch:
+        yield batch
 
 
 @functools.lru_cache(maxsize=4)
@@ -56,24 +95,62 @@ def _windowing(file: str, max_length: int) -> tuple[Any, int]:
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_file(file)
-    # Two at the least: what belongs to a window has a token before it, in every window but the first.
-    shared = max(2, (max_length - tokenizer.num_special_tokens_to_add(False)) // OVERLAP)
+    shared = overlap(max_length, tokenizer.num_special_tokens_to_add(False))
     tokenizer.no_padding()
     tokenizer.enable_truncation(max_length, stride=shared)
     return tokenizer, shared
 
 
-def _window(encoding: Any, before: int, after: int) -> Window:
+def overlap(max_length: int, special: int) -> int:
+    """Tokens that a window has in common with the next one.
+
+    Two at the least: what belongs to a window then has a token before it, in every window but the first.
+    """
+    return max(2, (max_length - special) // OVERLAP)
+
+
+def _solid(text: str) -> Array:
+    """How many characters that are no space stand before each offset, int64 (characters + 1,)."""
+    codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
+    return np.concatenate([[0], np.cumsum(~np.isin(codes, SPACES))])
+
+
+def _window(encoding: Any, solid: Array, before: int, after: int) -> Window:
     """before, after: tokens that it shares with the window before it, and with the one after it."""
+    offsets = np.array(encoding.offsets, np.int64).reshape(-1, 2)
+    words = np.array([-1 if word is None else word for word in encoding.word_ids], np.int64)
     special = np.array(encoding.special_tokens_mask, bool)
-    words = np.array([-1 if word is None else word for word in encoding.word_ids])
     places = np.flatnonzero(~special)
     belongs = np.zeros(len(special), bool)
     # Of what two windows share the first half, rounded down, belongs to the first of them.
     belongs[places[before // 2 : len(places) - (after - after // 2)]] = True
-    goes_on = np.zeros(len(special), bool)
-    goes_on[1:] = (words[1:] == words[:-1]) & (words[1:] >= 0)
-    return Window(encoding.ids, np.array(encoding.offsets, np.int64).reshape(-1, 2), belongs, goes_on)
+    # Some tokenizers write the space before a word as a piece of its own; it is no part of the word.
+    written = ~special & (solid[offsets[:, 1]] > solid[offsets[:, 0]])
+    return Window(encoding.ids, offsets, words, special, belongs & written)
+
+
+def goes_on(windows: Sequence[Window]) -> Array:
+    """Of the tokens that belong to the windows of a text, in order: which are a further piece of a word, bool."""
+    words = np.concatenate([window.words[window.belongs] for window in windows])
+    return np.concatenate([[False], (words[1:] == words[:-1]) & (words[1:] >= 0)])[: len(words)]
+
+
+def offsets_of(windows: Sequence[Window]) -> Array:
+    """Where each of these tokens stands in the text, int64 (tokens, 2)."""
+    return np.concatenate([window.offsets[window.belongs] for window in windows])
+
+
+def spread_out(windows: Sequence[Window], values: Array) -> list[Array]:
+    """One value for each of these tokens -> those of each window, int64 (T,), IGNORED for its other tokens."""
+    found = []
+    start = 0
+    for window in windows:
+        own = np.full(len(window.ids), IGNORED, np.int64)
+        end = start + int(window.belongs.sum())
+        own[window.belongs] = values[start:end]
+        found.append(own)
+        start = end
+    return found
 
 
 def window_rows(rows: pa.Table, how: Encoding) -> tuple[pa.Table, list[int]]:
@@ -86,53 +163,44 @@ def window_rows(rows: pa.Table, how: Encoding) -> tuple[pa.Table, list[int]]:
     targets: list[list[int]] = []
     owners: list[int] = []
     lengths: list[int] = []
+    shared = _windowing(str(how.tokenizer), how.max_length)[1]
     found = windows_of(rows.column("text").to_pylist(), how.tokenizer, how.max_length)
     for row_id, label, windows in zip(
         rows.column("row_id").to_pylist(), rows.column("label").to_pylist(), found, strict=True
     ):
-        spans = spans_of(label)
+        tags = tags_of(windows, Spans.of(spans_of(label), number)) + goes_on(windows) * len(number)
         ids += [window.ids for window in windows]
-        targets += [_numbers(window, spans, number).tolist() for window in windows]
+        targets += [numbers.tolist() for numbers in spread_out(windows, tags)]
         owners += [row_id] * len(windows)
-        lengths.append(length_of(windows))
+        special = len(windows[0].ids) - _text_tokens(windows[0])
+        lengths.append(sum(map(_text_tokens, windows)) - shared * (len(windows) - 1) + special)
     labels = pa.array([-1] * len(ids), pa.int32())
     columns = [pa.array(owners, pa.int64()), labels, lists_of(ids), lists_of(targets)]
     return pa.table(columns, schema=TOKENS), lengths
 
 
-def length_of(windows: Sequence[Window]) -> int:
-    """Tokens of a text without a limit, special ones included."""
-    special = len(windows[0].ids) - int((windows[0].offsets[:, 1] > 0).sum()) if windows else 0
-    return sum(int(window.belongs.sum()) for window in windows) + special
+def _text_tokens(window: Window) -> int:
+    """Tokens that are not special."""
+    return int((~window.special).sum())
 
 
-def _numbers(window: Window, spans: Sequence[Span], number: dict[str, int]) -> Array:
-    """What the targets of a window are, int64 (T,)."""
-    tags = tags_at(window, spans, number) + window.goes_on * len(number)
-    return np.where(window.belongs, tags, IGNORED)
-
-
-def tags_at(window: Window, spans: Sequence[Span], number: dict[str, int]) -> Array:
-    """The tag of each token, int64 (T,): B- where it is the first that lies in a span or reaches into it, I- on those
-    after it, O outside. spans: sorted, none of which overlaps another. number: of each tag.
-
-    A token that reaches into two spans counts to the first.
+def tags_of(windows: Sequence[Window], spans: Spans) -> Array:
+    """The tags of the tokens that belong to the windows of a text, in order, int64: B- where a token is the first that
+    lies in a span or reaches into it, I- on those after it, O outside. One that reaches into two counts to the first.
     """
-    outside = number["O"]
-    if not spans:
-        return np.full(len(window.ids), outside)
-    start, end = np.array([span[0] for span in spans]), np.array([span[1] for span in spans])
-    begin = np.array([number[f"B-{span[2]}"] for span in spans])
-    inside = np.array([number[f"I-{span[2]}"] for span in spans])
-    first, last = window.offsets.T
-    at = np.searchsorted(end, first, side="right")
-    within = at < len(spans)
-    at = np.minimum(at, len(spans) - 1)
-    within &= (start[at] < last) & (first < last)
-    at = np.where(within, at, -1)
-    before = np.concatenate([[-1], at[:-1]])
-    # In a window that begins within a span, that is no token of its own: see `belongs`.
-    return np.where(within, np.where(at == before, inside[at], begin[at]), outside)
+    first, last = offsets_of(windows).T
+    if not len(spans.start):
+        return np.full(len(first), spans.outside)
+    at = np.searchsorted(spans.end, first, side="right")
+    within = at < len(spans.start)
+    at = np.minimum(at, len(spans.start) - 1)
+    within &= spans.start[at] < last
+    places = np.flatnonzero(within)
+    own = at[places]
+    again = np.concatenate([[False], own[1:] == own[:-1]])[: len(own)]
+    tags = np.full(len(first), spans.outside)
+    tags[places] = np.where(again, spans.inside[own], spans.begin[own])
+    return tags
 
 
 def unlabelled_windows(

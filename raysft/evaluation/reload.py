@@ -39,8 +39,9 @@ def largest_difference(model_folder: Path, probe: Path) -> float:
         logits = model(**inputs).logits
     differences = (logits - torch.tensor(recorded["logits"])).abs()
     if tags:  # what padding has for logits means nothing
-        return max(float(row[:length].max()) for row, length in zip(differences, recorded["lengths"], strict=True))
-    return float(differences.max())
+        lengths = zip(differences, recorded["lengths"], strict=True)
+        differences = torch.cat([row[:length].flatten() for row, length in lengths])
+    return float(differences.max())  # not a number where one of them is none
 
 
 def _largest_of_language(model_folder: Path, recorded: dict[str, Any]) -> float:
@@ -50,13 +51,13 @@ def _largest_of_language(model_folder: Path, recorded: dict[str, Any]) -> float:
 
     kind: Any = AutoModelForMaskedLM if recorded["task"] == "masked-lm" else AutoModelForCausalLM
     tokenizer, model = AutoTokenizer.from_pretrained(model_folder), kind.from_pretrained(model_folder).float().eval()
-    largest = 0.0
+    differences = []
     for text, wanted in zip(recorded["texts"], recorded["logits"], strict=True):
         inputs = tokenizer(text, truncation=True, return_tensors="pt")
         with torch.inference_mode():
             logits = model(**inputs).logits[0].gather(1, inputs["input_ids"][0][:, None])[:, 0]
-        largest = max(largest, float((logits - torch.tensor(wanted)).abs().max()))
-    return largest
+        differences.append((logits - torch.tensor(wanted)).abs())
+    return float(torch.cat(differences).max())
 
 
 class ReloadCheck:

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from raysft.corpus.encode import IGNORED
+from raysft.corpus.encode import IGNORED, tag_names
 from raysft.corpus.targets import Span
-from raysft.corpus.windows import Window, tags_at, unlabelled_windows
+from raysft.corpus.windows import Spans, Window, goes_on, offsets_of, spread_out, tags_of, unlabelled_windows
+from raysft.errors import UsageError
 from raysft.evaluation.evaluation import model_labels
 from raysft.metrics.scores import Array
 from raysft.metrics.tags import best_tags, entities_of
@@ -43,11 +44,19 @@ class TaggedText:
 
 
 class Tagger:
-    """A folder that `task: token-classification` wrote, on the device at hand."""
+    """A folder that `task: token-classification` wrote, on the device at hand.
+
+    Raises UsageError for the folder of another tagger, whose tags mean something else.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self.tags = tuple(model_labels(folder))
+        if self.tags != tag_names(self.types):
+            raise UsageError(
+                f"{folder}: its labels are not O, then B- and I- of each type: {', '.join(self.tags[:6])}, ...",
+                "Use the model folder of a raysft run.",
+            )
         self._precision = Precision.plain(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
 
     @property
@@ -69,15 +78,15 @@ class Tagger:
         max_length = int(self._facts.get("max_length", 512))
         rows, windows = unlabelled_windows(texts, self._folder / "tokenizer.json", max_length)
         words = self._facts.get("units", WORDS) == WORDS
-        flat = [window for each in windows for window in each]
-        asked = [window.belongs & ~(window.goes_on & words) for window in flat]
+        further = [goes_on(each) & words for each in windows]
+        asked = [own for each, units in zip(windows, further, strict=True) for own in spread_out(each, units)]
         pad, device = pad_id(self._model), self._precision.device
 
         def batch_of(some: Array) -> Batch:
             ids, mask = padded(rows, some, pad)
             here = np.full(ids.shape, IGNORED, np.int64)
             for place, row in enumerate(some):
-                here[place, : len(asked[row])][asked[row]] = 0
+                here[place, : len(asked[row])] = np.where(asked[row] == 0, 0, IGNORED)
             inputs = {"input_ids": ids.to(device), "attention_mask": mask.to(device)}
             return Batch(inputs, torch.from_numpy(here))
 
@@ -87,18 +96,16 @@ class Tagger:
             np.concatenate(scores[end - len(each) : end]) for each, end in zip(windows, ends.tolist(), strict=True)
         ]
         tags = best_tags(log_p)
-        return [self._tagged(*each, words) for each in zip(texts, windows, log_p, tags, strict=True)]
+        return [self._tagged(*each) for each in zip(texts, windows, further, log_p, tags, strict=True)]
 
     def true_tags(self, found: TaggedText, spans: Sequence[Span]) -> Array:
         """The tags that the units of a text should have, int64 (U,). spans: as a corpus row has them."""
         number = {tag: index for index, tag in enumerate(self.tags)}
-        every = [tags_at(window, spans, number)[window.belongs] for window in found.windows]
-        return np.concatenate(every)[found.units]
+        return tags_of(found.windows, Spans.of(spans, number))[found.units]
 
-    def _tagged(self, text: str, windows: list[Window], log_p: Array, tags: Array, words: bool) -> TaggedText:
-        offsets = np.concatenate([window.offsets[window.belongs] for window in windows])
-        goes_on = np.concatenate([window.goes_on[window.belongs] for window in windows])
-        units = ~(goes_on & words)
+    def _tagged(self, text: str, windows: list[Window], further: Array, log_p: Array, tags: Array) -> TaggedText:
+        """further: which of the tokens that belong to the windows are no units."""
+        offsets, units = offsets_of(windows), ~further
         first = np.flatnonzero(units)
         last = np.append(first[1:], len(units)) - 1  # the last piece of each unit
         spans = []

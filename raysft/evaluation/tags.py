@@ -20,6 +20,7 @@ from raysft.preparation.prepared import Prepared
 
 WORD = re.compile(r"\w+|[^\w\s]")
 Words = tuple[str, ...]
+Dictionary = dict[str, list[tuple[Words, str]]]
 
 
 def evaluate_tags(prepared: Prepared, folder: Path) -> tuple[Evaluation, pa.Table]:
@@ -137,28 +138,30 @@ def _baselines(types: Sequence[str], train: pa.Table, part: pa.Table, ours: Coun
     return {"dictionary": LabelSetBaseline(found["accuracy"], found["f1_macro"], found["f1_micro"], gain)}
 
 
-def dictionary(texts: Iterable[str], spans: Iterable[Sequence[Span]]) -> dict[Words, str]:
-    """The words of every entity -> the type they have most often."""
+def dictionary(texts: Iterable[str], spans: Iterable[Sequence[Span]]) -> Dictionary:
+    """The words of every entity -> the type they have most often; by their first word, the longest first."""
     seen: dict[Words, Counter[str]] = defaultdict(Counter)
     for text, entities in zip(texts, spans, strict=True):
         for start, end, name in entities:
             seen[tuple(WORD.findall(text[start:end]))][name] += 1
-    return {words: min(names, key=lambda name: (-names[name], name)) for words, names in seen.items() if words}
+    found: Dictionary = defaultdict(list)
+    for words, names in sorted(seen.items(), key=lambda each: -len(each[0])):
+        if words:
+            found[words[0]].append((words, min(names, key=lambda name: (-names[name], name))))
+    return dict(found)
 
 
-def look_up(text: str, known: dict[Words, str]) -> list[Span]:
+def look_up(text: str, known: Dictionary) -> list[Span]:
     """The entities of a text that a dictionary knows, the longest at each place, from left to right."""
-    words = [(found.group(), *found.span()) for found in WORD.finditer(text)]
-    longest = max(map(len, known), default=0)
+    places = [found.span() for found in WORD.finditer(text)]
+    words = tuple(text[start:end] for start, end in places)
     spans: list[Span] = []
     at = 0
     while at < len(words):
-        for size in range(min(longest, len(words) - at), 0, -1):
-            name = known.get(tuple(word for word, _, _ in words[at : at + size]))
-            if name is not None:
-                spans.append((words[at][1], words[at + size - 1][2], name))
-                at += size
+        for entity, name in known.get(words[at], ()):
+            if words[at : at + len(entity)] == entity:
+                spans.append((places[at][0], places[at + len(entity) - 1][1], name))
+                at += len(entity) - 1
                 break
-        else:
-            at += 1
+        at += 1
     return spans

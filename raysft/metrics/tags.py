@@ -17,7 +17,7 @@ from raysft.metrics.label_sets import f1_of, macro_of
 from raysft.metrics.scores import Array
 
 NAMES = ("f1_micro", "f1_macro", "precision", "recall", "accuracy", "loss")
-AT_ONCE = 256  # texts that are decoded together
+AT_ONCE = 10**6  # tags of units that are decoded together, 4 bytes each; or those of one text
 
 Entity = tuple[int, int, int]  # first unit, unit after the last, type
 
@@ -68,10 +68,12 @@ def best_tags(log_p: Sequence[Array]) -> list[Array]:
     """
     found: list[Array] = [np.zeros(0, np.int64)] * len(log_p)
     order = sorted((row for row in range(len(log_p)) if len(log_p[row])), key=lambda row: -len(log_p[row]))
-    for start in range(0, len(order), AT_ONCE):
-        rows = order[start : start + AT_ONCE]
+    start = 0
+    while start < len(order):
+        rows = order[start : start + max(1, AT_ONCE // log_p[order[start]].size)]
         for row, tags in zip(rows, _paths([log_p[row] for row in rows]), strict=True):
             found[row] = tags
+        start += len(rows)
     return found
 
 
@@ -82,7 +84,7 @@ def _paths(log_p: list[Array]) -> list[Array]:
     begin, inside = np.arange(1, tags, 2), np.arange(2, tags, 2)
     best = np.stack([each[0] for each in log_p]).astype(np.float64)
     best[:, inside] = -np.inf
-    back = np.zeros((lengths[0], len(log_p), tags), np.int64)
+    back = np.zeros((lengths[0], len(log_p), tags), np.int32)
     for at in range(1, lengths[0]):
         alive = int((lengths > at).sum())
         before = best[:alive]
@@ -103,12 +105,10 @@ def _paths(log_p: list[Array]) -> list[Array]:
 
 def entities_of(tags: Array) -> list[Entity]:
     """The entities of tags in which every I follows a B or an I of its type."""
-    found = []
-    for start in np.flatnonzero(tags % 2 == 1).tolist():
-        others = np.flatnonzero(tags[start + 1 :] != tags[start] + 1)
-        end = start + 1 + (int(others[0]) if len(others) else len(tags) - start - 1)
-        found.append((start, end, int(tags[start]) // 2))
-    return found
+    starts = np.flatnonzero(tags % 2 == 1)
+    stops = np.append(np.flatnonzero((tags % 2 == 1) | (tags == 0)), len(tags))  # where an entity before would end
+    ends = stops[np.searchsorted(stops, starts, side="right")]
+    return list(zip(starts.tolist(), ends.tolist(), (tags[starts] // 2).tolist(), strict=True))
 
 
 def tag_metrics(counts: Counts) -> dict[str, float]:

@@ -77,6 +77,12 @@ def _tensors(known: Architecture, config: Mapping[str, Any], shapes: Shapes, cla
     return [Tensor(name, shape, norm=is_norm(name)) for name, shape in found.items()], known.prefix
 
 
+def renamed(name: str) -> str:
+    """A parameter as it is called today."""
+    layer, dot, leaf = name.rpartition(".")
+    return f"{layer}{dot}{RENAMED.get(leaf, leaf)}"
+
+
 def is_norm(name: str) -> bool:
     """Whether a parameter belongs to a normalisation layer, by the name of its layer."""
     return bool(NORM.search(name.rpartition(".")[0].rpartition(".")[2]))
@@ -88,8 +94,8 @@ def _of_base(shapes: Shapes, known: Architecture) -> dict[str, tuple[int, ...]]:
     bare = not any(name.startswith(prefix) for name in shapes)
     found = {}
     for name, shape in shapes.items():
-        layer, _, leaf = name.rpartition(".")
-        whole = f"{prefix if bare else ''}{layer}.{RENAMED.get(leaf, leaf)}"
+        leaf = name.rpartition(".")[2]
+        whole = f"{prefix if bare else ''}{renamed(name)}"
         left_out = leaf in BUFFERS or (known.unused and whole.startswith(known.unused))
         if whole.startswith(prefix) and not left_out:
             found[whole] = shape

@@ -16,6 +16,7 @@ from torch import nn
 
 from raysft.config.sections import LANGUAGE_TASKS, ModelSection
 from raysft.errors import UsageError
+from raysft.model.architectures import renamed
 from raysft.model.classifier import is_sentence_encoder, quiet_transformers
 from raysft.model.loading import load_base
 from raysft.model.lora import add_adapters
@@ -90,8 +91,9 @@ def head_facts(task: str, base: Base, model: Any) -> dict[str, str]:
 
 
 def _tensors_of(base: Base) -> set[str]:
+    """Names of what the base holds, as they are called today."""
     with safe_open(base.folder / WEIGHTS, "pt") as file:
-        return set(file.keys())
+        return {renamed(name) for name in file.keys()}  # noqa: SIM118  # it is no dict
 
 
 def keep_pooling(task: str, base: Base, folder: Path) -> None:

@@ -11,6 +11,7 @@ from raysft.config.sections import ModelSection
 from raysft.model.classifier import quiet_transformers, start_head
 from raysft.model.loading import load_base
 from raysft.model.lora import add_adapters
+from raysft.model.padding import name_padding
 from raysft.storage.pretrained import Base
 
 
@@ -18,7 +19,8 @@ def build_tagger(base: Base, settings: ModelSection, tags: tuple[str, ...], seed
     """The base with a head for `tags`, in float32. The same seed gives the same head, bit for bit.
 
     With `model.lora` it has adapters, which merge_adapters takes away again.
-    Raises UsageError when transformers has no tagger for this architecture, or adapters cannot be added.
+    Raises UsageError when transformers has no tagger for this architecture, the base has no token to pad with, or
+    adapters cannot be added.
     """
     from transformers import AutoConfig, AutoModelForTokenClassification
 
@@ -27,6 +29,7 @@ def build_tagger(base: Base, settings: ModelSection, tags: tuple[str, ...], seed
     config = AutoConfig.from_pretrained(
         base.folder, num_labels=len(tags), id2label=names, label2id={name: i for i, name in names.items()}
     )
+    name_padding(config, base)
     model = load_base(
         AutoModelForTokenClassification,
         base,

@@ -1,4 +1,4 @@
-"""What of a job file cannot take effect where texts alone are learnt; and how long texts become pieces."""
+"""What of a job file means nothing where texts alone, or entities, are learnt; and how long texts become pieces."""
 
 from __future__ import annotations
 
@@ -31,10 +31,23 @@ def refuse_labels_only(job: Job) -> None:
         raise job.problem("model.pooler", f"belongs to classifiers; leave it out, where task is {task}")
 
 
-def piece_lengths(lengths: np.ndarray[Any, Any], max_length: int) -> np.ndarray[Any, Any]:
-    """About how long the pieces are that texts of these lengths are cut into. lengths: tokens, int (texts,)."""
-    whole, rest = np.divmod(lengths, max_length)
-    return np.concatenate([np.full(int(whole.sum()), max_length), rest[rest > 0]])
+def refuse_for_entities(job: Job) -> None:
+    """Raises JobFileError for a setting of labels that means nothing where tokens are tagged."""
+    data = job.config.data
+    if job.config.task != "token-classification":
+        return
+    for key, found in (("data.multi_label", data.multi_label), ("data.label_separator", data.label_separator)):
+        if found:
+            raise job.problem(key, "belongs to texts with several labels; leave it out, where tokens are tagged")
+
+
+def piece_lengths(lengths: np.ndarray[Any, Any], max_length: int, shared: int = 0) -> np.ndarray[Any, Any]:
+    """About how long the pieces are that texts of these lengths are cut into. lengths: tokens, int (texts,). shared:
+    tokens that a piece has in common with the next one."""
+    short, long = lengths[lengths <= max_length], lengths[lengths > max_length]
+    whole, rest = np.divmod(long - shared, max_length - shared)
+    tails = rest[rest > 0] + shared
+    return np.concatenate([short[short > 0], np.full(int(whole.sum()), max_length), tails])
 
 
 def logits_share(task: str) -> float:

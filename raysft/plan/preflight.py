@@ -16,6 +16,7 @@ from raysft.config import Job
 from raysft.config.sections import SEVERAL_PIECES
 from raysft.corpus.encode import encode_texts
 from raysft.corpus.rows import TEST, TRAIN, VALIDATION, Meaning, canonical, concat
+from raysft.corpus.windows import overlap
 from raysft.errors import NoCapacity
 from raysft.plan.approach import planned_groups, planned_weights
 from raysft.plan.language import piece_lengths
@@ -35,6 +36,7 @@ from raysft.storage.pretrained import Base
 
 SAMPLE_ROWS = 5000  # of each file
 COMPRESSED = 3  # times that text usually shrinks
+SPECIAL = 2  # tokens around a text, of most tokenizers
 NO_NEAR = Wanted(similarity=1.0)  # near-duplicates take longer than a check may
 
 
@@ -76,7 +78,8 @@ def check_job(job: Job, base: Base) -> Check:
     lengths = np.minimum(tokens, config.model.max_length)
     counts = _parts(job, [ORIGINS[code] for code in store.origin[kept].tolist()], scale)
     if config.task in SEVERAL_PIECES:
-        lengths = piece_lengths(np.array(tokens), config.model.max_length)
+        shared = overlap(config.model.max_length, SPECIAL) if config.task == "token-classification" else 0
+        lengths = piece_lengths(np.array(tokens), config.model.max_length, shared)
         counts = {part: round(rows * len(lengths) / max(1, len(tokens))) for part, rows in counts.items()}
     # The training rows are a stratified share of what was read; any such share has the same lengths.
     training = lengths[: max(1, round(len(lengths) * counts["train"] / max(1, sum(counts.values()))))]

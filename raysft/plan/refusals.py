@@ -9,7 +9,7 @@ from raysft.config import Job
 from raysft.config.sections import LANGUAGE_TASKS
 from raysft.errors import NoCapacity
 from raysft.plan.approach import planned_groups, refuse_quantized
-from raysft.plan.language import refuse_labels_only
+from raysft.plan.language import refuse_for_entities, refuse_labels_only
 from raysft.plan.machine import Machine
 from raysft.plan.plan import Plan, too_many_workers
 from raysft.plan.precision import refuse_precision
@@ -22,6 +22,7 @@ def refuse_early(job: Job, base: Base) -> None:
     """Raise JobFileError for what the job file and the base alone make impossible."""
     _refuse_task(job)
     refuse_labels_only(job)
+    refuse_for_entities(job)
     _refuse_too_long(job, base)
     refuse_settings(job)
     planned_groups(job, base, 2)  # for what it refuses, which no number of labels changes

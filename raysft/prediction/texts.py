@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from raysft.config.sections import DataSection
-from raysft.corpus.cells import Unusable, list_of, shown, text_of
+from raysft.corpus.cells import Unusable, shown, text_of
 from raysft.corpus.cleaning import readable
 from raysft.corpus.targets import plain_text
 from raysft.errors import DataError, UsageError
@@ -104,7 +104,7 @@ def _require_column(source: Source, column: str) -> None:
 
 def _row(file: str, line: int, cell: Any, reason: str = "", detail: str = "", tokens: bool = False) -> Row:
     """The row with its clean text, or with the reason for which training would reject it too."""
-    listed_tokens = tokens and list_of(cell) is not None
+    listed_tokens = tokens and isinstance(cell, list | tuple)  # what only looks like a list is a text
     if not reason:
         try:
             text = plain_text(cell) if listed_tokens else text_of(cell, "text")

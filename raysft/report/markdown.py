@@ -85,6 +85,7 @@ def _card(facts: ReportFacts) -> dict[str, Any]:
         "few_limit": scores_view.FEW_ROWS,
         "ece": facts.scored.metrics.get("ece") if facts.scored else None,
         "max_length": facts.setting("model", "max_length"),
+        "strategy": "first" if facts.outcome.get("units", "words") == "words" else "simple",
         "training": training_view.facts_of_training(facts),
     }
 

@@ -28,7 +28,7 @@ from raysft.training.checkpoint import precision_of
 from raysft.training.lessons import lesson_of
 from raysft.training.loop import Loop
 from raysft.training.precision import Precision, choose
-from raysft.training.tasks import build_model, build_objective
+from raysft.training.tasks import build_model, build_objective, decision_facts
 from raysft.training.tracking import open_tracking
 
 
@@ -65,6 +65,7 @@ class Outcome:
     weights_sha256: str
     groups: list[dict[str, Any]]
     ended: str  # why training ended
+    units: str = ""  # where tokens are tagged: what has a tag, words or pieces
 
 
 def run_worker(task: Task) -> Outcome | RaysftError | None:
@@ -148,6 +149,7 @@ def _train(task: Task, loop: Loop, base: Base) -> Outcome | None:
         weights_sha256=digest,
         groups=loop.approach.recipe.rows(),
         ended=progress.ended,
+        units=str(decision_facts(task.config, progress.best_scores, loop.objective).get("units", "")),
     )
     write_json(task.run.outcome, asdict(outcome))
     return outcome

@@ -17,9 +17,10 @@ from raysft.config.sections import ModelSection, TrainSection
 from raysft.corpus.encode import IGNORED, TAGS, Encoding, tag_names
 from raysft.corpus.tokens import TokenizedRows, from_tables
 from raysft.corpus.windows import window_rows
-from raysft.errors import DataError
+from raysft.errors import DataError, UsageError
 from raysft.evaluation.evaluation import Evaluation
 from raysft.evaluation.reload import ReloadCheck
+from raysft.evaluation.tagger import Tagger
 from raysft.model.tagger import build_tagger
 from raysft.plan.refusals import refuse_early
 from raysft.prediction.artifact import Artifact
@@ -32,10 +33,12 @@ from raysft.storage.pretrained import Base, resolve_base
 from raysft.training import ranks
 from raysft.training.dropout import RowDropout
 from raysft.training.loop import Loop
+from raysft.training.losses import gamma_of, softmax_losses
 from raysft.training.precision import Precision
 from raysft.training.tagging import Tagging, units_of
 from raysft.training.worker import Outcome, Task, run_worker
 from tests.support.jobs import write_base
+from tests.support.language import write_causal_base
 from tests.support.predicting import Heard
 from tests.support.preparing import job_of, run
 from tests.support.ranks import run_on_ranks
@@ -164,6 +167,54 @@ def test_entities_within_words_make_every_piece_a_unit(base: Base) -> None:
     first = NAMES.index("B-delivery")
     assert pieces.batch(np.array([0]), 0).targets.tolist() == [[IGNORED, first, 0, 0, 0, 0, IGNORED]]
     assert words.batch(np.array([0]), 0).targets.tolist() == [[IGNORED, first, IGNORED, IGNORED, 0, 0, IGNORED]]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"class_weights": {"B-delivery": 3.0, "O": 0.5}}, {"label_smoothing": 0.1}, {"loss": "focal", "focal_gamma": 1.5}],
+    ids=["weights", "smoothing", "focal"],
+)
+def test_losses_are_those_of_the_tags_one_by_one(base: Base, changed: dict[str, Any]) -> None:
+    """Of a weighted mean, with the losses of single targets as other tests compare them with plain torch."""
+    settings = SETTINGS.model_copy(update=changed)
+    part = windows(base, 10, 0)
+    objective = Tagging(part, part, settings, 0, CPU, NAMES)
+    rows = np.arange(len(part))
+    batch = objective.batch(rows, 0)
+    logits = torch.randn(*batch.targets.shape, len(NAMES), generator=torch.Generator().manual_seed(0))
+    weight = changed.get("class_weights", {})
+    total, count = 0.0, 0.0
+    for scores, tag in zip(logits.flatten(0, 1), batch.targets.flatten().tolist(), strict=True):
+        if tag != IGNORED:
+            size = weight.get(NAMES[tag], 1.0)
+            single = softmax_losses(scores[None], torch.tensor([tag]), settings.label_smoothing, gamma_of(settings))
+            total, count = total + size * float(single), count + size
+    assert float(objective.loss(logits, batch)) == pytest.approx(total, rel=1e-5)
+    assert objective.weight(rows, 0) == pytest.approx(count)
+
+
+def test_without_a_validation_part_there_are_no_scores(base: Base) -> None:
+    part, none = windows(base, 4, 0), from_tables([])
+    assert Tagging(part, none, SETTINGS, 0, CPU, NAMES).evaluate(lambda _: torch.zeros(0)) == {}
+
+
+def test_a_decoder_tags_too_and_its_artifact_reloads(tmp_path: Path) -> None:
+    """Its tokenizer names no padding token: the model gets one."""
+    causal = resolve_base(str(write_causal_base(tmp_path / "base")))
+    write_tagged(tmp_path / "tagged.jsonl", tagged_rows(60))
+    job = job_of(tmp_path, causal.folder, **tagged_sections(train={"epochs": 1}))
+    prepared, place = run(job), open_output(job.config.output).run(job.config.name)
+    place.path.mkdir(parents=True)
+    outcome = run_worker(Task(job.config, job.folder, causal, prepared, place, micro_batch=16, threads=1, gpu=False))
+    assert isinstance(outcome, Outcome), outcome
+    with ReloadCheck(place.model, place.probe) as check:
+        assert check.finish() < 1e-4
+
+
+def test_the_folder_of_another_tagger_is_refused(base: Base, tmp_path: Path) -> None:
+    build_tagger(base, ModelSection(), ("O", "I-LOC", "I-PER"), 0).save_pretrained(tmp_path)  # type: ignore[operator]
+    with pytest.raises(UsageError, match="are not O, then B- and I- of each type"):
+        Tagger(tmp_path)
 
 
 # --- the journey

@@ -24,6 +24,17 @@ def write_bytes_tokenizer(path: Path) -> Path:
     return path
 
 
+def write_roberta_tokenizer(path: Path) -> Path:
+    """The same as RoBERTa has it: marks around a text, and offsets without the space that belongs to a piece, so that
+    the mark of a space alone covers nothing."""
+    tokenizer = Tokenizer.from_file(str(write_bytes_tokenizer(path)))
+    tokenizer.add_special_tokens(["<s>", "</s>"])
+    first, last = ((mark, int(tokenizer.token_to_id(mark) or 0)) for mark in ("<s>", "</s>"))
+    tokenizer.post_processor = processors.RobertaProcessing(last, first, trim_offsets=True, add_prefix_space=False)
+    tokenizer.save(str(path))
+    return path
+
+
 def write_unigram_tokenizer(path: Path) -> Path:
     """Unigram with Metaspace (T5's kind): </s> behind a text."""
     pieces = [("<unk>", 0.0), ("</s>", 0.0), ("▁", -2.0), ("▁the", -3.0), ("er", -4.0)]

@@ -88,3 +88,20 @@ def test_a_text_of_a_million_characters_takes_little_memory(piece: str) -> None:
     tracemalloc.stop()
     assert cleaned.move(1, 3) == (0, 2)
     assert peak < 24 * len(text), f"{peak / len(text):.0f} bytes a character"
+
+
+@given(TEXT, st.integers(0, 60), st.integers(1, 8))
+def test_back_is_the_piece_of_the_original(text: str, start: int, size: int) -> None:
+    """It moves to the same offsets again, or takes in a whole changed piece that they cut; nothing at its edges went
+    without a trace."""
+    cleaned = clean_with_offsets(text)
+    end = min(start + size, len(cleaned.text))
+    if start >= end:
+        return
+    first, last = cleaned.back(start, end)
+    assert 0 <= first < last <= len(text)
+    assert cleaned.start(first) <= start < end <= cleaned.end(last)
+    assert cleaned.start(first + 1) > start or last - first == 1
+    assert cleaned.end(last - 1) < end or last - first == 1
+    if cleaned.text == text:
+        assert (first, last) == (start, end)

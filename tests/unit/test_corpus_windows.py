@@ -13,10 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raysft.corpus.encode import IGNORED, TAGS, Encoding, tag_names
-from raysft.corpus.windows import window_rows, windows_of
-from tests.support.tokenizers import unlimited, write_bytes_tokenizer, write_unigram_tokenizer
+from raysft.corpus.windows import Spans, offsets_of, tags_of, window_rows, windows_of
+from raysft.metrics.tags import entities_of
+from tests.support.tokenizers import unlimited, write_bytes_tokenizer, write_roberta_tokenizer, write_unigram_tokenizer
 
-KINDS = ("words", "bytes", "unigram")
+KINDS = ("words", "bytes", "unigram", "roberta")
 NAMES = tag_names(["LOC", "PER"])
 WORDS = [
     "parcel",
@@ -34,7 +35,7 @@ WORDS = [
 ]
 TEXT = st.lists(st.sampled_from(WORDS) | st.text(max_size=8), max_size=16).map(" ".join)
 LIMITS = st.integers(8, 40)
-Spans = list[tuple[int, int, str]]
+Written = list[tuple[int, int, str]]
 
 
 @pytest.fixture(scope="module")
@@ -44,11 +45,12 @@ def files(base_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[s
         "words": base_folder / "tokenizer.json",
         "bytes": write_bytes_tokenizer(folder / "bytes.json"),
         "unigram": write_unigram_tokenizer(folder / "unigram.json"),
+        "roberta": write_roberta_tokenizer(folder / "roberta.json"),
     }
 
 
 @st.composite
-def tagged(draw: st.DrawFn) -> tuple[str, Spans]:
+def tagged(draw: st.DrawFn) -> tuple[str, Written]:
     """A text, and spans in it that do not overlap; they may begin and end inside of words."""
     text = draw(TEXT.filter(str.strip))
     edges = sorted(draw(st.sets(st.integers(0, len(text)), max_size=8)))
@@ -56,17 +58,15 @@ def tagged(draw: st.DrawFn) -> tuple[str, Spans]:
     return text, [(start, end, draw(st.sampled_from(["PER", "LOC"]))) for start, end in pairs]
 
 
-def tags_by_hand(text: str, spans: Spans, tokenizer: Any) -> list[str]:
-    """A tag for each token but the special ones, from the owner of each character, on the uncut text."""
+def tags_by_hand(text: str, spans: Written, tokenizer: Any) -> list[str]:
+    """A tag for each token that holds more than space, from the owner of each character, on the uncut text."""
     owner: list[int | None] = [None] * len(text)
     for number, (start, end, _) in enumerate(spans):
         owner[start:end] = [number] * (end - start)
     encoding = tokenizer.encode(text)
     tags: list[str] = []
     seen: set[int] = set()
-    for (start, end), special in zip(encoding.offsets, encoding.special_tokens_mask, strict=True):
-        if special:
-            continue
+    for start, end in (encoding.offsets[place] for place in written(text, encoding)):
         held = [each for each in owner[start:end] if each is not None]
         if not held:
             tags.append("O")
@@ -74,6 +74,12 @@ def tags_by_hand(text: str, spans: Spans, tokenizer: Any) -> list[str]:
         tags.append(("I-" if held[0] in seen else "B-") + spans[held[0]][2])
         seen.add(held[0])
     return tags
+
+
+def written(text: str, encoding: Any) -> list[int]:
+    """The tokens that hold more than space, and are not special."""
+    places = enumerate(zip(encoding.offsets, encoding.special_tokens_mask, strict=True))
+    return [place for place, ((start, end), special) in places if not special and text[start:end].strip()]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -84,19 +90,17 @@ def test_every_token_belongs_to_one_window(files: dict[str, Path], kind: str, te
     assert len(found) == len(texts)
     for text, windows in zip(texts, found, strict=True):
         encoding = whole.encode(text)
-        kept = np.flatnonzero(~np.array(encoding.special_tokens_mask, bool))
+        kept = written(text, encoding)
         belonging = [np.array(window.ids)[window.belongs] for window in windows]
         assert np.concatenate(belonging).tolist() == [encoding.ids[place] for place in kept]
-        offsets = np.concatenate([window.offsets[window.belongs] for window in windows])
-        assert offsets.tolist() == [list(encoding.offsets[place]) for place in kept]
+        assert offsets_of(windows).tolist() == [list(encoding.offsets[place]) for place in kept]
         assert all(len(window.ids) <= limit for window in windows)
-        assert len(windows) == 1 or all(len(each) for each in belonging)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @given(rows=st.lists(tagged(), min_size=1, max_size=4), limit=LIMITS)
 def test_tags_are_those_computed_from_characters(
-    files: dict[str, Path], kind: str, rows: list[tuple[str, Spans]], limit: int
+    files: dict[str, Path], kind: str, rows: list[tuple[str, Written]], limit: int
 ) -> None:
     table = pa.table(
         {
@@ -128,3 +132,23 @@ def test_a_known_sentence_in_one_window_and_in_several(files: dict[str, Path]) -
         [-100, 3, 9, 9, 0, 0, 5, 1, -100, -100],
         [-100, -100, 2, 7, 7, 7, -100],
     ]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(row=tagged(), limit=LIMITS)
+def test_the_tags_of_a_text_spell_its_entities(
+    files: dict[str, Path], kind: str, row: tuple[str, Written], limit: int
+) -> None:
+    """Entities of whole tokens come back, whatever the tokenizer makes of the spaces in them."""
+    text, spans = row
+    encoding = unlimited(files[kind]).encode(text)
+    tokens = [encoding.offsets[place] for place in written(text, encoding)]
+    reaching = [[token for token in tokens if token[0] < end and token[1] > start] for start, end, _ in spans]
+    both = list(zip(spans, reaching, strict=True))
+    held = [all(span[0] <= first and last <= span[1] for first, last in own) for span, own in both]
+    kept = [(span, own) for (span, own), whole in zip(both, held, strict=True) if own and whole]
+    (windows,) = windows_of([text], files[kind], limit)
+    arrays = Spans.of([span for span, _ in kept], {tag: index for index, tag in enumerate(NAMES)})
+    tags, offsets = tags_of(windows, arrays), offsets_of(windows)
+    found = [text[offsets[first, 0] : offsets[last - 1, 1]].strip() for first, last, _ in entities_of(tags)]
+    assert found == [text[own[0][0] : own[-1][1]].strip() for _, own in kept]
