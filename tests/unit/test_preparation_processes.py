@@ -27,7 +27,7 @@ PARENT = """
 import sys
 from raysft.preparation.processes import each_in_processes
 from tests.unit.test_preparation_processes import Square
-for found in each_in_processes(Square(sleep_s=30.0), range(4), 2):
+for found in each_in_processes(Square(sleep_s=8.0), range(4), 2):
     pass
 """
 
