@@ -102,10 +102,7 @@ def _windowing(file: str, max_length: int) -> tuple[Any, int]:
 
 
 def overlap(max_length: int, special: int) -> int:
-    """Tokens that a window has in common with the next one.
-
-    Two at the least: what belongs to a window then has a token before it, in every window but the first.
-    """
+    """Tokens that a window has in common with the next one: two at the least, so that each has a token of context."""
     return max(2, (max_length - special) // OVERLAP)
 
 
