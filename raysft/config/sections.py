@@ -10,18 +10,21 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
+from raysft.config.generation import GenerationSection
 from raysft.config.model import FreezeSection, LoraSection, ModelSection
 from raysft.config.section import Section
 from raysft.config.training import RateSection, TrainSection, WorkersSection
 from raysft.config.values import Share, SourceList, parse_name
 
 __all__ = [
-    "LANGUAGE_TASKS", "SEVERAL_PIECES", "AuditSection", "DataSection", "FoldsSection", "FreezeSection", "JobConfig",
-    "LoraSection", "ModelSection", "RateSection", "Section", "TrainSection", "WorkersSection",
+    "LANGUAGE_TASKS", "SEVERAL_PIECES", "VOCABULARY_TASKS", "AuditSection", "DataSection", "FoldsSection",
+    "FreezeSection", "GenerationSection", "JobConfig", "LoraSection", "ModelSection", "RateSection", "Section",
+    "TrainSection", "WorkersSection",
 ]  # fmt: skip
 
 
 LANGUAGE_TASKS = ("masked-lm", "causal-lm")  # learn from texts alone, without labels
+VOCABULARY_TASKS = (*LANGUAGE_TASKS, "generation")  # the head has a logit for each token of the vocabulary
 SEVERAL_PIECES = (*LANGUAGE_TASKS, "token-classification")  # of long texts learn all, as pieces of model.max_length
 Action = Literal["report", "drop", "quarantine", "fail"]
 Notice = Literal["report", "fail"]
@@ -157,11 +160,14 @@ class JobConfig(Section):
     task: Literal["classification", "token-classification", "generation", "masked-lm", "causal-lm"] = Field(
         "classification",
         description="What is learnt: a label of each text, spans in it, or an answer; or, from texts without labels, "
-        "hidden words (masked-lm) or the next word (causal-lm), for a base to fine-tune afterwards. There train.select "
-        "is loss, and train.head_learning_rate is train.learning_rate, unless set.",
+        "hidden words (masked-lm) or the next word (causal-lm), for a base to fine-tune afterwards. Except for labels "
+        "and spans, train.select is loss, and train.head_learning_rate is train.learning_rate, unless set.",
     )
     model: ModelSection = Field(default_factory=ModelSection, description="The pretrained base.")
     data: DataSection = Field(description="The labelled corpus.")
+    generation: GenerationSection = Field(
+        default_factory=GenerationSection, description="Answers: what is learnt of them, and how they are written."
+    )
     folds: FoldsSection = Field(default_factory=FoldsSection, description="Training, validation and test parts.")
     train: TrainSection = Field(default_factory=TrainSection, description="Fine-tuning.")
     output: str = Field("results", description="Folder for results, relative to where the command is typed.")
@@ -169,9 +175,9 @@ class JobConfig(Section):
     @model_validator(mode="before")
     @classmethod
     def _defaults_of_task(cls, values: Any) -> Any:
-        """Without labels there is no F1 to select by, and the head of a language model is no new one."""
+        """Without classes there is no F1 to select by, and the head of a language model is no new one."""
         train = values.get("train", {}) if isinstance(values, dict) else None
-        if not isinstance(train, dict) or values.get("task") not in LANGUAGE_TASKS:
+        if not isinstance(train, dict) or values.get("task") not in VOCABULARY_TASKS:
             return values
         rate = train.get("learning_rate", TrainSection.model_fields["learning_rate"].default)
         return {**values, "train": {"select": "loss", "head_learning_rate": rate, **train}}

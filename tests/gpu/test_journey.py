@@ -18,5 +18,5 @@ def test_a_job_trains_on_the_gpu_and_is_scored(base: Base, tmp_path: Path, strat
     job = write_job(tmp_path, base.folder, train={"precision": "auto", "device": "gpu", "strategy": strategy})
     done = run_cli("train", job)
     assert done.returncode == 0, done.stdout + done.stderr
-    outcome = json.loads(next((tmp_path / "out").rglob("outcome.json")).read_text())
+    outcome = json.loads(next((tmp_path / "out").rglob("training.json")).read_text())
     assert outcome["device"].startswith("cuda") and outcome["precision"] in ("bf16", "fp16")
