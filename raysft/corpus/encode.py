@@ -12,8 +12,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from raysft.corpus.answers import Answering
 from raysft.corpus.beginnings import beginnings
-from raysft.corpus.template import Template
 from raysft.corpus.tokens import TOKENS, TokenizedRows, from_lists, lists_of
 from raysft.corpus.wordpiece import WordPieces
 
@@ -30,7 +30,7 @@ class Encoding:
     tokenizer: Path  # tokenizer.json
     max_length: int
     labels: tuple[str, ...]  # class names; of TAGS: O, B-x, I-x, ...
-    template: Template | None = None  # of ANSWERS
+    answering: Answering | None = None  # of ANSWERS
 
 
 @functools.lru_cache(maxsize=4)
@@ -86,7 +86,8 @@ def encode_rows(rows: pa.Table, how: Encoding) -> tuple[pa.Table, list[int]]:
     """(tokens in schema TOKENS, lengths without a limit) of corpus rows: row_id, text, label, label_id, record."""
     texts = rows.column("text").to_pylist()
     if how.kind == ANSWERS:
-        ids, targets, lengths = _answers(rows.column("record").to_pylist(), how)
+        assert how.answering is not None
+        ids, targets, lengths = how.answering.encode(rows.column("record").to_pylist())
     else:
         ids, lengths = encode_texts(texts, how.tokenizer, how.max_length)
         targets = _classes(rows, how)
@@ -105,29 +106,6 @@ def _classes(rows: pa.Table, how: Encoding) -> list[Any]:
         return [()] * rows.num_rows
     number = {label: index for index, label in enumerate(how.labels)}
     return [[number[name] for name in json.loads(label)] for label in rows.column("label").to_pylist()]
-
-
-def _encodings(texts: list[str], how: Encoding, marks: bool) -> tuple[list[Any], list[int]]:
-    """The library's encodings, which know where in the text a token stands, and lengths as encode_texts counts them."""
-    library = load_tokenizer(str(how.tokenizer), how.max_length)
-
-    def encode(some: list[str]) -> list[tuple[Any, int]]:
-        return [(each, full_length(each)) for each in library.encode_batch(some, add_special_tokens=marks)]
-
-    done = beginnings(texts, how.max_length, encode)
-    return [encoding for encoding, _ in done], [length for _, length in done]
-
-
-def _answers(records: list[str], how: Encoding) -> tuple[list[Any], list[Any], list[int]]:
-    """1 where a token belongs to an answer, by the characters that the template says are answers."""
-    assert how.template is not None
-    rendered = [how.template.render(json.loads(record)) for record in records]
-    encodings, lengths = _encodings([text for text, _ in rendered], how, marks=not how.template.has_special_tokens)
-    targets = [
-        [int(any(start < last and end > first for first, last in spans)) for start, end in encoding.offsets]
-        for encoding, (_, spans) in zip(encodings, rendered, strict=True)
-    ]
-    return [each.ids for each in encodings], targets, lengths
 
 
 def from_texts(texts: list[str], tokenizer: Path, max_length: int) -> TokenizedRows:

@@ -5,13 +5,13 @@ A piece is a row of the tokenized dataset like any other; it carries the row_id 
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
 
 from raysft.corpus.encode import NEXT, Encoding, full_length, load_tokenizer, word_pieces
+from raysft.corpus.special import special_ids
 from raysft.corpus.tokens import TOKENS, lists_of
 
 AT_ONCE = 512  # texts whose encodings, some hundred bytes a token, are in memory together
@@ -36,15 +36,6 @@ def piece_rows(rows: pa.Table, how: Encoding) -> tuple[pa.Table, list[int]]:
     labels = pa.array([-1] * len(ids), pa.int32())
     columns = [pa.array(owners, pa.int64()), labels, lists_of(ids), lists_of([()] * len(ids))]
     return pa.table(columns, schema=TOKENS), lengths
-
-
-@functools.lru_cache(maxsize=4)
-def special_ids(tokenizer: str) -> frozenset[int]:
-    """The tokens that stand for no text: [CLS], [SEP], [PAD], [MASK], [UNK] and their like, by tokenizer.json."""
-    from tokenizers import Tokenizer
-
-    added = Tokenizer.from_file(tokenizer).get_added_tokens_decoder()
-    return frozenset(number for number, token in added.items() if token.special)
 
 
 def _cut(texts: list[str], how: Encoding) -> Iterator[tuple[list[list[int]], int]]:

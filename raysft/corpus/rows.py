@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow as pa
 
+from raysft.corpus.answers import Answering
 from raysft.corpus.cells import TEST, TRAIN, VALIDATION, Unusable, group_of, part_of, shown, text_of
 from raysft.corpus.cleaning import clean, readable, same_text
 from raysft.corpus.messages import conversation, turns_of
 from raysft.corpus.tags import PLAIN_TAGS
 from raysft.corpus.targets import label_set, one_label, plain_text, tagged_text
-from raysft.corpus.template import Template, TemplateRefuses
+from raysft.corpus.template import TemplateRefuses
 from raysft.corpus.times import time_of
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class Meaning:
     task: str  # classification | token-classification | generation
     multi_label: bool = False
     label_separator: str | None = None
-    template: Template | None = None  # generation: must be able to write each conversation; None: not tried
+    answering: Answering | None = None  # generation: must be able to write each conversation; None: not tried
 
 
 def canonical(batch: RawBatch, source: Source, columns: Columns, meaning: Meaning) -> pa.Table:
@@ -136,7 +137,7 @@ def _parsed(
 def _builder(meaning: Meaning, columns: Columns) -> Build:
     """What makes text, label and record of the cells of a row."""
     if meaning.task == "generation":
-        return _answered(meaning.template, columns.context_is_system)
+        return _answered(meaning.answering, columns.context_is_system)
     if columns.label is None:
         return _unlabelled
     if meaning.task == "token-classification":
@@ -146,14 +147,15 @@ def _builder(meaning: Meaning, columns: Columns) -> Build:
     return _classified(one_label)
 
 
-def _answered(template: Template | None, context_is_system: bool) -> Build:
-    """A conversation that the template can write: tried here, where a row can still be left out and its line named."""
+def _answered(answering: Answering | None, context_is_system: bool) -> Build:
+    """A conversation that the template can write, and whose answer is not cut: tried here, where a row can still be
+    left out and its line named."""
 
     def build(text_cell: Any, label_cell: Any, context_cell: Any) -> Target:
         found = conversation(text_cell, label_cell, context_cell, context_is_system)
         try:
-            if template is not None:
-                template.render(turns_of(found[2]))
+            if answering is not None:
+                answering.require_fit(turns_of(found[2]))
         except TemplateRefuses as refusal:
             raise Unusable("template_refuses", str(refusal)) from None
         return found

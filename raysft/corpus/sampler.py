@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from raysft.corpus.packing import Layout, layout_of
+
 POOL_BATCHES = 16
 Micro = np.ndarray[Any, Any]  # row positions, int64
 Step = list[Micro]
@@ -30,6 +32,7 @@ class Batching:
     tokens: int | None = None  # positions of a step at most, each row padded to the longest of the step
     micro_tokens: int | None = None  # most positions of a micro-batch, of one row at least
     bucketed: bool = True  # else rows stay in the order of the shuffle
+    packed: int | None = None  # tokens of a sequence that holds several rows, at least as many as the longest row has
 
 
 @dataclass(frozen=True)
@@ -78,15 +81,39 @@ class Sampler:
             size = batching.rows
         else:  # as many rows as fit when all have the mean length
             size = max(1, int(batching.tokens // max(1.0, self.lengths.mean()))) if len(order) else 1
+        if batching.packed is not None:  # like lengths would leave like gaps
+            return split(order, size) if batching.tokens is None else by_sum(order, self.lengths, batching.tokens)
         if batching.bucketed:
             order = _by_pools(order, self.lengths, size * POOL_BATCHES, turning=batching.tokens is not None)
         return split(order, size) if batching.tokens is None else by_budget(order, self.lengths, batching.tokens)
 
     def cut(self, rows: Micro) -> Step:
         """A step's rows as micro-batches."""
+        if self.batching.packed is not None:
+            return self._cut_packed(rows, self.batching.packed)
         most = self.most_rows(int(self.lengths[rows].max()))
         # Even pieces rather than full ones and a rest: what one rank waits for another is what a step loses.
         return np.array_split(rows, -(-len(rows) // min(most, len(rows))))
+
+    def _cut_packed(self, rows: Micro, size: int) -> Step:
+        """Whole sequences: as many pieces as there would be without packing, or as positions ask for."""
+        batching, sequence = self.batching, self.layout(rows).sequence
+        sequences = int(sequence.max()) + 1
+        pieces = max(-(-sequences // self._sequences(size)), -(-len(rows) // (batching.micro_rows or len(rows))))
+        groups = np.array_split(np.arange(sequences), min(pieces, sequences))
+        return [rows[np.isin(sequence, group)] for group in groups]
+
+    def _sequences(self, size: int) -> int:
+        """Most packed sequences of a micro-batch, where positions set a limit."""
+        return rows_that_fit(self.batching.micro_tokens, size) or len(self.lengths)
+
+    def layout(self, micro: Micro) -> Layout:
+        """Where the rows of a micro-batch stand in its sequences."""
+        return layout_of(self.lengths[micro], self.batching.packed)
+
+    def positions(self, steps: list[Step]) -> int:
+        """Computed in these steps, padding included."""
+        return sum(self.layout(micro).positions for step in steps for micro in step)
 
     def heaviest(self) -> list[Micro]:
         """The micro-batches of which one takes most memory of all that any epoch may bring, the longest rows first.
@@ -95,6 +122,8 @@ class Sampler:
         are all for which no other has more positions and longer rows. Empty where there are no rows.
         """
         order = np.argsort(-self.lengths, kind="stable")
+        if self.batching.packed is not None:
+            return [rows for rows in [self._full(order, self.batching.packed)] if len(rows)]
         lengths = self.lengths[order]
         found: list[Micro] = []
         positions = -1
@@ -105,6 +134,12 @@ class Sampler:
                 positions = len(rows) * longest
                 found.append(rows)
         return found
+
+    def _full(self, order: Micro, size: int) -> Micro:
+        """The longest rows that fill the sequences of a micro-batch. order: all rows, the longest first."""
+        most = self._sequences(size) * size
+        fit = int(np.searchsorted(np.cumsum(self.lengths[order]), most, side="right"))
+        return order[: min(max(1, fit), self.batching.rows if self.batching.tokens is None else fit + 1)]
 
     def most_rows(self, longest: int) -> int:
         """Of a micro-batch whose longest row has so many tokens."""
@@ -145,6 +180,17 @@ def by_budget(rows: Micro, lengths: np.ndarray[Any, Any], budget: int) -> list[M
     return np.split(rows, starts) if len(rows) else []
 
 
+def by_sum(rows: Micro, lengths: np.ndarray[Any, Any], budget: int) -> list[Micro]:
+    """Consecutive pieces of at most `budget` tokens, or of one row."""
+    starts, first, total = [], 0, 0
+    for index, length in enumerate(lengths[rows].tolist()):
+        total += length
+        if index > first and total > budget:
+            starts.append(index)
+            first, total = index, length
+    return np.split(rows, starts) if len(rows) else []
+
+
 def steps_per_epoch(rows: int, batch_size: int) -> int:
     """Optimizer steps in one epoch; the last batch of the row order may be smaller."""
     return -(-rows // batch_size)
@@ -161,8 +207,3 @@ def by_length(lengths: np.ndarray[Any, Any], rows: int, tokens: int) -> list[Mic
         batches.append(order[start : start + size])
         start += size
     return batches
-
-
-def padded_tokens(lengths: np.ndarray[Any, Any], steps: list[Step]) -> int:
-    """Positions computed in these steps, padding included."""
-    return int(sum(len(micro) * lengths[micro].max() for step in steps for micro in step))

@@ -5,12 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-# Roles on a line of their own; for bases that were never taught a template.
+# Roles on a line of their own, and the end mark of the base behind an answer; for bases without a template.
 PLAIN = (
-    "{% for message in messages %}<|{{ message.role }}|>\n{{ message.content }}\n{% endfor %}"
+    "{% for message in messages %}<|{{ message.role }}|>\n{{ message.content }}"
+    "{% if message.role == 'assistant' and eos_token is defined %}{{ eos_token }}{% endif %}"
+    "{{ '\\n' }}{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
 )
 ASSISTANT = "assistant"
@@ -54,6 +57,20 @@ class Template:
                 spans.append((len(before), len(after)))
         return text, spans
 
+    def prompt(self, messages: list[dict[str, str]]) -> str:
+        """The conversation as text, up to where the next answer begins. Raises TemplateRefuses when it fails."""
+        return self._write(messages, prompt=True)
+
+    @cached_property
+    def closing(self) -> str:
+        """What follows an answer, such as "<|im_end|>\\n"; "" where nothing does, or the template refuses to tell."""
+        try:
+            text, spans = self.render([{"role": "user", "content": "Q"}, {"role": ASSISTANT, "content": "A"}])
+        except TemplateRefuses:
+            return ""
+        start, end = spans[-1]
+        return text[start:end].partition("A")[2]
+
     def _write(self, messages: list[dict[str, str]], prompt: bool = False) -> str:
         from raysft.corpus.sandbox import TemplateFault, write  # loads Jinja
 
@@ -69,10 +86,10 @@ def template_of(folder: Path) -> Template:
     config = _config(folder)
     file = folder / "chat_template.jinja"
     source = file.read_text(encoding="utf-8") if file.is_file() else _default(config.get("chat_template"))
-    if source is None:
-        return Template(PLAIN)
-    names = ("bos_token", "eos_token", "unk_token", "pad_token")
-    return Template(source, tuple((name, _token(config.get(name))) for name in names), has_special_tokens=True)
+    tokens = tuple((name, _token(config.get(name))) for name in ("bos_token", "eos_token", "unk_token", "pad_token"))
+    if source is None or source == PLAIN:  # a finished run carries it as its own; the tokenizer adds marks there too
+        return Template(PLAIN, tokens)
+    return Template(source, tokens, has_special_tokens=True)
 
 
 def _default(written: Any) -> str | None:

@@ -14,7 +14,7 @@ import torch
 from safetensors import safe_open
 from torch import nn
 
-from raysft.config.sections import LANGUAGE_TASKS, ModelSection
+from raysft.config.sections import VOCABULARY_TASKS, ModelSection
 from raysft.errors import UsageError
 from raysft.model.architectures import renamed
 from raysft.model.classifier import is_sentence_encoder, quiet_transformers
@@ -26,7 +26,7 @@ LEARNT = "learnt"  # argument of the forward pass: places in the flattened batch
 
 
 def build_language_model(base: Base, settings: ModelSection, task: str, seed: int) -> nn.Module:
-    """The base with a head over the vocabulary, in float32. task: masked-lm | causal-lm.
+    """The base with a head over the vocabulary, in float32. task: masked-lm | causal-lm | generation.
 
     A base without such a head gets one, drawn from the seed; where the architecture ties its matrix to the
     embeddings, only what stands between is new. Called with `learnt`, the model computes logits there only.
@@ -37,7 +37,7 @@ def build_language_model(base: Base, settings: ModelSection, task: str, seed: in
     quiet_transformers()
     kind: Any = AutoModelForMaskedLM if task == "masked-lm" else AutoModelForCausalLM
     config = AutoConfig.from_pretrained(base.folder)
-    if task == "causal-lm" and type(config) in AutoModelForMaskedLM._model_mapping:
+    if task != "masked-lm" and type(config) in AutoModelForMaskedLM._model_mapping:
         raise UsageError(
             f"model.base: {base.name} is an encoder ({config.model_type}): each token sees those after it",
             "Use task: masked-lm with it, or a decoder (GPT-2, Llama, ...) as model.base.",
@@ -49,9 +49,9 @@ def build_language_model(base: Base, settings: ModelSection, task: str, seed: in
         settings,
         seed,
         f"for {task}",
-        "masked-lm is for encoders (BERT, RoBERTa, ...), causal-lm for decoders (GPT-2, Llama, ...).",
+        "masked-lm is for encoders (BERT, RoBERTa, ...), the others for decoders (GPT-2, Llama, ...).",
     )
-    if task == "causal-lm" and sees_what_follows(model):
+    if task != "masked-lm" and sees_what_follows(model):
         raise UsageError(
             f"model.base: {base.name} ({config.model_type}) is no decoder as it is configured: each token sees those "
             "after it",
@@ -84,7 +84,7 @@ def sees_what_follows(model: Any) -> bool:
 
 def head_facts(task: str, base: Base, model: Any) -> dict[str, str]:
     """What raysft.json says of the head of a language model: `new`, or `of the base`, whose it is in part or all."""
-    if task not in LANGUAGE_TASKS:
+    if task not in VOCABULARY_TASKS:
         return {}
     head = {name for name, _ in model.named_parameters() if not name.startswith(model.base_model_prefix + ".")}
     return {"language_head": "new" if head and head.isdisjoint(_tensors_of(base)) else "of the base"}
@@ -99,7 +99,7 @@ def _tensors_of(base: Base) -> set[str]:
 def keep_pooling(task: str, base: Base, folder: Path) -> None:
     """Copy the note by which a sentence encoder is known: a language model has no pooler, so that fine-tuning from it
     starts one as it would have from the base (`model.pooler: auto`)."""
-    if task in LANGUAGE_TASKS and is_sentence_encoder(base.folder):
+    if task in VOCABULARY_TASKS and is_sentence_encoder(base.folder):
         (folder / POOLING).parent.mkdir()
         shutil.copyfile(base.folder / POOLING, folder / POOLING)
 
@@ -135,7 +135,7 @@ def learn_few_positions(model: Any, task: str) -> None:
 
     model.register_forward_pre_hook(take, with_kwargs=True)
     # Of models that may have an encoder too, as BART does, only the decoder is called where the next token is learnt.
-    body = model.get_decoder() if task == "causal-lm" else model.base_model
+    body = model.base_model if task == "masked-lm" else model.get_decoder()
     body.register_forward_hook(gather)
 
 
@@ -148,6 +148,25 @@ def learns_few_positions(model: Any) -> bool:
         logits = model(input_ids=ids, **{LEARNT: torch.tensor([2])}).logits
     model.train(was_training)
     return tuple(logits.shape[:2]) == (1, 1)
+
+
+def keeps_rows_apart(model: Any) -> bool:
+    """Whether rows that stand in one sequence, their positions beginning anew with each, get the logits that they have
+    alone, whatever stands beside them. transformers takes these positions for borders in most of its decoders."""
+    was_training = model.training
+    ids = torch.arange(1, 10).remainder(model.config.vocab_size)[None]
+    positions = torch.tensor([[0, 1, 2, 3, 0, 1, 2, 3, 4]])
+    other = ids.clone()
+    other[0, :4] = 0
+    model.eval()
+    with torch.inference_mode():
+        try:
+            first, second = (model(input_ids=each, position_ids=positions).logits[0, 4:] for each in (ids, other))
+        except TypeError:  # it takes no positions
+            return False
+        alone = model(input_ids=ids[:, 4:]).logits[0]
+    model.train(was_training)
+    return all(torch.allclose(first, each, rtol=1e-3, atol=1e-4) for each in (second, alone))
 
 
 def load_language_model(folder: Path, task: str) -> nn.Module:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Collection
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -20,6 +21,8 @@ from raysft.model.recipe import Places, frozen_names
 
 if TYPE_CHECKING:
     from peft import PeftConfig
+
+ADAPTER_WEIGHTS = "adapter_model.safetensors"  # as peft calls it
 
 
 def add_adapters(model: nn.Module, settings: ModelSection, seed: int, known: Collection[str] = ()) -> None:
@@ -59,6 +62,25 @@ def _peft_config(lora: LoraSection, layers: tuple[str, ...]) -> PeftConfig:
         use_rslora=lora.variant == "rslora",
         use_dora=lora.variant == "dora",
     )
+
+
+def save_adapters(model: nn.Module, base: str, folder: Path) -> None:
+    """Write the adapters alone, as peft's PeftModel.from_pretrained(base model, folder) reads them.
+
+    base: hub id or folder of what they stand beside. A model without adapters leaves nothing.
+    """
+    if not hasattr(model, "peft_config"):
+        return
+    from peft import get_peft_model_state_dict
+    from safetensors.torch import save_file
+
+    config: PeftConfig = model.peft_config[NAME]  # type: ignore[index,operator,assignment,union-attr,unused-ignore]
+    config.base_model_name_or_path, config.inference_mode = base, True
+    folder.mkdir()
+    config.save_pretrained(str(folder))
+    # peft's own wrapper calls the model within it base_model.model.
+    state = {f"base_model.model.{name}": value for name, value in get_peft_model_state_dict(model).items()}
+    save_file({name: value.detach().cpu().contiguous() for name, value in state.items()}, folder / ADAPTER_WEIGHTS)
 
 
 def merge_adapters(model: nn.Module) -> None:

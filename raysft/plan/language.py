@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from raysft.config import Job
-from raysft.config.sections import LANGUAGE_TASKS
+from raysft.config.sections import VOCABULARY_TASKS
 
 MASKED_SHARE = 0.15  # of the positions, at which masked language models have logits
 
@@ -16,17 +16,17 @@ def refuse_labels_only(job: Job) -> None:
     """Raises JobFileError for a setting that only means something where labels are learnt."""
     config = job.config
     task, train = config.task, config.train
-    if task not in LANGUAGE_TASKS:
+    if task not in VOCABULARY_TASKS:
         return
     if train.select != "loss":
-        raise job.problem("train.select", f"loss (without labels there is no {train.select}), where task is {task}")
+        raise job.problem("train.select", f"loss (without classes there is no {train.select}), where task is {task}")
     for key, found, allowed in (
         ("train.loss", train.loss, "cross_entropy"),
         ("train.class_weights", train.class_weights, None),
         ("train.label_smoothing", train.label_smoothing, 0),
     ):
         if found != allowed:
-            raise job.problem(key, f"belongs to labels, and task: {task} has none; leave it out")
+            raise job.problem(key, f"belongs to classes, and task: {task} has none; leave it out")
     if config.model.pooler == "identity":
         raise job.problem("model.pooler", f"belongs to classifiers; leave it out, where task is {task}")
 
@@ -52,4 +52,4 @@ def piece_lengths(lengths: np.ndarray[Any, Any], max_length: int, shared: int = 
 
 def logits_share(task: str) -> float:
     """At which share of the positions a model has logits over its whole vocabulary."""
-    return {"masked-lm": MASKED_SHARE, "causal-lm": 1.0}.get(task, 0.0)
+    return {"masked-lm": MASKED_SHARE, "causal-lm": 1.0, "generation": 1.0}.get(task, 0.0)

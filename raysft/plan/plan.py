@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from raysft.config.sections import JobConfig, TrainSection
-from raysft.corpus.sampler import Batching, Sampler, padded_tokens, rows_that_fit
+from raysft.corpus.packing import LENGTH
+from raysft.corpus.sampler import Batching, Sampler, rows_that_fit
 from raysft.plan.language import logits_share
 from raysft.plan.machine import Machine
 from raysft.plan.sharing import choose_sharing
@@ -22,6 +23,7 @@ GPU_MICRO_TOKENS = 16384
 CPU_EFFICIENCY = 0.5
 BF16_GAIN = 2.0
 LOGIT_BYTES = 12  # of each token of the vocabulary at a position that is learnt: logits, their softmax, its gradient
+PACKED_TASKS = ("generation", "causal-lm")  # whose tokens see nothing that comes after them
 SMALL_MODEL = 1_000_000  # parameters
 RUNTIME_BYTES = 900 * 2**20  # Python, torch, transformers and Ray in one worker, measured as resident memory
 START_S = 35.0  # Ray, one worker group, reload check and report on 2 cores, measured
@@ -81,9 +83,20 @@ def choose_micro_tokens(train: TrainSection, gpu: bool) -> int | None:
     return fits if train.batch_tokens is None else min(-(-train.batch_tokens // train.most_workers), fits)
 
 
-def choose_batching(train: TrainSection, micro_rows: int | None, micro_tokens: int | None) -> Batching:
-    """How rows become steps and micro-batches; see choose_micro_rows and choose_micro_tokens."""
-    return Batching(train.batch_size, micro_rows, train.batch_tokens, micro_tokens, train.batching == "bucketed")
+def choose_batching(
+    train: TrainSection, micro_rows: int | None, micro_tokens: int | None, packed: int | None = None
+) -> Batching:
+    """How rows become steps and micro-batches; see choose_micro_rows, choose_micro_tokens and choose_packing."""
+    return Batching(
+        train.batch_size, micro_rows, train.batch_tokens, micro_tokens, train.batching == "bucketed", packed
+    )
+
+
+def choose_packing(config: JobConfig, lengths: np.ndarray[Any, Any]) -> int | None:
+    """Tokens of a sequence that holds several rows; None: each row has its own. lengths: tokens of each row, int."""
+    if config.task not in PACKED_TASKS or config.train.packing == "off" or not len(lengths):
+        return None
+    return max(LENGTH, int(lengths.max()))
 
 
 def rows_at_once(config: JobConfig, gpu: bool, length: int) -> int:
@@ -137,9 +150,10 @@ def make_plan(
     workers = workers or train.most_workers
     scale = rows["train"] / max(1, len(lengths))
     longest = int(lengths.max()) if len(lengths) else config.model.max_length
-    batching = choose_batching(train, choose_micro_rows(train), choose_micro_tokens(train, gpu))
+    packed = choose_packing(config, lengths)
+    batching = choose_batching(train, choose_micro_rows(train), choose_micro_tokens(train, gpu), packed)
     sampler = Sampler(lengths, batching, train.seed, train.epochs)
-    padded, real = padded_tokens(lengths, sampler.steps(0)), int(lengths.sum())
+    padded, real = sampler.positions(sampler.steps(0)), int(lengths.sum())
     total_steps = _total_steps(sampler, rows["train"])
     epoch_tokens = padded * scale
     evaluated = real * scale / max(1, rows["train"]) * rows.get("validation", 0)
@@ -147,7 +161,7 @@ def make_plan(
     share = logits_share(config.task)
     work = 2 * (size.parameters - size.embedding + share * size.embedding)
     flops = train.epochs * (3 * work * epoch_tokens + work * evaluated)
-    shapes = [(len(rows), int(lengths[rows].max())) for rows in sampler.heaviest()] or [(1, longest)]
+    shapes = [sampler.layout(rows).shape for rows in sampler.heaviest()] or [(1, longest)]
     beside = RUNTIME_BYTES + max(_activations(config, size, *shape) for shape in shapes)
     memory = worker_bytes or (0 if gpu else machine.memory_bytes // workers)
     sharing = choose_sharing(config, size, weights, beside, workers, memory)

@@ -26,6 +26,7 @@ from raysft.plan.precision import may_use_gpu
 from raysft.plan.refusals import elsewhere, refuse_early, refuse_on, refuse_on_parts, refuse_too_large
 from raysft.plan.size import model_size
 from raysft.preparation.address import Sources, open_sources
+from raysft.preparation.answering import answering_of
 from raysft.preparation.decide import screen
 from raysft.preparation.features import Wanted
 from raysft.preparation.rowstore import ORIGINS, RowStore
@@ -67,14 +68,13 @@ def check_job(job: Job, base: Base) -> Check:
     machine = this_machine()
     _refuse_few_cpus(job, machine, gpu)
     sources = open_sources(job)
-    rows, scale = _sample(job, sources)
+    rows, scale = _sample(job, base, sources)
     sampled = any(times > 1 for times in scale.values())
     # What the first rows lack, a class or the label of a test row, may stand further down: only the run can tell.
     store = RowStore.of_table(rows, NO_NEAR)
     books, labels = screen(job, store, strict=not sampled)
     kept = np.flatnonzero(books.alive)
-    texts = store.texts(kept[store.origin[kept] == ORIGINS.index(TRAIN)])
-    _, tokens = encode_texts(texts, base.folder / "tokenizer.json", config.model.max_length)
+    tokens = _lengths(job, base, rows, kept[store.origin[kept] == ORIGINS.index(TRAIN)])
     lengths = np.minimum(tokens, config.model.max_length)
     counts = _parts(job, [ORIGINS[code] for code in store.origin[kept].tolist()], scale)
     if config.task in SEVERAL_PIECES:
@@ -105,6 +105,14 @@ def check_job(job: Job, base: Base) -> Check:
     )
 
 
+def _lengths(job: Job, base: Base, rows: pa.Table, training: np.ndarray[Any, Any]) -> list[int]:
+    """Tokens of the rows at these places, without a limit."""
+    rows, answering = rows.take(training), answering_of(job.config, base)
+    if answering is not None:
+        return answering.encode(rows.column("record").to_pylist())[2]
+    return encode_texts(rows.column("text").to_pylist(), base.folder / "tokenizer.json", job.config.model.max_length)[1]
+
+
 def _refuse_few_cpus(job: Job, machine: Machine, gpu: bool) -> None:
     """What the run itself finds out from Ray."""
     workers = job.config.train.fewest_workers
@@ -115,10 +123,10 @@ def _refuse_few_cpus(job: Job, machine: Machine, gpu: bool) -> None:
         )
 
 
-def _sample(job: Job, sources: Sources) -> tuple[pa.Table, dict[str, float]]:
+def _sample(job: Job, base: Base, sources: Sources) -> tuple[pa.Table, dict[str, float]]:
     """The first rows of each file, and how many times more there are of each origin (1 when all were read)."""
     data = job.config.data
-    meaning = Meaning(job.config.task, data.multi_label, data.label_separator)
+    meaning = Meaning(job.config.task, data.multi_label, data.label_separator, answering_of(job.config, base))
     tables: list[pa.Table] = []
     seen: Counter[str] = Counter()
     total: Counter[str] = Counter()

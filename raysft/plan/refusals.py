@@ -6,7 +6,6 @@ import os
 from collections.abc import Mapping
 
 from raysft.config import Job
-from raysft.config.sections import LANGUAGE_TASKS
 from raysft.errors import NoCapacity
 from raysft.plan.approach import planned_groups, refuse_quantized
 from raysft.plan.language import refuse_for_entities, refuse_labels_only
@@ -20,7 +19,6 @@ from raysft.storage.pretrained import Base
 
 def refuse_early(job: Job, base: Base) -> None:
     """Raise JobFileError for what the job file and the base alone make impossible."""
-    _refuse_task(job)
     refuse_labels_only(job)
     refuse_for_entities(job)
     _refuse_too_long(job, base)
@@ -69,16 +67,9 @@ def elsewhere() -> bool:
     return "RAY_ADDRESS" in os.environ
 
 
-def _refuse_task(job: Job) -> None:
-    """Say at once what this version prepares but does not train yet."""
-    task = job.config.task
-    if task not in {"classification", "token-classification", *LANGUAGE_TASKS}:
-        trained = f"classification, token-classification, {' and '.join(LANGUAGE_TASKS)}"
-        raise job.problem("task", f"`raysft data` prepares {task}; this version trains {trained} only")
-
-
 def _refuse_too_long(job: Job, base: Base) -> None:
     """model.max_length must fit into the positions the base was built with."""
-    positions, longest = base.config.get("max_position_embeddings"), job.config.model.max_length
+    positions = base.config.get("max_position_embeddings", base.config.get("n_positions"))  # as GPT-2 calls it
+    longest = job.config.model.max_length
     if isinstance(positions, int) and 0 < positions < longest:
         raise job.problem("model.max_length", f"at most {positions} for {base.name}, found {longest}")

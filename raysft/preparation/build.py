@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from raysft.config import Job
-from raysft.corpus.encode import ANSWERS, TAGS, Encoding, tag_names
+from raysft.corpus.encode import TAGS, Encoding, tag_names
 from raysft.corpus.rows import Meaning
-from raysft.corpus.template import template_of
 from raysft.errors import DataError, JobFileError, NotAllowed
 from raysft.events import Listener
 from raysft.folds.assign import validation_fold
 from raysft.preparation.address import FORMAT, Sources, data_digest, open_sources
 from raysft.preparation.announce import announce
+from raysft.preparation.answering import answering_of
 from raysft.preparation.decide import decide
 from raysft.preparation.engine import actors, each
 from raysft.preparation.facts import audit_facts, with_lengths
@@ -173,8 +173,7 @@ def _decide_and_write(
 def _read(job: Job, base: Base, sources: Sources, partial: DataFolder, pool: int, listener: Listener) -> RowStore:
     """Every row of every source, checked, with what it is known by; in the order of the sources and their lines."""
     data = job.config.data
-    template = template_of(base.folder) if job.config.task == "generation" else None
-    meaning = Meaning(job.config.task, data.multi_label, data.label_separator, template)
+    meaning = Meaning(job.config.task, data.multi_label, data.label_separator, answering_of(job.config, base))
     work = ReadSource(partial.rows, sources.columns, meaning, Wanted.of(data.audit))
     items = list(enumerate(sources.files))
     rows = 0
@@ -185,13 +184,13 @@ def _read(job: Job, base: Base, sources: Sources, partial: DataFolder, pool: int
 
 
 def _encoding(job: Job, base: Base, labels: list[str]) -> Encoding:
-    kind = kind_of(job.config)
+    kind, answering = kind_of(job.config), answering_of(job.config, base)
     return Encoding(
         kind=kind,
         tokenizer=base.folder / "tokenizer.json",
         max_length=job.config.model.max_length,
         labels=tag_names(labels) if kind == TAGS else tuple(labels),
-        template=template_of(base.folder) if kind == ANSWERS else None,
+        answering=answering,
     )
 
 
@@ -215,7 +214,7 @@ def _tokenize(
 def _manifest(base: Base, how: Encoding, shards: list[tuple[Shard, dict[str, Any]]]) -> dict[str, Any]:
     return {
         "tokenizer_sha256": base.tokenizer_sha256,
-        "template": how.template.digest if how.template else None,
+        "template": how.answering.template.digest if how.answering else None,
         "max_length": how.max_length,
         "shards": [
             {"sealed": shard.sealed, "number": shard.number, **{k: facts[k] for k in ("rows", "tokens", "sha256")}}

@@ -13,18 +13,20 @@ import numpy as np
 import torch
 from torch import nn
 
-from raysft.config.sections import LANGUAGE_TASKS, ModelSection
+from raysft.config.sections import VOCABULARY_TASKS, ModelSection
 from raysft.corpus.tokens import TokenizedRows
+from raysft.model.answering import ready_to_answer
 from raysft.model.attention import FLASH
 from raysft.model.classifier import quiet_transformers
 from raysft.model.language import head_facts, keep_pooling
-from raysft.model.lora import merge_adapters
+from raysft.model.lora import merge_adapters, save_adapters
 from raysft.model.padding import pad_id, share_padding
 from raysft.model.quantize import dequantized, is_quantized, without_quantizing
+from raysft.preparation.answering import answering_of
 from raysft.storage.commit import committed_folder, write_json, writing
-from raysft.storage.pretrained import Base
+from raysft.storage.pretrained import LOCAL, Base
 from raysft.training import checkpoint, ranks
-from raysft.training.language import language_probe
+from raysft.training.language import answers_probe, language_probe
 from raysft.training.loop import Loop
 from raysft.training.objective import padded
 from raysft.training.parallel import is_sharded
@@ -44,10 +46,14 @@ def write_artifact(task: Task, base: Base, loop: Loop) -> str:
     quiet_transformers()
     model = best_model(task, base, loop.model, loop.progress.best_step).eval()
     with writing(task.run.model), committed_folder(task.run.model) as folder:
-        model.save_pretrained(folder, safe_serialization=True)  # type: ignore[operator]
         tokenizer = AutoTokenizer.from_pretrained(base.folder)
         tokenizer.model_max_length = task.config.model.max_length
         share_padding(tokenizer, model.config)
+        if task.config.task == "generation":
+            ready_to_answer(model, tokenizer, base, task.config.generation)
+            save_adapters(model, str(base.folder) if base.revision == LOCAL else base.name, folder / "adapter")
+        merge_adapters(model)
+        model.save_pretrained(folder, safe_serialization=True)  # type: ignore[operator]
         tokenizer.save_pretrained(folder)
         _normal_truncation(folder / "tokenizer.json", task.config.model.max_length)
         keep_pooling(task.config.task, base, folder)
@@ -57,7 +63,8 @@ def write_artifact(task: Task, base: Base, loop: Loop) -> str:
 
 
 def best_model(task: Task, base: Base, trained: nn.Module, step: int) -> nn.Module:
-    """The stock model with the weights of the checkpoint of `step`; `trained` is filled with them, or left alone."""
+    """The model with the weights of the checkpoint of `step`, its adapters not merged; `trained` is filled with them,
+    or left alone."""
     path = checkpoint.at_step(task.run.checkpoints, step)
     settings = exported(task.config.model)
 
@@ -71,7 +78,6 @@ def best_model(task: Task, base: Base, trained: nn.Module, step: int) -> nn.Modu
     else:
         model = anew() if is_sharded(trained) or settings != task.config.model else trained
         checkpoint.load_best(path, model)
-    merge_adapters(model)
     return model
 
 
@@ -110,7 +116,9 @@ def _provenance(task: Task, loop: Loop, model: nn.Module) -> dict[str, Any]:
 def _probe(task: Task, model: nn.Module, train: TokenizedRows) -> dict[str, Any]:
     """Open rows only: the probe must not touch the sealed test part."""
     corpus, device = task.data.part("train"), next(model.parameters()).device
-    if task.config.task in LANGUAGE_TASKS:
+    if task.config.task in VOCABULARY_TASKS:
+        if (answering := answering_of(task.config, task.base)) is not None:
+            return answers_probe(model, answering, corpus, device)
         return language_probe(task.config.task, model, train, corpus, device)
     # Of a long text that is several windows the first one: its reload cuts the text there.
     rows = probe_rows(train.select(np.unique(train.row_id, return_index=True)[1]))

@@ -16,6 +16,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from raysft.corpus.packing import Layout
+
 LEVELS = 256  # a mask costs one random byte an element, so rates are multiples of 1/256
 
 
@@ -24,12 +26,15 @@ class RowRandom:
 
     def __init__(self) -> None:
         self._generators: list[np.random.Generator] = []
-        self._lengths: list[int] = []
+        self._places: list[tuple[int, int, int]] = []  # sequence, first and last token of each row
+        self._sequences = 0
 
-    def start(self, seed: int, epoch: int, rows: np.ndarray[Any, Any], lengths: np.ndarray[Any, Any]) -> None:
-        """Begin a forward pass over these row positions, each with its number of tokens."""
+    def start(self, seed: int, epoch: int, rows: np.ndarray[Any, Any], layout: Layout) -> None:
+        """Begin a forward pass over these row positions, which stand in a batch as the layout says."""
         self._generators = [np.random.Generator(np.random.SFC64([seed, epoch, int(row)])) for row in rows]
-        self._lengths = lengths.tolist()
+        ends = layout.start + layout.lengths
+        self._places = list(zip(layout.sequence.tolist(), layout.start.tolist(), ends.tolist(), strict=True))
+        self._sequences = layout.shape[0]
 
     def replaying(self) -> AbstractContextManager[None]:
         """A context in which the masks drawn from now on are drawn once more; taken when a layer begins.
@@ -52,13 +57,17 @@ class RowRandom:
             self._generators = now
 
     def keep(self, shape: torch.Size, rate: float) -> torch.Tensor | None:
-        """A mask of 0 and 1/(1-rate) for hidden states (B, T, H) or (B, H); None when B is not the rows at hand."""
-        if len(shape) not in (2, 3) or shape[0] != len(self._generators):
+        """A mask of 0 and 1/(1-rate) for hidden states (B, T, H) or (B, H); None when B is not the sequences at hand.
+
+        (B, H) has a row each, so that none may be packed.
+        """
+        rows = self._sequences if len(shape) == 3 else len(self._places)
+        if len(shape) not in (2, 3) or shape[0] != rows:
             return None
         drop = round(rate * LEVELS)
         drawn = np.zeros(shape, dtype=np.uint8)
-        for row, (generator, length) in enumerate(zip(self._generators, self._lengths, strict=True)):
-            place = drawn[row] if len(shape) == 2 else drawn[row, :length]
+        for generator, (sequence, start, end) in zip(self._generators, self._places, strict=True):
+            place = drawn[sequence] if len(shape) == 2 else drawn[sequence, start:end]
             place[...] = np.frombuffer(generator.bytes(place.size), dtype=np.uint8).reshape(place.shape)
         return (torch.from_numpy(drawn) >= drop).to(torch.float32).mul_(LEVELS / (LEVELS - drop))
 

@@ -1,10 +1,11 @@
-"""The objective of texts without labels, and its sums: no logits of more than one batch are ever held.
+"""The objective of texts and of answers, and its sums: no logits of more than one batch are ever held.
 
 B rows, T tokens of the longest of them, M tokens that are learnt in all of them, V tokens of the vocabulary.
 """
 
 from __future__ import annotations
 
+import json
 import math
 from typing import Any
 
@@ -13,22 +14,26 @@ import pyarrow as pa
 import torch
 from torch import nn
 
+from raysft.corpus.answers import Answering
+from raysft.corpus.packing import Layout, layout_of
 from raysft.corpus.sampler import Micro
 from raysft.corpus.tokens import TokenizedRows
 from raysft.model.language import LEARNT, own_logits
 from raysft.training import ranks
 from raysft.training.forward import EVAL_BATCH, batches_of, shared_out
 from raysft.training.lessons import Lesson
-from raysft.training.objective import Batch, Forward, padded
+from raysft.training.objective import Batch, Forward
 
 LOGITS_BYTES = 256 * 2**20  # of float32 logits that an evaluation holds at once
 PROBE_ROWS = 8
+PROBE_LOOK = 256  # rows among which they are looked for
 MOST_LOSS = 700.0  # whose exponential is still a float
 Array = np.ndarray[Any, Any]
 
 
 class Language:
-    """The objective of `task: masked-lm` and `task: causal-lm`. Targets: tokens, int64 (M,), in the order of `learnt`.
+    """The objective of tasks whose head is one over the vocabulary. Targets: tokens, int64 (M,), in the order of
+    `learnt`.
 
     The mean is over the tokens that are learnt. Validation always hides the same: those of epoch 0 of the next seed.
     """
@@ -42,18 +47,22 @@ class Language:
         pad_id: int,
         device: torch.device,
         compiled: bool = False,
+        packed: int | None = None,
     ) -> None:
-        """compiled: torch.compile fuses the loss, which eagerly goes over all logits half a dozen times."""
+        """compiled: torch.compile fuses the loss, which eagerly goes over all logits half a dozen times. packed: tokens
+        of a training sequence that holds several rows."""
+        self._packed = packed
         self._losses = torch.compile(token_losses, dynamic=True) if compiled else token_losses
         self._lesson, self._seed, self._pad_id, self._device = lesson, seed, pad_id, device
         self._train, self._validation = train, validation
 
     def weight(self, rows: Micro, epoch: int) -> float:
-        count, tokens = self._lesson.count, self._train.tokens
-        return float(sum(count(tokens(row), self._seed, epoch, int(row)) for row in rows))
+        count, part = self._lesson.count, self._train
+        return float(sum(count(part.tokens(row), part.targets(row), self._seed, epoch, int(row)) for row in rows))
 
     def batch(self, rows: Micro, epoch: int) -> Batch:
-        return lesson_batch(self._lesson, self._train, rows, (self._seed, epoch), self._pad_id, self._device)[0]
+        when = (self._seed, epoch)
+        return lesson_batch(self._lesson, self._train, rows, when, self._pad_id, self._device, self._packed)[0]
 
     def loss(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
         return self._losses(logits, batch.targets).sum()
@@ -67,22 +76,44 @@ class Language:
 
 
 def lesson_batch(
-    lesson: Lesson, part: TokenizedRows, rows: Micro, when: tuple[int, int], pad_id: int, device: torch.device
+    lesson: Lesson,
+    part: TokenizedRows,
+    rows: Micro,
+    when: tuple[int, int],
+    pad_id: int,
+    device: torch.device,
+    packed: int | None = None,
 ) -> tuple[Batch, Array]:
-    """(the rows as a batch, how many tokens of each are learnt, int (B,)). when: seed and epoch."""
-    ids, mask = padded(part, rows, pad_id)
+    """(the rows as a batch, how many tokens of each are learnt, int (B,)). when: seed and epoch. packed: tokens of a
+    sequence, where one holds several rows: positions then begin anew with each row, which tells the model's attention
+    where a row ends, and what is left empty is as a row of its own."""
+    layout = layout_of(part.lengths[rows], packed)
+    ids = np.full(layout.shape, pad_id, np.int64)
+    mask, positions = np.zeros_like(ids), np.zeros_like(ids)
+    positions[:] = np.arange(ids.shape[1]) - _filled(layout)[:, None]
     learnt, said, counts = [], [], []
-    for place, row in enumerate(rows):
-        read, at, targets = lesson.teach(part.tokens(row), *when, int(row))
-        ids[place, : len(read)] = torch.from_numpy(read.astype(np.int64))
-        learnt.append(at + place * ids.shape[1])
+    for row, sequence, start in zip(rows, layout.sequence.tolist(), layout.start.tolist(), strict=True):
+        read, at, targets = lesson.teach(part.tokens(row), part.targets(row), *when, int(row))
+        end = start + len(read)
+        ids[sequence, start:end], mask[sequence, start:end] = read, 1
+        positions[sequence, start:end] = np.arange(len(read))
+        learnt.append(at + start + sequence * ids.shape[1])
         said.append(targets)
         counts.append(len(at))
-    inputs = {"input_ids": ids, LEARNT: _tensor(learnt)}
-    if lesson.sees_padding:
-        inputs["attention_mask"] = mask
+    inputs = {"input_ids": torch.from_numpy(ids), LEARNT: _tensor(learnt)}
+    if packed is not None:
+        inputs["position_ids"] = torch.from_numpy(positions)
+    elif lesson.sees_padding:
+        inputs["attention_mask"] = torch.from_numpy(mask)
     inputs = {name: value.to(device) for name, value in inputs.items()}
     return Batch(inputs, _tensor(said).to(device)), np.array(counts)
+
+
+def _filled(layout: Layout) -> Array:
+    """Tokens of each sequence, int64 (S,)."""
+    filled = np.zeros(layout.shape[0], np.int64)
+    np.maximum.at(filled, layout.sequence, layout.start + layout.lengths)
+    return filled
 
 
 def _tensor(pieces: list[Array]) -> torch.Tensor:
@@ -135,3 +166,16 @@ def language_probe(
     logits = [own_logits(model, torch.from_numpy(train.tokens(at).astype(np.int64)).to(device)) for at in chosen]
     text = dict(zip(corpus.column("row_id").to_pylist(), corpus.column("text").to_pylist(), strict=True))
     return {"task": task, "texts": [text[row] for row in train.row_id[chosen].tolist()], "logits": logits}
+
+
+def answers_probe(model: nn.Module, answering: Answering, corpus: pa.Table, device: torch.device) -> dict[str, Any]:
+    """The first conversations that are not cut, written by the template, and the logits of each of their own tokens.
+
+    corpus: the training rows, with their records.
+    """
+    records = corpus.column("record").slice(0, PROBE_LOOK).to_pylist()
+    encoded = zip(records, *answering.encode(records), strict=True)
+    whole = [(record, ids) for record, ids, _, length in encoded if length == len(ids)][:PROBE_ROWS]
+    logits = [own_logits(model, torch.tensor(ids, device=device)) for _, ids in whole]
+    texts = [answering.template.render(json.loads(record))[0] for record, _ in whole]
+    return {"task": "generation", "marks": answering.adds_marks, "texts": texts, "logits": logits}

@@ -1,4 +1,4 @@
-"""What of a text without labels is learnt: hidden tokens (masked-lm), or the next ones (causal-lm).
+"""What of a text is learnt: hidden tokens (masked-lm), the next ones (causal-lm), or those of answers (generation).
 
 Which tokens are hidden is a pure function of seed, epoch and row, as dropout is (training/dropout.py), so that neither
 workers nor micro-batches change what is learnt, and a resumed run goes on with the same masks.
@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 from torch import nn
 
-from raysft.corpus.pieces import special_ids
+from raysft.corpus.special import special_ids
 from raysft.errors import UsageError
 
 SHARE, AS_MASK, AS_RANDOM = 0.15, 0.8, 0.1  # Devlin et al. 2019, arXiv 1810.04805, section 3.1
@@ -38,10 +38,10 @@ class Lesson(Protocol):
     def sees_padding(self) -> bool:
         """Whether a token's hidden state depends on the padding behind its row, unless a mask hides it."""
 
-    def count(self, ids: Array, seed: int, epoch: int, row: int) -> int:
-        """How many of the row's tokens are learnt. ids: int32 (T,)."""
+    def count(self, ids: Array, marks: Array, seed: int, epoch: int, row: int) -> int:
+        """How many of the row's tokens are learnt. ids: int32 (T,); marks: its targets as a shard has them."""
 
-    def teach(self, ids: Array, seed: int, epoch: int, row: int) -> tuple[Array, Array, Array]:
+    def teach(self, ids: Array, marks: Array, seed: int, epoch: int, row: int) -> tuple[Array, Array, Array]:
         """(what the model reads, int (T,); places at which it learns, int (M,); what it shall say there, int (M,))."""
 
 
@@ -69,10 +69,10 @@ class HiddenTokens:
     def _strangers(self) -> Array:
         return np.flatnonzero(self.ordinary)
 
-    def count(self, ids: Array, seed: int, epoch: int, row: int) -> int:
+    def count(self, ids: Array, marks: Array, seed: int, epoch: int, row: int) -> int:
         return _count(int(self.ordinary[ids].sum()), _generator(seed, epoch, row))
 
-    def teach(self, ids: Array, seed: int, epoch: int, row: int) -> tuple[Array, Array, Array]:
+    def teach(self, ids: Array, marks: Array, seed: int, epoch: int, row: int) -> tuple[Array, Array, Array]:
         random = _generator(seed, epoch, row)
         places = np.flatnonzero(self.ordinary[ids])
         count = _count(len(places), random)
@@ -96,11 +96,27 @@ class NextTokens:
     vocabulary: int
     share: float = 1.0
 
-    def count(self, ids: Array, seed: int, epoch: int, row: int) -> int:
+    def count(self, ids: Array, marks: Array, seed: int, epoch: int, row: int) -> int:
         return max(0, len(ids) - 1)
 
-    def teach(self, ids: Array, seed: int, epoch: int, row: int) -> tuple[Array, Array, Array]:
-        return ids, np.arange(self.count(ids, seed, epoch, row)), ids[1:]
+    def teach(self, ids: Array, marks: Array, seed: int, epoch: int, row: int) -> tuple[Array, Array, Array]:
+        return ids, np.arange(max(0, len(ids) - 1)), ids[1:]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """The answers of a conversation: each token that `marks` has, but the first of the row, from those before it."""
+
+    sees_padding = False
+    vocabulary: int
+    share: float = 1.0
+
+    def count(self, ids: Array, marks: Array, seed: int, epoch: int, row: int) -> int:
+        return int((marks[1:] == 1).sum())
+
+    def teach(self, ids: Array, marks: Array, seed: int, epoch: int, row: int) -> tuple[Array, Array, Array]:
+        learnt = np.flatnonzero(marks[1:] == 1)
+        return ids, learnt, ids[learnt + 1]
 
 
 def lesson_of(task: str, folder: Path, model: nn.Module) -> Lesson:
@@ -113,6 +129,8 @@ def lesson_of(task: str, folder: Path, model: nn.Module) -> Lesson:
     vocabulary = int(model.config.vocab_size)  # type: ignore[union-attr,arg-type]
     if task == "causal-lm":
         return NextTokens(vocabulary)
+    if task == "generation":
+        return Answers(vocabulary)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     if tokenizer.mask_token_id is None:
         raise UsageError(

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from raysft.config.sections import ModelSection, TrainSection
-from raysft.corpus.sampler import Micro, Sampler, Step, padded_tokens
+from raysft.corpus.sampler import Micro, Sampler, Step
 from raysft.corpus.tokens import TokenizedRows
 from raysft.model.approach import Approach
 from raysft.plan.plan import choose_batching
@@ -58,6 +58,7 @@ class Loop:
     model_settings: ModelSection = field(default_factory=ModelSection)  # which of its parts train
     strategy: str = "ddp"  # ddp | fsdp
     micro_tokens: int | None = None  # most positions of a forward pass
+    packed: int | None = None  # tokens of a sequence that holds several rows
     tracking: Tracking = field(default_factory=lambda: Tracking({}))
 
     def __post_init__(self) -> None:
@@ -67,7 +68,7 @@ class Loop:
         self._parallel = Parallel(self.model, self.settings, self.strategy, self.precision, self._random)
         self.groups = self.approach.groups()  # after sharding, which replaces parameters
         self.optimizer = build_optimizer(self.groups, self.settings)
-        batching = choose_batching(self.settings, self.micro_batch, self.micro_tokens)
+        batching = choose_batching(self.settings, self.micro_batch, self.micro_tokens, self.packed)
         self.sampler = Sampler(self.train.lengths, batching, self.settings.seed, self.settings.epochs)
         self.average = Average.of(self.model, self.groups, self.settings.average)
         self._prefetch = Prefetch(self.objective.batch, ahead=self.device.type == "cuda")
@@ -186,7 +187,7 @@ class Loop:
     def _seed_dropout(self, rows: Micro, index: int, epoch: int) -> None:
         """Masks that do not depend on what this process drew before: per row on CPU, per micro-batch on GPU."""
         seed, step = self.settings.seed, self.progress.step
-        self._random.start(seed, epoch, rows, self.train.lengths[rows])
+        self._random.start(seed, epoch, rows, self.sampler.layout(rows))
         # For whatever draws elsewhere: all of it on GPU, functional dropout inside some architectures on CPU.
         torch.manual_seed(int(np.random.SeedSequence([seed, step, index]).generate_state(1)[0]))
 
@@ -194,7 +195,7 @@ class Loop:
         self.progress.step += 1
         self.progress.examples += sum(len(micro) for micro in step)
         self.progress.tokens += int(sum(self.train.lengths[micro].sum() for micro in step))
-        self.progress.padded += padded_tokens(self.train.lengths, [step])
+        self.progress.padded += self.sampler.positions([step])
         self.progress.waited += self._prefetch.waited()
 
     def _evaluate(self) -> None:

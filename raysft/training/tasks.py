@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import torch
 from torch import nn
 
 from raysft.config import JobConfig
-from raysft.config.sections import LANGUAGE_TASKS
+from raysft.config.sections import VOCABULARY_TASKS
 from raysft.corpus.encode import tag_names
 from raysft.corpus.tokens import TokenizedRows
+from raysft.errors import UsageError
 from raysft.metrics.label_sets import DEFAULT_THRESHOLD
 from raysft.model.classifier import ONE_LABEL, SEVERAL_LABELS, build_classifier
-from raysft.model.language import build_language_model
+from raysft.model.language import build_language_model, keeps_rows_apart
 from raysft.model.tagger import build_tagger
+from raysft.plan.plan import choose_packing
 from raysft.storage.pretrained import Base
 from raysft.training.classification import Classification
 from raysft.training.language import Language
@@ -30,10 +35,12 @@ def build_objective(
     pad_id: int,
     device: torch.device,
     lesson: Lesson | None = None,
+    packed: int | None = None,
 ) -> Objective:
-    """The objective of this job. Raises JobFileError, DataError: see the objectives. lesson: of a language task."""
+    """The objective of this job. Raises JobFileError, DataError: see the objectives. lesson, packed: see
+    Language, where the head is one over the vocabulary."""
     if lesson is not None:
-        return Language(lesson, train, validation, config.train.seed, pad_id, device, config.train.compile)
+        return Language(lesson, train, validation, config.train.seed, pad_id, device, config.train.compile, packed)
     if config.task == "token-classification":
         return Tagging(train, validation, config.train, pad_id, device, tag_names(labels))
     kind = MultiLabel if config.data.multi_label else Classification
@@ -42,11 +49,27 @@ def build_objective(
 
 def build_model(config: JobConfig, base: Base, labels: tuple[str, ...]) -> nn.Module:
     """The base with the head that this task needs. Raises UsageError."""
-    if config.task in LANGUAGE_TASKS:
+    if config.task in VOCABULARY_TASKS:
         return build_language_model(base, config.model, config.task, config.train.seed)
     if config.task == "token-classification":
         return build_tagger(base, config.model, tag_names(labels), config.train.seed)
     return build_classifier(base, config.model, labels, config.train.seed, problem_type(config))
+
+
+def packing_of(config: JobConfig, model: nn.Module, lengths: np.ndarray[Any, Any]) -> int | None:
+    """Tokens of a sequence that holds several rows; None: each row has its own.
+
+    Raises UsageError where the job asks for it and the model would look from one row into another.
+    """
+    size = choose_packing(config, lengths)
+    if size is None or keeps_rows_apart(model):
+        return size
+    if config.train.packing == "on":
+        raise UsageError(
+            f"train.packing: {type(model).__name__} does not keep the rows of one sequence apart",
+            "Use --set train.packing=off.",
+        )
+    return None
 
 
 def problem_type(config: JobConfig) -> str:

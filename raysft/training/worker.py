@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from raysft.config import JobConfig
-from raysft.config.sections import LANGUAGE_TASKS
+from raysft.config.sections import VOCABULARY_TASKS
 from raysft.errors import RaysftError, TrainingFailed
 from raysft.model.padding import pad_id
 from raysft.plan.plan import choose_micro_tokens
@@ -28,7 +28,7 @@ from raysft.training.checkpoint import precision_of
 from raysft.training.lessons import lesson_of
 from raysft.training.loop import Loop
 from raysft.training.precision import Precision, choose
-from raysft.training.tasks import build_model, build_objective, decision_facts
+from raysft.training.tasks import build_model, build_objective, decision_facts, packing_of
 from raysft.training.tracking import open_tracking
 
 
@@ -101,12 +101,15 @@ def _prepare_loop(task: Task, held: ExitStack, precision: Precision) -> tuple[Ca
             "Pin model.revision, or put the same folder on every node.",
         )
     model = build_model(config, base, task.data.labels)
-    lesson = lesson_of(config.task, base.folder, model) if config.task in LANGUAGE_TASKS else None
+    lesson = lesson_of(config.task, base.folder, model) if config.task in VOCABULARY_TASKS else None
     train, validation = task.data.tokens("train"), task.data.tokens("validation")
+    packed = packing_of(config, model, train.lengths)
     make_loop = partial(
         Loop,
         model=model,
-        objective=build_objective(config, task.data.labels, train, validation, pad_id(model), precision.device, lesson),
+        objective=build_objective(
+            config, task.data.labels, train, validation, pad_id(model), precision.device, lesson, packed
+        ),
         settings=settings,
         micro_batch=task.micro_batch,
         train=train,
@@ -118,6 +121,7 @@ def _prepare_loop(task: Task, held: ExitStack, precision: Precision) -> tuple[Ca
         micro_tokens=choose_micro_tokens(settings, task.gpu),
         tracking=open_tracking(settings.track if ranks.rank() == 0 else (), task.run, config.name),
         strategy=task.strategy,
+        packed=packed,
     )
     return make_loop, base
 

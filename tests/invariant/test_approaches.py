@@ -308,6 +308,7 @@ def require_export_without_flash(base: Base, folder: Path, name: str, monkeypatc
     data: Any = SimpleNamespace(labels=LABELS)
     task = Task(config, folder, base, data, RunFolder(folder), micro_batch=16, threads=1, gpu=False)
     found = best_model(task, base, loop.model, progress.best_step).eval()
+    merge_adapters(found)
     assert asked == [FLASH, "auto"]
     assert found is not loop.model and {type(each) for each in found.modules()} <= {type(m) for m in stock(base)}
     with torch.inference_mode():

@@ -71,7 +71,8 @@ def test_first_step_agrees_with_plain_torch_in_float64(bases: dict[str, Base], t
     loop.run()
     logits, said = [], []
     for row in rows:
-        read, learnt, targets = lesson.teach(loop.train.tokens(row), settings.seed, 0, int(row))
+        row_ids, marks = loop.train.tokens(row), loop.train.targets(row)
+        read, learnt, targets = lesson.teach(row_ids, marks, settings.seed, 0, int(row))
         ids = torch.from_numpy(read.astype(np.int64))[None]
         logits.append(reference(input_ids=ids).logits[0, torch.from_numpy(learnt)])
         said.append(torch.from_numpy(targets.astype(np.int64)))

@@ -72,7 +72,7 @@ def test_dropout_is_on_and_belongs_to_epoch_and_row(base: Base, tmp_path: Path) 
     positions = np.arange(4)
 
     def forward(epoch: int, order: np.ndarray[Any, Any]) -> torch.Tensor:
-        loop._random.start(3, epoch, order, loop.train.lengths[order])
+        loop._random.start(3, epoch, order, loop.sampler.layout(order))
         return loop.model(**loop.objective.batch(order, epoch).inputs).logits  # type: ignore[no-any-return]
 
     assert torch.equal(forward(0, positions), forward(0, positions))

@@ -115,14 +115,14 @@ def test_the_artifact_is_a_stock_one_that_reloads(finished: Finished) -> None:
 def test_predictions_are_lists_that_can_be_read_again_as_labels(finished: Finished, tmp_path: Path) -> None:
     texts = [{"text": row["text"]} for row in label_set_rows(40, seed=5)]
     source = str(write_csv(tmp_path / "new.csv", texts))
-    listed = predict_files(finished.run.model, [source], [], Reading(), Heard())
+    listed = predict_files(Artifact.open(finished.run.model), [source], [], Reading(), Heard())
     threshold = finished.artifact.scorer.threshold
     assert threshold is not None
     for each in listed:
         assert labels_of(each.label) == tuple(name for name in LABELS if each.probabilities[name] >= threshold)
         sure = [p if name in labels_of(each.label) else 1 - p for name, p in each.probabilities.items()]
         assert each.confidence == pytest.approx(min(sure), abs=2e-6)
-    write_predictions(tmp_path / "out.csv", finished.run.model, [source], [], Reading(), Heard())
+    write_predictions(tmp_path / "out.csv", Artifact.open(finished.run.model), [source], [], Reading(), Heard())
     again = evaluate_files(finished.run.model, [str(tmp_path / "out.csv")], finished.job, Heard())
     assert again.test is not None and again.test.metrics["accuracy"].value == 1
 

@@ -290,7 +290,7 @@ def test_entities_are_told_in_characters_of_the_text_as_it_was_given(finished: F
 def test_files_of_tokens_and_files_of_texts_are_read(finished: Finished, tmp_path: Path) -> None:
     conll = tmp_path / "more.conll"
     conll.write_text("my\tO\nparcel\tO\n\nthe\tO\nvan\tO\n", encoding="utf-8")
-    found = predict_files(finished.run.model, [str(conll)], ["hello"], Reading(), Heard())
+    found = predict_files(Artifact.open(finished.run.model), [str(conll)], ["hello"], Reading(), Heard())
     assert [(each.text, json.loads(each.label)) for each in found] == [
         ("my parcel", [[3, 9, "delivery"]]),
         ("the van", [[4, 7, "delivery"]]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from raysft.corpus.answers import Answering
 from raysft.corpus.beginnings import LOOKED_AT
 from raysft.corpus.encode import (
     ANSWERS,
@@ -86,10 +88,14 @@ def test_full_lengths_of_conversations(files: dict[str, Path], kind: str, texts:
     record = [[{"role": "user", "content": text}, {"role": "assistant", "content": text[::-1]}] for text in texts]
     rows = table(text=texts, label=["[]"] * len(texts), record=[json.dumps(each) for each in record])
     template = Template(PLAIN)
-    tokens, lengths = encode_rows(rows, Encoding(ANSWERS, files[kind], limit, (), template))
+    tokens, lengths = encode_rows(rows, answers(files[kind], limit, template))
     read = [template.render(each)[0] for each in record]
     assert lengths == [len(unlimited(files[kind]).encode(text).ids) for text in read]
     assert [len(ids) for ids in tokens.column("input_ids").to_pylist()] == [min(limit, each) for each in lengths]
+
+
+def answers(tokenizer: Path, limit: int, template: Template, learn: str = "answers") -> Encoding:
+    return Encoding(ANSWERS, tokenizer, limit, (), Answering(template, tokenizer, limit, learn))
 
 
 LONG = ["the parcel at 42, ", "naïve 你好 the ", "ann 🙂 e\u0301 "]
@@ -119,16 +125,17 @@ def test_a_long_text_of_few_tokens_is_read_on(files: dict[str, Path]) -> None:
 
 def test_long_conversations_keep_their_targets(files: dict[str, Path]) -> None:
     text = ("ann is at the bern " * LOOKED_AT).strip()
-    few = text[:1000]
+    few = text[-1000:]
     record, short = (
-        json.dumps([{"role": "user", "content": "is it"}, {"role": "assistant", "content": each}])
+        json.dumps([{"role": "user", "content": each}, {"role": "assistant", "content": "is it"}])
         for each in (text, few)
     )
-    how = Encoding(ANSWERS, files["words"], 64, (), Template(PLAIN))
+    how = answers(files["words"], 64, Template(PLAIN))
     tokens, lengths = encode_rows(table(record=[record, short]), how)
     for name in ("input_ids", "targets"):
         first, second = tokens.column(name).to_pylist()
         assert first == second and len(first) == 64
+    assert sum(tokens.column("targets").to_pylist()[0]) == 2
     assert lengths[0] > 1000 * lengths[1]
 
 
@@ -160,7 +167,7 @@ def test_several_classes_are_numbers_of_names(files: dict[str, Path]) -> None:
 
 def test_no_rows_at_all(files: dict[str, Path]) -> None:
     for kind in (SINGLE, SEVERAL, ANSWERS):
-        how = Encoding(kind, files["words"], 16, ("O",), Template(PLAIN))
+        how = replace(answers(files["words"], 16, Template(PLAIN)), kind=kind)
         tokens, lengths = encode_rows(table(text=[]), how)
         assert (tokens.num_rows, lengths) == (0, [])
 
@@ -178,7 +185,8 @@ CHAT = st.lists(
 def test_learnt_tokens_decode_to_the_answers(
     files: dict[str, Path], source: str, mark: str, chats: list[list[dict[str, str]]]
 ) -> None:
-    how = Encoding(ANSWERS, files["bytes"], 4000, (), Template(source, has_special_tokens=True))
+    template = Template(source, has_special_tokens=True)
+    how = answers(files["bytes"], 4000, template)
     tokens, _ = encode_rows(table(record=[json.dumps(each) for each in chats]), how)
     tokenizer = unlimited(files["bytes"])
     for chat, ids, mask in zip(
@@ -187,25 +195,38 @@ def test_learnt_tokens_decode_to_the_answers(
         learnt = [token for token, counts in zip(ids, mask, strict=True) if counts]
         decoded = tokenizer.decode(learnt, skip_special_tokens=False)
         assert decoded == "".join(answer + mark for answer in answers_of(chat))
-        assert tokenizer.decode(ids, skip_special_tokens=False) == how.template.render(chat)[0]  # type: ignore[union-attr]
+        assert tokenizer.decode(ids, skip_special_tokens=False) == template.render(chat)[0]
 
 
 @given(chat=CHAT, limit=st.integers(8, 40))
-def test_cut_answers_keep_the_mask_of_what_is_left(
+def test_a_long_conversation_loses_its_beginning(
     files: dict[str, Path], chat: list[dict[str, str]], limit: int
 ) -> None:
     whole, cut = (
-        encode_rows(table(record=[json.dumps(chat)]), Encoding(ANSWERS, files["bytes"], size, (), Template(PLAIN)))[0]
+        encode_rows(table(record=[json.dumps(chat)]), answers(files["bytes"], size, Template(PLAIN)))[0]
         for size in (4000, limit)
     )
     for name in ("input_ids", "targets"):
-        assert cut.column(name).to_pylist()[0] == whole.column(name).to_pylist()[0][:limit]
+        assert cut.column(name).to_pylist()[0] == whole.column(name).to_pylist()[0][-limit:]
+
+
+@pytest.mark.parametrize(("learn", "said"), [("answers", "no\n\nyes\n\n"), ("last", "yes\n\n"), ("all", None)])
+def test_what_is_learnt_is_a_setting(files: dict[str, Path], learn: str, said: str | None) -> None:
+    chat = [
+        {"role": role, "content": content}
+        for role, content in (("user", "is it"), ("assistant", "no\n"), ("user", "really"), ("assistant", "yes\n"))
+    ]
+    template = Template(PLAIN)
+    tokens, _ = encode_rows(table(record=[json.dumps(chat)]), answers(files["bytes"], 4000, template, learn))
+    ids, targets = (tokens.column(name).to_pylist()[0] for name in ("input_ids", "targets"))
+    learnt = [token for token, counts in zip(ids, targets, strict=True) if counts]
+    assert unlimited(files["bytes"]).decode(learnt, skip_special_tokens=False) == said or template.render(chat)[0]
 
 
 def test_only_a_plain_template_lets_the_tokenizer_add_its_marks(files: dict[str, Path]) -> None:
     record = json.dumps([{"role": "user", "content": "is it"}, {"role": "assistant", "content": "the van"}])
     for template, marked in ((Template(PLAIN), True), (Template(PLAIN, has_special_tokens=True), False)):
-        tokens, _ = encode_rows(table(record=[record]), Encoding(ANSWERS, files["words"], 64, (), template))
+        tokens, _ = encode_rows(table(record=[record]), answers(files["words"], 64, template))
         ids, targets = (tokens.column(name).to_pylist()[0] for name in ("input_ids", "targets"))
         words = [unlimited(files["words"]).id_to_token(each) for each in ids]
         assert (words[0] == "[CLS]", words[-1] == "[SEP]") == (marked, marked)

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raysft.corpus.encode import MASKED, NEXT, Encoding, encode_texts
-from raysft.corpus.pieces import piece_rows, special_ids
+from raysft.corpus.pieces import piece_rows
+from raysft.corpus.special import special_ids
 from tests.support.jobs import COMMON
 from tests.support.language import write_causal_base
 

@@ -6,6 +6,7 @@ import json
 import math
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -13,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from raysft.corpus.answers import Answering
 from raysft.corpus.rows import ROW, Meaning, canonical, clean, concat, where
 from raysft.corpus.targets import labels_of, spans_of
 from raysft.corpus.template import Template
@@ -152,13 +154,16 @@ ALTERNATE = (
     "{% for m in messages %}{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}"
     "{{ raise_exception('Conversation roles must alternate') }}{% endif %}{{ m.content }}\n{% endfor %}"
 )
+ANSWERING = Answering(
+    Template(ALTERNATE, has_special_tokens=True), Path("none"), 10**9
+)  # so long that no tokenizer reads them
 
 
 def test_a_chat_that_the_template_refuses_is_one_rejected_row() -> None:
     said = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
     chats = [said, [said[0], *said], said]
     columns = Columns("text", None)
-    found = rows_of(Meaning("generation", template=Template(ALTERNATE)), columns, text=chats)
+    found = rows_of(Meaning("generation", answering=ANSWERING), columns, text=chats)
     assert found["reason"].to_pylist() == [None, "template_refuses", None]
     assert "Conversation roles must alternate" in found["detail"][1].as_py()
     assert rows_of(Meaning("generation"), columns, text=chats)["reason"].null_count == 3
@@ -271,7 +276,7 @@ MEANINGS = [
     Meaning("classification", multi_label=True, label_separator=", "),
     Meaning("token-classification"),
     Meaning("generation"),
-    Meaning("generation", template=Template(ALTERNATE)),
+    Meaning("generation", answering=ANSWERING),
 ]
 
 

@@ -18,7 +18,6 @@ from raysft.corpus.sampler import (
     Step,
     by_budget,
     by_length,
-    padded_tokens,
     split,
     steps_per_epoch,
 )
@@ -30,6 +29,10 @@ SIZES = st.integers(1, 40)
 def steps_of(lengths: np.ndarray[Any, Any], batch: int, micro: int, seed: int, epoch: int) -> list[Step]:
     """The steps of one epoch in bucketed batches of `batch` rows."""
     return Sampler(lengths, Batching(batch, micro), seed, epoch + 1).steps(epoch)
+
+
+def padded_tokens(lengths: np.ndarray[Any, Any], steps: list[Step]) -> int:
+    return Sampler(lengths, Batching(1, 1), 0, 1).positions(steps)
 
 
 def flat(steps: list[list[np.ndarray[Any, Any]]]) -> list[int]:

@@ -66,6 +66,13 @@ def test_the_plain_template() -> None:
     assert [text[start:end] for start, end in spans] == ["42\n", "yes\n"]
 
 
+def test_the_plain_template_writes_the_end_mark_of_the_base_behind_an_answer() -> None:
+    template = Template(PLAIN, (("eos_token", "</s>"),))
+    text, spans = template.render(CHAT)
+    assert text == "<|user|>\nhow much?\n<|assistant|>\n42</s>\n"
+    assert [text[start:end] for start, end in spans] == ["42</s>\n"] and template.closing == "</s>\n"
+
+
 @pytest.mark.parametrize(("source", "mark"), [(PLAIN, "\n"), (CHATML, "<|im_end|>\n")], ids=["plain", "chatml"])
 @given(messages=MESSAGES)
 def test_answers_are_found_whatever_is_said(source: str, mark: str, messages: list[dict[str, str]]) -> None:
@@ -112,7 +119,8 @@ def test_a_template_without_answers_is_refused(source: str) -> None:
 
 
 def test_the_file_comes_before_the_config_and_both_before_the_plain_one(tmp_path: Path) -> None:
-    assert template_of(tmp_path) == Template(PLAIN)
+    nothing = tuple((name, "") for name in ("bos_token", "eos_token", "unk_token", "pad_token"))
+    assert template_of(tmp_path) == Template(PLAIN, nothing)
     write_base_files(tmp_path, chat_template=CHATML, bos_token="<s>", eos_token={"content": "</s>", "lstrip": False})
     marks = (("bos_token", "<s>"), ("eos_token", "</s>"), ("unk_token", ""), ("pad_token", ""))
     assert template_of(tmp_path) == Template(CHATML, marks, has_special_tokens=True)

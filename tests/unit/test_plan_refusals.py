@@ -46,7 +46,6 @@ def refused(verb: Any, job: Path, overrides: list[str]) -> RaysftError:
 
 REFUSED = [
     ("train.focal_gamma=3", "train.focal_gamma", "belongs to train.loss: focal"),
-    ("task=generation", "task", "this version trains classification, token-classification, masked-lm and causal-lm"),
     ("model.max_length=128", "model.max_length", "at most 64"),
     ("train.batch_tokens=512", "train.batch_size", "no effect beside train.batch_tokens"),
     ("train.decay=10%", "train.decay", "only train.schedule wsd"),

@@ -22,6 +22,7 @@ from tests.support.language import pieces_of, write_masked_base
 
 MASK, VOCABULARY = 4, 100
 SPECIAL = [0, 1, 2, 3, MASK]
+NONE = np.zeros(0, np.int32)  # marks
 LESSON = HiddenTokens(MASK, np.arange(VOCABULARY) >= 5)
 IDS = st.lists(st.integers(0, VOCABULARY - 1), max_size=60).map(lambda each: np.array(each, np.int32))
 WHEN = st.tuples(st.integers(0, 2**31), st.integers(0, 50), st.integers(0, 10**6))
@@ -30,12 +31,12 @@ WHEN = st.tuples(st.integers(0, 2**31), st.integers(0, 50), st.integers(0, 10**6
 @given(IDS, WHEN)
 def test_masks_are_pure_and_hide_ordinary_tokens_only(ids: np.ndarray, when: tuple[int, int, int]) -> None:
     before = ids.copy()
-    read, learnt, said = LESSON.teach(ids, *when)
-    again = LESSON.teach(ids, *when)
+    read, learnt, said = LESSON.teach(ids, NONE, *when)
+    again = LESSON.teach(ids, NONE, *when)
     assert all(np.array_equal(a, b) for a, b in zip((read, learnt, said), again, strict=True))
     assert np.array_equal(ids, before)
     assert np.array_equal(said, ids[learnt]) and not np.isin(said, SPECIAL).any()
-    assert len(np.unique(learnt)) == len(learnt) == LESSON.count(ids, *when)
+    assert len(np.unique(learnt)) == len(learnt) == LESSON.count(ids, NONE, *when)
     ordinary = int(LESSON.ordinary[ids].sum())
     assert (ordinary == 0) == (len(learnt) == 0)
     assert abs(len(learnt) - 0.15 * ordinary) < 1  # rounded up or down, and at least one
@@ -47,7 +48,7 @@ def test_masks_are_pure_and_hide_ordinary_tokens_only(ids: np.ndarray, when: tup
 def test_15_percent_of_which_80_are_masks_10_others_and_10_as_they_are() -> None:
     """4,000 rows of 50 tokens: 30,000 learnt. The standard deviations are 0.001 (of 0.15: rounding), 0.0023, 0.0017."""
     ids = np.full(50, 7, np.int32)
-    reads = [LESSON.teach(ids, 3, 0, row)[:2] for row in range(4000)]
+    reads = [LESSON.teach(ids, NONE, 3, 0, row)[:2] for row in range(4000)]
     seen = np.concatenate([read[learnt] for read, learnt in reads])
     assert len(seen) / (50 * 4000) == pytest.approx(0.15, abs=0.004)
     assert (seen == MASK).mean() == pytest.approx(0.8, abs=0.01)
@@ -59,12 +60,12 @@ def test_15_percent_of_which_80_are_masks_10_others_and_10_as_they_are() -> None
 
 def test_other_epochs_rows_and_seeds_hide_other_tokens() -> None:
     ids = np.full(60, 9, np.int32)
-    seen = {tuple(LESSON.teach(ids, *when)[1]) for when in [(1, 0, 0), (2, 0, 0), (1, 1, 0), (1, 0, 1)]}
+    seen = {tuple(LESSON.teach(ids, NONE, *when)[1]) for when in [(1, 0, 0), (2, 0, 0), (1, 1, 0), (1, 0, 1)]}
     assert len(seen) == 4
 
 
 def test_the_next_token_is_learnt_at_every_place_but_the_last() -> None:
-    read, learnt, said = NextTokens(VOCABULARY).teach(np.array([5, 6, 7], np.int32), 0, 0, 0)
+    read, learnt, said = NextTokens(VOCABULARY).teach(np.array([5, 6, 7], np.int32), NONE, 0, 0, 0)
     assert (read.tolist(), learnt.tolist(), said.tolist()) == ([5, 6, 7], [0, 1], [6, 7])
 
 

@@ -13,6 +13,7 @@ from torch import nn
 from torch._dynamo.testing import CompileCounter
 
 from raysft.config.sections import ModelSection, TrainSection
+from raysft.corpus.packing import one_a_sequence
 from raysft.errors import UsageError
 from raysft.model.classifier import build_classifier
 from raysft.storage.pretrained import resolve_base
@@ -33,7 +34,7 @@ def model(base_folder: Path) -> nn.Module:
 
 
 def gradients(model: nn.Module, random: RowRandom) -> dict[str, torch.Tensor]:
-    random.start(1, 0, ROWS, LENGTHS)
+    random.start(1, 0, ROWS, one_a_sequence(LENGTHS))
     torch.autograd.backward(model(input_ids=IDS).logits.square().sum())
     found = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
     model.zero_grad()
@@ -62,13 +63,13 @@ def test_recomputed_layers_draw_the_masks_of_the_forward_pass(model: nn.Module) 
 
 def test_replaying_goes_on_where_drawing_was() -> None:
     random, shape = RowRandom(), torch.Size((3, 8, 4))
-    random.start(1, 0, ROWS, LENGTHS)
+    random.start(1, 0, ROWS, one_a_sequence(LENGTHS))
     again = random.replaying()
     first, second = random.keep(shape, 0.5), random.keep(shape, 0.5)
     with again:
         assert torch.equal(random.keep(shape, 0.5), first)  # type: ignore[arg-type]
     third = random.keep(shape, 0.5)
-    random.start(1, 0, ROWS, LENGTHS)
+    random.start(1, 0, ROWS, one_a_sequence(LENGTHS))
     for mask in (first, second, third):
         assert torch.equal(random.keep(shape, 0.5), mask)  # type: ignore[arg-type]
 

@@ -1,0 +1,34 @@
+"""What a finished model needs so that plain transformers answers with it as we do: template, end marks, lengths."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from raysft.config.generation import GenerationSection
+from raysft.corpus.template import Template, template_of
+from raysft.storage.pretrained import Base
+
+
+def ready_to_answer(model: Any, tokenizer: Any, base: Base, settings: GenerationSection) -> None:
+    """Give the tokenizer the chat template that was learnt, and the model its generation_config."""
+    from transformers import GenerationConfig
+
+    template = template_of(base.folder)
+    if not tokenizer.chat_template:
+        tokenizer.chat_template = template.source
+    drawn = {"do_sample": True, "temperature": settings.temperature, "top_p": settings.top_p}
+    model.generation_config = GenerationConfig(
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=end_marks(template, tokenizer) or None,
+        pad_token_id=tokenizer.pad_token_id,
+        max_new_tokens=settings.max_new_tokens,
+        **(drawn if settings.temperature else {"do_sample": False}),
+    )
+
+
+def end_marks(template: Template, tokenizer: Any) -> list[int]:
+    """Tokens that end an answer: the end mark of the base, and what the template writes behind an answer where that is
+    one token."""
+    ends = [] if tokenizer.eos_token_id is None else [int(tokenizer.eos_token_id)]
+    closing = tokenizer.encode(template.closing.strip(), add_special_tokens=False) if template.closing.strip() else []
+    return ends + [token for token in closing if len(closing) == 1 and token not in ends]
