@@ -41,6 +41,7 @@ def identity(job: Job, base: Base, data_digest: str) -> dict[str, Any]:
     for part in ("train", "validation", "test"):
         settings["data"].pop(part)  # the files' contents count, by the data digest, not where they lie
     settings["model"] = {**settings["model"], "base": base.identity, "revision": None}
+    settings["model"].pop("init")  # the base that was built from it says all
     return {"settings": settings, "data": data_digest}
 
 
@@ -84,6 +85,12 @@ def _found_from_anywhere(job: Job, entry: str | dict[str, str]) -> str | dict[st
     return entry if "://" in entry else str(job.folder / home_path(entry))
 
 
+def _find_tokenizer_from_anywhere(job: Job, init: dict[str, Any]) -> None:
+    """The folder of a tokenizer as it is found from anywhere; a hub id stays."""
+    if init["tokenizer"] is not None and (folder := job.folder / home_path(init["tokenizer"])).exists():
+        init["tokenizer"] = str(folder)
+
+
 def _yaml(job: Job, base: Base) -> str:
     from ruamel.yaml import YAML
 
@@ -94,7 +101,10 @@ def _yaml(job: Job, base: Base) -> str:
             settings["data"][part] = [_found_from_anywhere(job, entry) for entry in settings["data"][part]]
     if settings["train"]["batch_tokens"] is not None:
         del settings["train"]["batch_size"]  # written beside it, it is refused
-    if base.revision == LOCAL:
+    if settings["model"]["init"] is not None:
+        del settings["model"]["base"]  # written beside it, it is refused
+        _find_tokenizer_from_anywhere(job, settings["model"]["init"])
+    elif base.revision == LOCAL:
         settings["model"]["base"] = str(base.folder)
     stream = io.StringIO()
     yaml = YAML()

@@ -22,13 +22,13 @@ from raysft.plan.preflight import Check, check_job
 from raysft.plan.refusals import refuse_early
 from raysft.preparation.address import data_digest, open_sources
 from raysft.preparation.build import prepare
+from raysft.preparation.start import base_of
 from raysft.reading.sources import require_encoding
 from raysft.result import RunResult
 from raysft.run import Clock, evaluate_and_report, prepare_and_train, prepare_with_page, score_run, tidy
 from raysft.storage.commit import writing
 from raysft.storage.layout import RunFolder, open_output
 from raysft.storage.lease import lease
-from raysft.storage.pretrained import Base, resolve_base
 
 if TYPE_CHECKING:
     from raysft.prediction.texts import Reading
@@ -52,14 +52,14 @@ class DataResult:
 def check(job: str | Path, overrides: Sequence[str] = ()) -> Check:
     """Validate a job, read a sample of its data and predict the run; takes seconds and does not start Ray."""
     loaded = load_job(job, overrides)
-    return check_job(loaded, _base(loaded))
+    return check_job(loaded, base_of(loaded))
 
 
 def data(job: str | Path, overrides: Sequence[str] = (), listener: Listener | None = None) -> DataResult:
     """Read, audit, split and tokenize the data of a job; audit.html beside audit.json shows what was found."""
     listener = listener or Silent()
     loaded = load_job(job, overrides)
-    base, output = _base(loaded), open_output(loaded.config.output)
+    base, output = base_of(loaded, listener), open_output(loaded.config.output)
     listener.stage("data")
     prepared = prepare_with_page(loaded, base, output, listener)
     return DataResult(
@@ -80,7 +80,7 @@ def train(job: str | Path, overrides: Sequence[str] = (), listener: Listener | N
     """
     listener, clock = listener or Silent(), Clock()
     loaded = load_job(job, overrides)
-    base, output = _base(loaded), open_output(loaded.config.output)
+    base, output = base_of(loaded, listener), open_output(loaded.config.output)
     refuse_early(loaded, base)
     sources = open_sources(loaded)
     digest = data_digest(loaded, base, sources)
@@ -102,10 +102,6 @@ def _require_labeller(job: Job, verb: str) -> None:
             f"{verb}: run {job.config.name} learnt texts without labels (task: {job.config.task})",
             "Name its model folder as model.base of a job that learns labels.",
         )
-
-
-def _base(job: Job) -> Base:
-    return resolve_base(job.config.model.base, job.config.model.revision, job.folder)
 
 
 def run_of(job: str | Path, overrides: Sequence[str] = ()) -> tuple[Job, RunFolder]:
@@ -140,7 +136,7 @@ def evaluate(
         from raysft.prediction.scoring import evaluate_files
 
         return evaluate_files(run.model, files, loaded, listener)
-    base, output = _base(loaded), open_output(loaded.config.output)
+    base, output = base_of(loaded, listener), open_output(loaded.config.output)
     refuse_other(loaded, identity(loaded, base, data_digest(loaded, base, open_sources(loaded))), run)
     prepared = prepare(loaded, base, output, listener)
     return score_run(loaded, prepared, run)[0]

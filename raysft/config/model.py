@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from raysft.config.section import Section
 from raysft.config.values import require_pattern
@@ -45,8 +45,63 @@ class LoraSection(Section):
         return tuple(targets) if isinstance(targets, list) else targets
 
 
+LEAST_VOCABULARY = 264  # the 256 bytes, the marks of turns, and a little
+
+
+class InitSection(Section):
+    """A model described here, which starts from random weights; in place of a pretrained base."""
+
+    architecture: Literal["llama", "gpt2", "bert"] = Field(
+        "llama",
+        description="llama and gpt2 learn the next word (causal-lm, generation); bert hidden words, classes or tags.",
+    )
+    layers: int = Field(4, ge=1, le=256, description="Transformer layers.")
+    hidden: int = Field(256, ge=8, le=16384, description="Width of the hidden states.")
+    heads: int = Field(4, ge=1, le=256, description="Attention heads, among which the width is divided.")
+    inner: int | None = Field(
+        None,
+        ge=8,
+        le=131072,
+        description="Width within the feed-forward layers; null: 4 times hidden; llama, which has a third matrix "
+        "there: 8/3 of hidden, rounded up to a multiple of 64.",
+    )
+    positions: int | None = Field(
+        None,
+        ge=8,
+        le=131072,
+        description="Longest text in tokens; null: model.max_length, or twice that where answers are written after "
+        "their prompts.",
+    )
+    vocabulary: int = Field(
+        4096,
+        ge=LEAST_VOCABULARY,
+        le=262144,
+        description="Most tokens of the tokenizer that is learnt from the texts of data.train: pieces of bytes (BPE) "
+        "within words; fewer where these texts have no more to join.",
+    )
+    tokenizer: str | None = Field(
+        None,
+        min_length=1,
+        description="A hub id or folder whose tokenizer is used instead; none is learnt, and vocabulary is its own.",
+    )
+    tied: bool = Field(True, description="Use the matrix of the embeddings as that of the head, too.")
+
+    @field_validator("heads")
+    @classmethod
+    def _divides_hidden(cls, heads: int, known: ValidationInfo) -> int:
+        hidden = known.data.get("hidden")  # absent when hidden itself is wrong
+        step = 2 if known.data.get("architecture") == "llama" else 1  # its positions turn pairs of numbers
+        if hidden is None or hidden % (step * heads) == 0:
+            return heads
+        fitting = [count for count in range(1, 257) if hidden % (step * count) == 0]
+        near = sorted(sorted(fitting, key=lambda count: abs(count - heads))[:3])
+        even = " into even widths" if step == 2 else ""
+        instead = f"such as {', '.join(map(str, near))}" if near else "which must be even"
+        raise ValueError(f"must divide hidden ({hidden}){even}, {instead}; found {heads}")
+
+
 class ModelSection(Section):
-    """Which pretrained encoder to start from."""
+    """Which pretrained model to start from, or which one to build."""
 
     base: str = Field(
         "sentence-transformers/all-MiniLM-L6-v2",
@@ -55,6 +110,11 @@ class ModelSection(Section):
     )
     revision: str | None = Field(
         None, description="Commit of the hub id, so that the base cannot change under you. Not for a folder."
+    )
+    init: InitSection | None = Field(
+        None,
+        description="Build the model that is described here and start from random weights, in place of a base; null: "
+        "start from the base.",
     )
     max_length: int = Field(
         128,
@@ -79,3 +139,15 @@ class ModelSection(Section):
     attention: Literal["auto", "sdpa", "eager", "flash_attention_2"] = Field(
         "auto", description="How attention is computed; auto: as fast as the hardware and the base allow."
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_start(cls, values: Any) -> Any:
+        """A base that was written beside a description would be ignored without a word."""
+        if isinstance(values, dict) and values.get("init") is not None:
+            for other in ("base", "revision"):
+                if values.get(other) is not None:
+                    raise ValueError(
+                        f"init starts from random weights, {other} belongs to pretrained ones; remove one of the two"
+                    )
+        return values

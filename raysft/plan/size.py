@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from raysft.plan.plan import ModelSize
@@ -18,8 +18,8 @@ def model_size(base: Base) -> ModelSize:
     vocabulary = int(config.get("vocab_size", -1))
     parameters = sum(math.prod(shape) for shape in shapes)
     embedding = sum(math.prod(shape) for shape in shapes if shape[:1] == (vocabulary,))
-    hidden = int(config.get("hidden_size", config.get("dim", config.get("d_model", 768))))
-    inner = int(config.get("intermediate_size", config.get("hidden_dim", 4 * hidden)))
+    hidden = _named(config, ("hidden_size", "dim", "d_model", "n_embd"), 768)
+    inner = _named(config, ("intermediate_size", "hidden_dim", "n_inner"), 4 * hidden)
     return ModelSize(parameters, embedding, hidden, layers_of(config), inner)
 
 
@@ -33,4 +33,9 @@ def tensor_shapes(base: Base) -> dict[str, tuple[int, ...]]:
 
 def layers_of(config: Mapping[str, Any]) -> int:
     """How many transformer layers a config.json names."""
-    return int(config.get("num_hidden_layers", config.get("n_layers", 12)))
+    return _named(config, ("num_hidden_layers", "n_layers", "n_layer"), 12)
+
+
+def _named(config: Mapping[str, Any], names: Sequence[str], otherwise: int) -> int:
+    """The first of these that a config.json gives; architectures call the same number differently."""
+    return next((int(config[name]) for name in names if config.get(name) is not None), otherwise)

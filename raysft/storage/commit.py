@@ -173,9 +173,10 @@ def digest_of(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def sweep_aside(folder: Path) -> None:
-    """Remove what an interrupted writer left aside in `folder`. Call only while holding the run's lock."""
-    for left in folder.glob(f"*{ASIDE}*"):
+def sweep_aside(folder: Path, name: str = "*") -> None:
+    """Remove what an interrupted writer left aside in `folder`: of all, or of `name`. Call only while holding its
+    lock."""
+    for left in folder.glob(f"{name}{ASIDE}*"):
         if left.is_dir():
             shutil.rmtree(left, ignore_errors=True)
         else:

@@ -1,6 +1,7 @@
 """The one place that knows path names below the output folder.
 
 <output>/data/<digest>/   corpus/ tokenized/ audit.json audit.html rejected.parquet quarantine.csv manifest.json
+<output>/bases/<digest>/  config.json model.safetensors tokenizer.json ... manifest.json: a model.init as a base
 <output>/runs/<name>/     job.yaml identity.json plan.json metrics.jsonl checkpoints/ model/ ... result.json
 """
 
@@ -87,6 +88,17 @@ class DataFolder:
     def tokens(self, sealed: bool) -> Path:
         """Shards of the open rows, or of the sealed test rows that only `evaluate` opens."""
         return self.path / "tokenized" / ("test" if sealed else "open")
+
+
+@dataclass(frozen=True)
+class BaseFolder:
+    """A base that a job file describes (model.init), addressed by all that it depends on."""
+
+    path: Path
+
+    @property
+    def lock(self) -> Path:
+        return self.path.parent / f".{self.path.name}.lock"
 
 
 @dataclass(frozen=True)
@@ -192,6 +204,9 @@ class Output:
     def unfinished(self) -> list[DataFolder]:
         """Every preparation that was begun and not completed."""
         return [DataFolder(path.with_suffix("")) for path in sorted((self.root / "data").glob("*.partial"))]
+
+    def base(self, digest: str) -> BaseFolder:
+        return BaseFolder(self.root / "bases" / digest)
 
     def run(self, name: str) -> RunFolder:
         return RunFolder(self.root / "runs" / name)

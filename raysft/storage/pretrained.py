@@ -20,6 +20,7 @@ from raysft.storage.layout import home_path
 
 WEIGHTS = "model.safetensors"
 LOCAL = "local folder"  # the revision of a base that is a folder
+TOKENIZER_KEY = "model.init.tokenizer"
 POOLING = "1_Pooling/config.json"  # sentence-transformers encoders have it
 NEEDED = ("config.json", "tokenizer.json")
 
@@ -103,6 +104,25 @@ def resolve_base(name: str, revision: str | None = None, relative_to: Path | Non
             "Install or download it again; if you mean other weights, name their folder as model.base.",
         )
     return Base(name, found, origin, digest)
+
+
+def resolve_tokenizer(name: str, relative_to: Path | None = None) -> Path:
+    """The folder of a tokenizer: a local one, which needs no weights beside it, or that of a base.
+
+    Raises NotFound, UsageError (no tokenizer.json), BaseCorrupt; messages speak of model.init.tokenizer.
+    """
+    try:
+        folder = _local_folder(name, relative_to)
+        if folder is None:
+            folder = resolve_base(name).folder
+    except (NotFound, UsageError, BaseCorrupt) as error:
+        raise type(error)(error.message.replace("model.base", TOKENIZER_KEY), error.next_step) from None
+    if not (folder / "tokenizer.json").is_file():
+        raise UsageError(
+            f"{TOKENIZER_KEY}: {name} has no tokenizer.json (in {folder})",
+            "Only fast tokenizers are loaded; save it once with AutoTokenizer.from_pretrained(...).save_pretrained.",
+        )
+    return folder
 
 
 def _local_folder(name: str, relative_to: Path | None) -> Path | None:
