@@ -31,6 +31,7 @@ from raysft.storage.layout import RunFolder, open_output
 from raysft.storage.lease import lease
 
 if TYPE_CHECKING:
+    from raysft.prediction.artifact import Artifact
     from raysft.prediction.texts import Reading
 
 
@@ -139,7 +140,7 @@ def evaluate(
     base, output = base_of(loaded, listener), open_output(loaded.config.output)
     refuse_other(loaded, identity(loaded, base, data_digest(loaded, base, open_sources(loaded))), run)
     prepared = prepare(loaded, base, output, listener)
-    return score_run(loaded, prepared, run)[0]
+    return score_run(loaded, prepared, run, listener)[0]
 
 
 def predict(
@@ -153,7 +154,8 @@ def predict(
     encoding: str | None = None,
     listener: Listener | None = None,
 ) -> Any:
-    """Label texts, or every row of files, with a finished run (a job file) or a model folder.
+    """Label texts, or every row of files, with a finished run (a job file) or a model folder; or answer them, where it
+    learnt answers: prompts, or conversations as messages.
 
     Returns a list of Prediction, in the order of the rows; a row that cannot be used has an `error` and no label.
     With `output`, writes them there as CSV or JSON Lines while they are computed, and returns how many (Written).
@@ -167,15 +169,16 @@ def predict(
     listener = listener or Silent()
     if output is not None:
         require_writable_kind(Path(output))
-    folder, reading = _finished_model(model, overrides)
+    artifact, reading = _finished_model(model, overrides)
     reading = reading.instead(column, format, encoding)
     if output is None:
-        return predict_files(folder, files, texts, reading, listener)
-    return write_predictions(Path(output), folder, files, texts, reading, listener)
+        return predict_files(artifact, files, texts, reading, listener)
+    return write_predictions(Path(output), artifact, files, texts, reading, listener)
 
 
-def _finished_model(model: str | Path, overrides: Sequence[str]) -> tuple[Path, Reading]:
-    """The folder of a model, and how its job says that files are read."""
+def _finished_model(model: str | Path, overrides: Sequence[str]) -> tuple[Artifact, Reading]:
+    """A model, and how its job says that files are read."""
+    from raysft.prediction.artifact import Artifact
     from raysft.prediction.texts import Reading
 
     path = Path(model)
@@ -184,7 +187,9 @@ def _finished_model(model: str | Path, overrides: Sequence[str]) -> tuple[Path, 
         _require_labeller(job, "predict")
         data = job.config.data
         require_encoding(data.encoding, job.where("data", "encoding"))
-        return run.model, Reading(RunResult.read(run.result).columns["text"], data.format, data.encoding)
+        columns = RunResult.read(run.result).columns
+        reading = Reading(columns["text"], data.format, data.encoding, columns.get("context"))
+        return Artifact.open(run.model, job.config.generation), reading
     if (path / "model" / "config.json").is_file():
         path = path / "model"
-    return path, Reading()
+    return Artifact.open(path), Reading()

@@ -149,7 +149,7 @@ def evaluate_and_report(
 
     listener.stage("evaluate")
     with clock.timing("evaluate_s"), ReloadCheck(run.model, run.probe) as reload:
-        evaluation, predictions = score_run(job, prepared, run)
+        evaluation, predictions = score_run(job, prepared, run, listener)
         difference = reload.finish()
     listener.note(f"artifact: reloaded in a fresh process, logits differ by at most {difference:.1g}")
     timing = {**clock.spent(), **_speed(outcome)}
@@ -204,8 +204,12 @@ def evaluate_and_report(
     return result
 
 
-def score_run(job: Job, prepared: Prepared, run: RunFolder) -> tuple[Any, pa.Table]:
+def score_run(job: Job, prepared: Prepared, run: RunFolder, listener: Listener | None = None) -> tuple[Any, pa.Table]:
     """Scores on validation and on the sealed test part, which is opened here and nowhere else."""
+    if job.config.task == "generation":
+        from raysft.evaluation.answers import evaluate_answers
+
+        return evaluate_answers(prepared, run.model, job.config.generation, job.config.train.seed, listener)
     if job.config.task in LANGUAGE_TASKS:
         from raysft.evaluation.language import evaluate_language
 

@@ -106,7 +106,8 @@ def result_table(result: Any) -> Table:
     for measure, estimate in found.items():
         _score_row(table, measure, estimate)
     for name, baseline in result.baselines.items():
-        _score_row(table, f"f1_macro of {name}", baseline["f1_macro"])
+        measure = "f1_macro" if "f1_macro" in baseline else "token_f1"
+        _score_row(table, f"{measure} of {name}", baseline[measure])
         _score_row(table, f"gain over {name}", baseline["gain"])
     return table
 

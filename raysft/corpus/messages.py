@@ -30,13 +30,11 @@ def conversation(
     The context follows the instruction, or is a turn of the system before everything else.
     Raises Unusable: blank_text, blank_answer, no_answer, unknown_role, bad_messages, X_is_not_text, not_utf8.
     """
-    turns = _asked(text_cell, None if context_is_system else context_cell)
-    if context_is_system:
-        turns = _with_system(turns, text_of(context_cell, "context"))
+    turns = _before(text_cell, context_cell, context_is_system)
     turns += _answered(label_cell, needed=_messages_in(text_cell) is None)
     if turns[-1]["role"] != ASSISTANT:
         raise Unusable("no_answer", f"the last of {len(turns)} turns is of the {turns[-1]['role']}")
-    text = "\n".join(filter(None, (turn["content"] for turn in turns[:-1])))
+    text = said(turns[:-1])
     if not text:
         raise Unusable("blank_text", "nothing stands before the answer")
     if not turns[-1]["content"]:
@@ -44,10 +42,34 @@ def conversation(
     return text, turns[-1]["content"], compact(turns)
 
 
+def prompt(text_cell: Any, context_cell: Any = None, context_is_system: bool = False) -> list[Turn]:
+    """The turns of a row that shall be answered: `conversation` without its last answer, which may be missing.
+
+    Raises Unusable: blank_text, unknown_role, bad_messages, X_is_not_text, not_utf8.
+    """
+    turns = _before(text_cell, context_cell, context_is_system)
+    turns = turns[:-1] if turns[-1]["role"] == ASSISTANT else turns
+    if not said(turns):
+        raise Unusable("blank_text", "nothing stands before the answer")
+    return turns
+
+
+def said(turns: list[Turn]) -> str:
+    """What is said in some turns, one a line."""
+    return "\n".join(filter(None, (turn["content"] for turn in turns)))
+
+
 def turns_of(record: str) -> list[Turn]:
     """The turns of a row, from its record."""
     found: list[Turn] = json.loads(record)
     return found
+
+
+def _before(text_cell: Any, context_cell: Any, context_is_system: bool) -> list[Turn]:
+    """The turns that stand in the columns of text and context. At least one turn."""
+    if context_is_system:
+        return _with_system(_asked(text_cell, None), text_of(context_cell, "context"))
+    return _asked(text_cell, context_cell)
 
 
 def _asked(cell: Any, context_cell: Any) -> list[Turn]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from raysft.corpus.messages import Turn
 from raysft.corpus.targets import Span
 from raysft.corpus.tokens import TokenizedRows
 from raysft.metrics.interval import Estimate
@@ -61,6 +62,28 @@ class Scores:
 
 
 @dataclass(frozen=True)
+class AnsweredRow:
+    """One row that was answered, beside the answer it has."""
+
+    where: str
+    turns: list[Turn]  # before the answer
+    reference: str
+    answer: str
+    exact_match: bool
+    token_f1: float
+    ended: str  # see raysft.evaluation.decoding
+    confidence: float
+
+
+@dataclass(frozen=True)
+class AnswerScores(Scores):
+    """The same where answers are written: how many of them ended why, and some of them, right and wrong, to read."""
+
+    ended: dict[str, int] = field(default_factory=dict)  # see raysft.evaluation.decoding
+    samples: list[AnsweredRow] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
 class Baseline:
     """A simple model on the same rows; `gain` is ours minus its macro-F1, paired."""
 
@@ -81,13 +104,22 @@ class LabelSetBaseline:
 
 
 @dataclass(frozen=True)
+class AnswerBaseline:
+    """The same where answers are written; `gain` is ours minus its token F1, paired."""
+
+    exact_match: Estimate
+    token_f1: Estimate
+    gain: Estimate
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """A finished run's scores. `scored_on` says which part the headline and the baselines belong to."""
 
     labels: list[str]
     test: Scores | None
     validation: Scores | None
-    baselines: Mapping[str, Baseline | LabelSetBaseline]
+    baselines: Mapping[str, Baseline | LabelSetBaseline | AnswerBaseline]
     scored_on: str
     threshold: float | None = None  # where a row may have several labels: the probability from which one is given
 

@@ -51,9 +51,10 @@ def _largest_of_language(model_folder: Path, recorded: dict[str, Any]) -> float:
 
     kind: Any = AutoModelForMaskedLM if recorded["task"] == "masked-lm" else AutoModelForCausalLM
     tokenizer, model = AutoTokenizer.from_pretrained(model_folder), kind.from_pretrained(model_folder).float().eval()
-    differences = []
+    marks = recorded.get("marks", True)  # conversations may have those that their template writes
+    differences = [torch.zeros(1)]
     for text, wanted in zip(recorded["texts"], recorded["logits"], strict=True):
-        inputs = tokenizer(text, truncation=True, return_tensors="pt")
+        inputs = tokenizer(text, truncation=True, add_special_tokens=marks, return_tensors="pt")
         with torch.inference_mode():
             logits = model(**inputs).logits[0].gather(1, inputs["input_ids"][0][:, None])[:, 0]
         differences.append((logits - torch.tensor(wanted)).abs())

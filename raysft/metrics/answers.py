@@ -57,7 +57,7 @@ def answer_scores(answers: Sequence[str], references: Sequence[str]) -> dict[str
 
 
 def mean_estimate(values: Array, units: Array, name: str, seed: int = 0) -> Estimate:
-    """The mean over rows with its interval, whole units resampled. values: of a fraction, float (n,). units: int (n,)."""
+    """The mean over rows with its interval, whole units resampled. values: float (n,). units: int (n,)."""
     draws = np.concatenate([weights @ values / weights.sum(axis=1) for weights in resamples(units, seed)])
     return bounded(float(values.mean()), draws, len(values), units, name)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,10 +12,13 @@ from typing import Any
 
 import numpy as np
 
+from raysft.config.sections import GenerationSection
 from raysft.corpus.encode import from_texts
+from raysft.corpus.messages import Turn, said
 from raysft.corpus.offsets import Cleaned, clean_with_offsets
 from raysft.corpus.targets import compact
 from raysft.errors import NotFound
+from raysft.evaluation.decoding import Answer, Answerer
 from raysft.evaluation.evaluation import Model, model_labels
 from raysft.evaluation.label_sets import LabelSets
 from raysft.evaluation.one_label import OneLabel
@@ -31,7 +35,8 @@ class Prediction:
     Where a text may have several labels, `label` is a JSON list of them, as in a corpus, and the confidence is the
     probability of the least sure of the model's decisions. Where tokens are tagged, `label` is a JSON list of
     [start, end, "TYPE"] in characters of `text`, there are no probabilities, and the confidence is that of the least
-    sure tag.
+    sure tag. Where answers are written, `label` is the answer to `text`, there are no probabilities, and the confidence
+    is the geometric mean of the probabilities of its tokens.
     A text that cannot be used has an `error` instead: its label is "", its confidence None, and it has no
     probabilities.
     """
@@ -45,16 +50,17 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Artifact:
-    """A plain Hugging Face folder that raysft wrote."""
+    """A plain Hugging Face folder that raysft wrote. generation: how answers are written; None: as its job says."""
 
     folder: Path
+    generation: GenerationSection | None = None
 
     @staticmethod
-    def open(folder: Path) -> Artifact:
+    def open(folder: Path, generation: GenerationSection | None = None) -> Artifact:
         """Raises NotFound when the folder holds no model."""
         if not (folder / "config.json").is_file():
             raise NotFound(f"no model in {folder}", "Name a run's model folder, or a job file whose run has finished.")
-        return Artifact(folder)
+        return Artifact(folder, generation)
 
     @cached_property
     def labels(self) -> list[str]:
@@ -76,6 +82,11 @@ class Artifact:
         """What tags its texts; None for a classifier."""
         kinds = self._config.get("architectures") or [""]
         return Tagger(self.folder) if str(kinds[0]).endswith("ForTokenClassification") else None
+
+    @cached_property
+    def answerer(self) -> Answerer | None:
+        """What answers its prompts; None for a model of another task."""
+        return Answerer(self.folder, self.generation) if self._facts.get("task") == "generation" else None
 
     @cached_property
     def _config(self) -> dict[str, Any]:
@@ -101,6 +112,15 @@ class Artifact:
             return np.zeros((0, len(self.labels)), np.float32)
         return self.model.logits(from_texts(list(texts), self.base.folder / "tokenizer.json", self.max_length))
 
+    def answer(self, prompts: Sequence[list[Turn]], numbers: Sequence[int] | None = None) -> list[Prediction]:
+        """An answer to each conversation. numbers: of the rows, which decide what is drawn where answers are drawn.
+
+        Raises TemplateRefuses.
+        """
+        assert self.answerer is not None
+        answers = self.answerer.answer(prompts, numbers)
+        return [_answered(*each) for each in zip(prompts, answers, strict=True)]
+
     def predict(self, texts: Sequence[str]) -> list[Prediction]:
         """A label, labels, or entities, for each text."""
         if self.tagger is not None:
@@ -115,6 +135,10 @@ class Artifact:
             named = {name: round(float(p), 6) for name, p in zip(self.labels, row, strict=True)}
             predictions.append(Prediction(text, label, round(confidence, 6), named))
         return predictions
+
+
+def _answered(turns: list[Turn], found: Answer) -> Prediction:
+    return Prediction(said(turns), found.text, round(math.exp(found.log_p), 6), {})
 
 
 def _tagged(text: str, cleaned: Cleaned, found: TaggedText) -> Prediction:

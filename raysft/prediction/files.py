@@ -12,11 +12,12 @@ from raysft.events import Listener
 from raysft.prediction.artifact import Artifact, Prediction
 from raysft.prediction.output import predictions_file
 from raysft.prediction.tally import Tally
-from raysft.prediction.texts import Reading, Row, open_files, rows_of
+from raysft.prediction.texts import Reading, Row, open_files, prompts_of, rows_of
 
 # Within a batch rows of like length are computed together. Larger batches hardly save padding, but take memory.
 BATCH_ROWS = 2000
 BATCH_CHARACTERS = 4 << 20  # a batch of long texts ends earlier
+ANSWERED_ROWS = 256  # answers take long to write, and are seen batch by batch
 
 SCHEMA = "raysft.predictions/1"
 
@@ -32,20 +33,20 @@ class Written:
 
 
 def predict_files(
-    folder: Path, files: Sequence[str], texts: Sequence[str], reading: Reading, listener: Listener
+    artifact: Artifact, files: Sequence[str], texts: Sequence[str], reading: Reading, listener: Listener
 ) -> list[Prediction]:
     """Every row of the files, then the texts, with a prediction each; of a row that cannot be used with its error.
 
     Raises UsageError (nothing to predict), NotFound, DataError (no such column, a damaged file, no usable row).
     """
     tally = Tally()
-    found = [prediction for _, prediction in _predicted(folder, files, texts, reading, tally)]
+    found = [prediction for _, prediction in _predicted(artifact, files, texts, reading, tally)]
     _conclude(tally, listener)
     return found
 
 
 def write_predictions(
-    output: Path, folder: Path, files: Sequence[str], texts: Sequence[str], reading: Reading, listener: Listener
+    output: Path, artifact: Artifact, files: Sequence[str], texts: Sequence[str], reading: Reading, listener: Listener
 ) -> Written:
     """The same, written to `output` as it is computed, so that memory does not grow with the input.
 
@@ -53,7 +54,7 @@ def write_predictions(
     """
     tally = Tally()
     with predictions_file(output) as write:
-        for row, prediction in _predicted(folder, files, texts, reading, tally):
+        for row, prediction in _predicted(artifact, files, texts, reading, tally):
             write(row, prediction)
         _conclude(tally, listener)
     return Written(str(output), tally.read, tally.read - tally.left_out, dict(tally.reasons.most_common()))
@@ -61,9 +62,8 @@ def write_predictions(
 
 def predict_rows(artifact: Artifact, rows: Iterable[Row], tally: Tally) -> Iterator[tuple[Row, Prediction]]:
     """Each row with its prediction, in order; never holds more than a batch of them."""
-    for batch in _batches(rows):
-        usable = [row for row in batch if not row.reason]
-        predictions = iter(artifact.predict([row.text if artifact.tagger is None else row.original for row in usable]))
+    for batch in _batches(rows, BATCH_ROWS if artifact.answerer is None else ANSWERED_ROWS):
+        predictions = iter(_predictions(artifact, batch, tally.read))
         for row in batch:
             tally.read += 1
             if row.reason:
@@ -71,6 +71,14 @@ def predict_rows(artifact: Artifact, rows: Iterable[Row], tally: Tally) -> Itera
                 yield row, Prediction(row.text, "", None, {}, row.error)
             else:
                 yield row, next(predictions)
+
+
+def _predictions(artifact: Artifact, batch: Sequence[Row], first: int) -> list[Prediction]:
+    """Of the rows of a batch that can be used. first: rows read before it."""
+    usable = [(number, row) for number, row in enumerate(batch, start=first) if not row.reason]
+    if artifact.answerer is not None:
+        return artifact.answer([list(row.turns) for _, row in usable], [number for number, _ in usable])
+    return artifact.predict([row.text if artifact.tagger is None else row.original for _, row in usable])
 
 
 def to_json(found: Sequence[Prediction] | Written) -> dict[str, Any]:
@@ -81,23 +89,25 @@ def to_json(found: Sequence[Prediction] | Written) -> dict[str, Any]:
 
 
 def _predicted(
-    folder: Path, files: Sequence[str], texts: Sequence[str], reading: Reading, tally: Tally
+    artifact: Artifact, files: Sequence[str], texts: Sequence[str], reading: Reading, tally: Tally
 ) -> Iterator[tuple[Row, Prediction]]:
     if not files and not texts:
         raise UsageError("nothing to predict", 'Name a file, or a text with --text "...".')
-    artifact = Artifact.open(folder)
     sources = open_files(files, reading)
-    rows = rows_of(sources, texts, reading.column, tokens=artifact.tagger is not None)
+    if artifact.answerer is not None:
+        rows = prompts_of(sources, texts, reading.column, reading.context, artifact.answerer.prompts.template)
+    else:
+        rows = rows_of(sources, texts, reading.column, tokens=artifact.tagger is not None)
     return predict_rows(artifact, rows, tally)
 
 
-def _batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
+def _batches(rows: Iterable[Row], most: int) -> Iterator[list[Row]]:
     batch: list[Row] = []
     characters = 0
     for row in rows:
         batch.append(row)
         characters += len(row.text)
-        if len(batch) >= BATCH_ROWS or characters >= BATCH_CHARACTERS:
+        if len(batch) >= most or characters >= BATCH_CHARACTERS:
             yield batch
             batch, characters = [], 0
     if batch:

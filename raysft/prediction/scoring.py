@@ -12,10 +12,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from raysft.config import Job
+from raysft.corpus.answers import Answering
 from raysft.corpus.forms import with_forms
 from raysft.corpus.rows import Meaning, canonical, concat
 from raysft.corpus.targets import labels_of, spans_of
+from raysft.corpus.template import template_of
+from raysft.corpus.tokens import from_lists
 from raysft.errors import DataError
+from raysft.evaluation.answers import AnswerScorer
 from raysft.evaluation.evaluation import Evaluation
 from raysft.evaluation.tagger import Tagger
 from raysft.evaluation.tags import count_tags, score_tags
@@ -34,10 +38,13 @@ def evaluate_files(folder: Path, files: Sequence[str], job: Job, listener: Liste
     Raises NotFound, NotAllowed, OutputError, JobFileError, DataError (no row, more rows rejected than
     data.audit.max_rejected, a label that the model does not know).
     """
-    artifact = Artifact.open(folder)
+    artifact = Artifact.open(folder, job.config.generation)
     recorded = recorded_columns(folder, job)
-    rows = concat(_labelled(source, job, recorded) for source in _sources(files, job))
+    answering = _answering(artifact, job)
+    rows = concat(_labelled(source, job, recorded, answering) for source in _sources(files, job))
     kept = _kept(rows, job, listener)
+    if answering is not None:
+        return _evaluate_answers(folder, kept, answering, job, listener)
     if artifact.tagger is not None:
         return _evaluate_tags(artifact.tagger, kept)
     several = artifact.scorer.threshold is not None
@@ -45,6 +52,25 @@ def evaluate_files(folder: Path, files: Sequence[str], job: Job, listener: Liste
     kept = kept.append_column("unit", pa.array(_units(kept)))
     scores = artifact.scorer.score(kept, artifact.logits(kept.column("text").to_pylist()))
     return Evaluation(artifact.labels, scores, None, {}, "test", artifact.scorer.threshold)
+
+
+def _answering(artifact: Artifact, job: Job) -> Answering | None:
+    """How the rows of a model that writes answers become tokens, as in its training; None for other models."""
+    if job.config.task != "generation":
+        return None
+    settings, folder = job.config.generation, artifact.folder
+    return Answering(
+        template_of(folder), folder / "tokenizer.json", artifact.max_length, settings.learn, settings.long_prompts
+    )
+
+
+def _evaluate_answers(folder: Path, kept: pa.Table, answering: Answering, job: Job, listener: Listener) -> Evaluation:
+    kept = kept.append_column("unit", pa.array(_units(kept)))
+    kept = kept.append_column("row_id", pa.array(range(kept.num_rows), pa.int64()))
+    ids, marks, _ = answering.encode(kept.column("record").to_pylist())
+    scorer = AnswerScorer(folder, job.config.generation, job.config.train.seed, listener)
+    lines = scorer.rows(kept, from_lists(ids, [-1] * len(ids), marks), "test")
+    return Evaluation([], scorer.score(kept, lines), None, {}, "test")
 
 
 def _evaluate_tags(tagger: Tagger, kept: pa.Table) -> Evaluation:
@@ -62,7 +88,7 @@ def _sources(files: Sequence[str], job: Job) -> list[Source]:
     return list(dict.fromkeys(source for each in found for source in each))
 
 
-def _labelled(source: Source, job: Job, recorded: dict[str, str]) -> pa.Table:
+def _labelled(source: Source, job: Job, recorded: dict[str, str], answering: Answering | None) -> pa.Table:
     """All rows of one file by the columns of the job; its group where the file has it, its time and split never.
 
     recorded: how the corpus was read for training, see recorded_columns. What the job does not say is read alike, and
@@ -78,7 +104,7 @@ def _labelled(source: Source, job: Job, recorded: dict[str, str]) -> pa.Table:
     columns = replace(
         columns, separator=recorded.get("separator", columns.separator), tags=recorded.get("tags", columns.tags)
     )
-    meaning = Meaning(job.config.task, data.multi_label, data.label_separator)
+    meaning = Meaning(job.config.task, data.multi_label, data.label_separator, answering)
     return concat(canonical(batch, source, columns, meaning) for batch in read_batches(source, columns))
 
 

@@ -10,7 +10,9 @@ from typing import Any, get_args
 from raysft.config.sections import DataSection
 from raysft.corpus.cells import Unusable, shown, text_of
 from raysft.corpus.cleaning import readable
+from raysft.corpus.messages import Turn, prompt, said
 from raysft.corpus.targets import plain_text
+from raysft.corpus.template import Template, TemplateRefuses
 from raysft.errors import DataError, UsageError
 from raysft.prediction.tally import error_of
 from raysft.reading.batch import listed
@@ -24,11 +26,12 @@ PASTED = "--text"
 
 @dataclass(frozen=True)
 class Reading:
-    """How files are read: the column with the text, and what `data.format` and `data.encoding` mean in a job."""
+    """How files are read: the columns that count, and what `data.format` and `data.encoding` mean in a job."""
 
     column: str = "text"
     format: str = "auto"
     encoding: str = "auto"
+    context: str | None = None  # column with what belongs to a prompt, where answers are written; files may lack it
 
     def instead(self, column: str | None, format: str | None, encoding: str | None) -> Reading:
         """The same with what was asked for, where something was. Raises UsageError, JobFileError (encoding)."""
@@ -36,7 +39,7 @@ class Reading:
             raise UsageError(f"--format {format}: no such format", f"Allowed: {', '.join(FORMATS)}.")
         if encoding is not None:
             require_encoding(encoding, "--encoding")
-        return Reading(column or self.column, format or self.format, encoding or self.encoding)
+        return Reading(column or self.column, format or self.format, encoding or self.encoding, self.context)
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,7 @@ class Row:
     reason: str = ""
     detail: str = ""
     original: str = ""  # as it was given, in whose characters entities are told; tokens are joined by spaces
+    turns: Sequence[Turn] = ()  # where answers are written: the conversation so far, `text` is what is said in it
 
     @property
     def where(self) -> str:
@@ -75,14 +79,45 @@ def rows_of(sources: Sequence[Source], texts: Sequence[str], column: str, tokens
 
     Raises DataError for a damaged file.
     """
+    for path, line, (cell, _), reason, detail in _cells(sources, texts, Columns(column, None)):
+        yield _row(path, line, cell, reason, detail, tokens)
+
+
+def prompts_of(
+    sources: Sequence[Source], texts: Sequence[str], column: str, context: str | None, template: Template
+) -> Iterator[Row]:
+    """The same where answers are written: a cell is a prompt, or the messages of a conversation; an answer at the end
+    of it is written anew.
+
+    Raises DataError for a damaged file.
+    """
+    columns = Columns(column, None, None if context == column else context)
+    for path, line, cells, reason, detail in _cells(sources, texts, columns):
+        try:
+            if reason:
+                raise Unusable(reason, detail)
+            turns = prompt(*cells, context_is_system=columns.context_is_system)
+            template.prompt(turns)
+        except Unusable as problem:
+            yield Row(readable(path), line, shown(cells[0]), problem.reason, readable(problem.detail))
+        except TemplateRefuses as refusal:
+            yield Row(readable(path), line, said(turns), "template_refuses", readable(str(refusal)))
+        else:
+            yield Row(readable(path), line, said(turns), turns=turns)
+
+
+def _cells(
+    sources: Sequence[Source], texts: Sequence[str], columns: Columns
+) -> Iterator[tuple[str, int, tuple[Any, Any], str, str]]:
+    """(file, line, cells of text and context, reason, detail) of every row of the files, then of the texts."""
     for source in sources:
-        for batch in read_batches(source, Columns(column, None)):
-            for line, cell, reason, detail in zip(
-                batch.line, batch.cells["text"], batch.reason, batch.detail, strict=True
-            ):
-                yield _row(source.path, line, cell, reason or "", detail, tokens)
+        for batch in read_batches(source, columns):
+            contexts = batch.cells.get("context", [None] * len(batch))
+            cells = zip(batch.cells["text"], contexts, strict=True)
+            for line, both, reason, detail in zip(batch.line, cells, batch.reason, batch.detail, strict=True):
+                yield source.path, line, both, reason or "", detail
     for number, text in enumerate(texts, start=1):
-        yield _row(PASTED, number, text)
+        yield PASTED, number, (text, None), "", ""
 
 
 def _sources(file: str, reading: Reading) -> list[Source]:

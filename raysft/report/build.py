@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from raysft.config.sections import LANGUAGE_TASKS
-from raysft.report import language
+from raysft.report import answers, language
 from raysft.report.facts import ReportFacts
 from raysft.report.html import render_html
 from raysft.report.markdown import render_card
@@ -14,5 +14,8 @@ from raysft.storage.layout import RunFolder
 def write_report(facts: ReportFacts, run: RunFolder) -> None:
     """The page and the model card, each complete or not there. The same facts give the same bytes."""
     of_language = facts.task in LANGUAGE_TASKS
-    write_bytes(run.report, (language.render_page if of_language else render_html)(facts).encode())
-    write_bytes(run.card, (language.render_card if of_language else render_card)(facts).encode())
+    page, card = (language.render_page, language.render_card) if of_language else (render_html, render_card)
+    if facts.answered:
+        page, card = answers.render_page, answers.render_card
+    write_bytes(run.report, page(facts).encode())
+    write_bytes(run.card, card(facts).encode())

@@ -55,6 +55,11 @@ class ReportFacts:
         """Whether the tokens of a text are tagged."""
         return self.task == "token-classification"
 
+    @property
+    def answered(self) -> bool:
+        """Whether answers are written."""
+        return self.task == "generation"
+
     @cached_property
     def job(self) -> dict[str, Any]:
         """The effective job file as nested dicts; empty when it cannot be read."""

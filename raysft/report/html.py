@@ -59,6 +59,7 @@ def _page(facts: ReportFacts) -> dict[str, Any]:
         "parts": scores_view.parts(facts),
         "rivals": scores_view.rivals(facts),
         "rival_measures": scores_view.rival_measures(facts),
+        "compared_by": verdict.compared_by(facts),
         "classes": scores_view.class_rows(facts),
         **_curves(facts),
         **_errors(facts),

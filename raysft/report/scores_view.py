@@ -37,7 +37,14 @@ TAGGED = {
     "accuracy": ("Exact match", "share of texts whose entities are all right, and no other"),
     "loss": ("Loss", "cross-entropy of the tags; guessing evenly gives {even}"),
 }
+ANSWERED = {
+    "exact_match": ("Exact match", "share of answers that are the reference, white space aside"),
+    "token_f1": ("Token F1", "words in common with the reference, mean over rows (SQuAD)"),
+    "loss": ("Loss", "mean over the tokens learnt, in nats"),
+    "perplexity": ("Perplexity", "e to the loss: among how many tokens it seems to choose"),
+}
 RIVALS = ("f1_macro", "accuracy", "f1_weighted")
+RIVALS_ANSWERED = ("token_f1", "exact_match")
 RIVALS_SEVERAL = ("f1_macro", "f1_micro", "accuracy")
 
 
@@ -82,13 +89,14 @@ def parts(facts: ReportFacts) -> list[Part]:
     """Score cards of test and validation, as far as they exist. Both parts share the scales of their bars."""
     found, measures = facts.parts, _measures(facts)
     even = math.log(2 if facts.several_labels else max(2, _outputs(facts)))
-    tops = {name: top for name, top in {"loss": even, "ece": 0.2}.items() if name in measures}
+    least = {"loss": 0.0, "perplexity": 0.0} if facts.answered else {"loss": even, "ece": 0.2}
+    tops = {name: top for name, top in least.items() if name in measures}
     for name in tops:
         tops[name] = max([tops[name], *(scores.metrics[name].high for scores in found.values())])
     return [
         Part(
             part,
-            scores.metrics["accuracy"].n,
+            max(each.n for each in scores.metrics.values()),
             [
                 Measure(title, hint.format(even=score(even)), scores.metrics[name], tops.get(name, 1.0))
                 for name, (title, hint) in measures.items()
@@ -105,8 +113,8 @@ def rival_measures(facts: ReportFacts) -> list[str]:
 
 
 def _measures(facts: ReportFacts) -> dict[str, tuple[str, str]]:
-    if facts.tagged:
-        return TAGGED
+    if facts.tagged or facts.answered:
+        return TAGGED if facts.tagged else ANSWERED
     return SEVERAL if facts.several_labels else MEASURES
 
 
@@ -117,11 +125,13 @@ def _outputs(facts: ReportFacts) -> int:
 
 
 def _rival_names(facts: ReportFacts) -> tuple[str, ...]:
+    if facts.answered:
+        return RIVALS_ANSWERED
     return RIVALS_SEVERAL if facts.several_labels or facts.tagged else RIVALS
 
 
 def rivals(facts: ReportFacts) -> list[Rival]:
-    """The model and its baselines on the same rows, best macro-F1 first; empty when nothing was compared."""
+    """The model and its baselines on the same rows, the best first; empty when nothing was compared."""
     scores, beside = facts.scored, facts.evaluation.baselines
     if scores is None or not beside:
         return []

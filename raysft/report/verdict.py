@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+from raysft.evaluation.evaluation import Scores
 from raysft.metrics.interval import Estimate
 from raysft.report.audit_view import proofs, terms
 from raysft.report.facts import ReportFacts
-from raysft.report.numbers import count, interval, rows, score, signed, signed_interval
+from raysft.report.numbers import count, interval, percent, rows, score, signed, signed_interval
 
+NO_METHODS = ("dictionary", "commonest_answer")  # within a sentence they take an article
 BETTER, WORSE, CHANCE = "better", "worse", "no difference that can be told from chance"
 NAMES = {
     "majority": "Most frequent class",
     "tfidf_svm": "TF-IDF + linear SVM",
     "dictionary": "Dictionary of the training entities",
+    "commonest_answer": "Most frequent training answer",
 }
-RIVALS = ("tfidf_svm", "dictionary")  # the strongest simple model of each task
+RIVALS = ("tfidf_svm", "dictionary", "commonest_answer")  # the strongest simple model of each task
 
 
 def baseline_name(key: str, several_labels: bool = False) -> str:
@@ -37,6 +40,8 @@ def headline(facts: ReportFacts) -> str:
     """The main score with its interval and rows."""
     if facts.scored is None:
         return "This model was not scored: the run has neither a test part nor a validation part."
+    if facts.answered:
+        return _headline_of_answers(facts.scored, facts.evaluation.scored_on)
     name, title = ("f1_micro", "Entity F1") if facts.tagged else ("f1_macro", "Macro-F1")
     f1 = facts.scored.metrics[name]
     return (
@@ -45,26 +50,41 @@ def headline(facts: ReportFacts) -> str:
     )
 
 
+def _headline_of_answers(scores: Scores, part: str) -> str:
+    exact, f1 = scores.metrics["exact_match"], scores.metrics["token_f1"]
+    return (
+        f"Of {count(exact.n)} {part} {'answer' if exact.n == 1 else 'answers'} {percent(exact.value)} match exactly "
+        f"(95% interval {percent(exact.low)} to {percent(exact.high)}); token F1 is {score(f1.value)} "
+        f"({interval(f1)})."
+    )
+
+
 def comparison(facts: ReportFacts) -> str:
     """How the model stands against the strongest simple rival; "" when nothing was compared."""
     key = _rival(facts)
-    return "" if key is None else _comparison(key, facts.evaluation.baselines[key].gain)
+    return "" if key is None else _comparison(key, facts.evaluation.baselines[key].gain, compared_by(facts))
+
+
+def compared_by(facts: ReportFacts) -> str:
+    """What people call the measure in which baselines are compared."""
+    return "token F1" if facts.answered else "macro-F1"
 
 
 def _rival(facts: ReportFacts) -> str | None:
     return next((key for key in RIVALS if key in facts.evaluation.baselines), None)
 
 
-def _comparison(key: str, gain: Estimate) -> str:
+def _comparison(key: str, gain: Estimate, measure: str) -> str:
     verdict, name = compared(gain), baseline_name(key)
+    name = f"the {name[0].lower()}{name[1:]}" if key in NO_METHODS else name
     if verdict == CHANCE:
         return (
-            f"Compared with {name} on the same rows there is {CHANCE}: its macro-F1 differs by {signed(gain.value)} "
+            f"Compared with {name} on the same rows there is {CHANCE}: its {measure} differs by {signed(gain.value)} "
             f"(95% interval {signed_interval(gain)})."
         )
     size = gain if verdict == BETTER else Estimate(-gain.value, -gain.high, -gain.low, gain.n)
     return (
-        f"It is {verdict} than {name} on the same rows: its macro-F1 is {'higher' if verdict == BETTER else 'lower'} "
+        f"It is {verdict} than {name} on the same rows: its {measure} is {'higher' if verdict == BETTER else 'lower'} "
         f"by {score(size.value)} (95% interval {interval(size)})."
     )
 
