@@ -12,7 +12,7 @@ from raysft.cli.options import json_option, set_option
 @click.command("predict")
 @click.argument("model", type=click.Path(path_type=Path))
 @click.argument("files", nargs=-1)
-@click.option("--text", "texts", multiple=True, help="A text to label. Repeatable.")
+@click.option("--text", "texts", multiple=True, help="A text to label, or to answer. Repeatable.")
 @click.option("--column", help="Column with the text; default: as in the job file, else `text`.")
 @click.option(
     "--format", help="What the files are: csv, jsonl, lines (one text a line), ...; default: as data.format in the job."
@@ -33,6 +33,9 @@ def command(
     as_json: bool,
 ) -> None:
     """Label texts or FILES with MODEL: the job file of a finished run, its folder, or any classifier folder.
+
+    A model that learnt answers answers them: rows are prompts, or conversations as messages, whose last answer, where
+    there is one, is written anew. The answer stands in `label`.
 
     A row that cannot be used gets an error instead of a label. Predictions for --output are written as they are made.
 
