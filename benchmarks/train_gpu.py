@@ -234,10 +234,13 @@ def raysft(run: Run, rows: Rows, meter: Meter, compiled: bool = False) -> float:
 
     It is given as many positions as a full micro-batch of the Trainer has, and cuts its steps by that, as in a job.
     """
+    import torch
+
     from raysft.config.sections import TrainSection
     from raysft.config.values import Share
     from raysft.corpus.sampler import Step
     from raysft.corpus.tokens import from_lists
+    from raysft.model.chunks import loss_and_slope
     from raysft.model.language import learn_few_positions
     from raysft.training.language import Language
     from raysft.training.lessons import NextTokens
@@ -254,12 +257,13 @@ def raysft(run: Run, rows: Rows, meter: Meter, compiled: bool = False) -> float:
 
     model = build(run.size, run.method, run.device)
     model = model.get_base_model() if run.method == "lora" else model
-    learn_few_positions(model, "causal-lm")
+    piece = torch.compile(loss_and_slope, dynamic=True) if compiled else loss_and_slope
+    learn_few_positions(model, "causal-lm", piece)
     train, none = from_lists(rows, [-1] * len(rows)), from_lists([], [])
     metrics = run.folder / f"{len(rows)}.jsonl"
     loop = Unsaved(
         model=model,
-        objective=Language(NextTokens(run.size.vocabulary), train, none, SEED, PAD, run.device, compiled),
+        objective=Language(NextTokens(run.size.vocabulary), train, none, SEED, PAD, run.device, sums=True),
         settings=TrainSection(
             epochs=1,
             batch_size=run.size.batch,

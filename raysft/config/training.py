@@ -113,11 +113,11 @@ class TrainSection(Section):
     batching: Literal["bucketed", "random"] = Field(
         "bucketed", description="bucketed: rows of one batch have about the same length; random: as shuffled."
     )
-    packing: Literal["auto", "on", "off"] = Field(
-        "auto",
+    packing: bool = Field(
+        False,
         description="Several rows in one sequence, which see nothing of each other, where answers or next words are "
-        "learnt: little is padded though batches stay as shuffled. auto: where the base keeps rows apart. Changes "
-        "speed and memory, not the result of a batch, rounding aside.",
+        "learnt: little is padded though batches stay as shuffled (batching does not count then). Changes speed and "
+        "memory, not the result of a batch, rounding aside.",
     )
     batch_tokens: int | None = Field(
         None,

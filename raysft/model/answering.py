@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from raysft.config.generation import GenerationSection
@@ -15,7 +16,9 @@ def ready_to_answer(model: Any, tokenizer: Any, base: Base, settings: Generation
 
     template = template_of(base.folder)
     if not tokenizer.chat_template:
-        tokenizer.chat_template = template.source
+        # A template has to write the marks itself: transformers adds none to what it has written.
+        begins = tokenizer.convert_ids_to_tokens(tokenizer("").input_ids) if not template.has_special_tokens else []
+        tokenizer.chat_template = "".join(f"{{{{ {json.dumps(mark)} }}}}" for mark in begins[:1]) + template.source
     drawn = {"do_sample": True, "temperature": settings.temperature, "top_p": settings.top_p}
     model.generation_config = GenerationConfig(
         bos_token_id=tokenizer.bos_token_id,

@@ -1,4 +1,4 @@
-"""The objective of texts and of answers, and its sums: no logits of more than one batch are ever held.
+"""The objective of texts and of answers, and its sums: the logits of all tokens never exist at once.
 
 B rows, T tokens of the longest of them, M tokens that are learnt in all of them, V tokens of the vocabulary.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,14 +18,16 @@ from torch import nn
 from raysft.corpus.answers import Answering
 from raysft.corpus.packing import Layout, layout_of
 from raysft.corpus.sampler import Micro
+from raysft.corpus.targets import compact
 from raysft.corpus.tokens import TokenizedRows
-from raysft.model.language import LEARNT, own_logits
+from raysft.model.chunks import CHUNK_BYTES
+from raysft.model.language import LEARNT, SAID, own_logits
 from raysft.training import ranks
 from raysft.training.forward import EVAL_BATCH, batches_of, shared_out
 from raysft.training.lessons import Lesson
 from raysft.training.objective import Batch, Forward
 
-LOGITS_BYTES = 256 * 2**20  # of float32 logits that an evaluation holds at once
+LOGITS_BYTES = CHUNK_BYTES  # of float32 logits that an evaluation holds at once
 PROBE_ROWS = 8
 PROBE_LOOK = 256  # rows among which they are looked for
 MOST_LOSS = 700.0  # whose exponential is still a float
@@ -46,13 +49,12 @@ class Language:
         seed: int,
         pad_id: int,
         device: torch.device,
-        compiled: bool = False,
         packed: int | None = None,
+        sums: bool = False,
     ) -> None:
-        """compiled: torch.compile fuses the loss, which eagerly goes over all logits half a dozen times. packed: tokens
-        of a training sequence that holds several rows."""
-        self._packed = packed
-        self._losses = torch.compile(token_losses, dynamic=True) if compiled else token_losses
+        """packed: tokens of a training sequence that holds several rows. sums: the model gives the loss of training
+        batches itself, so that their logits need not exist at once (see learn_few_positions)."""
+        self._packed, self._sums = packed, sums
         self._lesson, self._seed, self._pad_id, self._device = lesson, seed, pad_id, device
         self._train, self._validation = train, validation
 
@@ -62,10 +64,11 @@ class Language:
 
     def batch(self, rows: Micro, epoch: int) -> Batch:
         when = (self._seed, epoch)
-        return lesson_batch(self._lesson, self._train, rows, when, self._pad_id, self._device, self._packed)[0]
+        batch, _ = lesson_batch(self._lesson, self._train, rows, when, self._pad_id, self._device, self._packed)
+        return replace(batch, inputs={**batch.inputs, SAID: batch.targets}) if self._sums else batch
 
     def loss(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
-        return self._losses(logits, batch.targets).sum()
+        return logits.sum() if SAID in batch.inputs else token_losses(logits, batch.targets).sum()
 
     def evaluate(self, forward: Forward) -> dict[str, float]:
         if not len(self._validation):
@@ -168,14 +171,17 @@ def language_probe(
     return {"task": task, "texts": [text[row] for row in train.row_id[chosen].tolist()], "logits": logits}
 
 
-def answers_probe(model: nn.Module, answering: Answering, corpus: pa.Table, device: torch.device) -> dict[str, Any]:
+def answers_probe(model: nn.Module, answering: Answering, records: list[str], device: torch.device) -> dict[str, Any]:
     """The first conversations that are not cut, written by the template, and the logits of each of their own tokens.
 
-    corpus: the training rows, with their records.
+    records: of the training rows.
     """
-    records = corpus.column("record").slice(0, PROBE_LOOK).to_pylist()
+    records = records[:PROBE_LOOK]
     encoded = zip(records, *answering.encode(records), strict=True)
     whole = [(record, ids) for record, ids, _, length in encoded if length == len(ids)][:PROBE_ROWS]
+    if not whole:
+        records = [compact([{"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}])]
+        whole = [(records[0], answering.encode(records)[0][0])]
     logits = [own_logits(model, torch.tensor(ids, device=device)) for _, ids in whole]
     texts = [answering.template.render(json.loads(record))[0] for record, _ in whole]
     return {"task": "generation", "marks": answering.adds_marks, "texts": texts, "logits": logits}

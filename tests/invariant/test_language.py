@@ -46,7 +46,7 @@ def make_loop(
     train, validation = pieces_of(base, [*texts(90), " ".join(texts(9))], task), pieces_of(base, texts(30, 1), task)
     return Loop(
         model=model,
-        objective=Language(lesson_of(task, base.folder, model), train, validation, settings.seed, 0, CPU),
+        objective=Language(lesson_of(task, base.folder, model), train, validation, settings.seed, 0, CPU, sums=True),
         settings=settings,
         micro_batch=micro,
         train=train,
