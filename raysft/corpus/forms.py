@@ -12,7 +12,7 @@ from typing import Any
 
 from raysft.config.sections import DataSection
 from raysft.corpus.cells import Unusable
-from raysft.corpus.tags import PLAIN_TAGS, PREFIXED_TAGS, plain_types
+from raysft.corpus.tags import BEGUN_TAGS, PLAIN_TAGS, PREFIXED_TAGS, begun, plain_types
 from raysft.corpus.targets import separators_in, tags_in
 from raysft.corpus.times import DATES_ONLY, NUMBERS_ONLY, compact_date, time_of
 from raysft.reading.columns import Problem
@@ -60,8 +60,13 @@ def _separator(cells: Iterator[Any], columns: Columns, problem: Problem) -> str 
 
 
 def _tags(cells: Iterator[Any]) -> str | None:
-    plain = plain_types(tag for cell in cells for tag in tags_in(cell))
-    return None if plain is None else PLAIN_TAGS if plain else PREFIXED_TAGS
+    """BEGUN_TAGS where an entity without a beginning is a slip, and not how the corpus is written."""
+    texts = [tags_in(cell) for cell in cells]
+    plain = plain_types(tag for tags in texts for tag in tags)
+    if plain is None or plain:
+        return None if plain is None else PLAIN_TAGS
+    as_begun, others = begun(texts)
+    return BEGUN_TAGS if as_begun >= FEW * max(1, others) else PREFIXED_TAGS
 
 
 def _times(cells: Iterator[Any]) -> str | None:

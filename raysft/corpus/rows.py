@@ -14,7 +14,7 @@ from raysft.corpus.answers import Answering
 from raysft.corpus.cells import TEST, TRAIN, VALIDATION, Unusable, group_of, part_of, shown, text_of
 from raysft.corpus.cleaning import clean, readable, same_text
 from raysft.corpus.messages import conversation, turns_of
-from raysft.corpus.tags import PLAIN_TAGS
+from raysft.corpus.tags import BEGUN_TAGS, PLAIN_TAGS
 from raysft.corpus.targets import label_set, one_label, plain_text, tagged_text
 from raysft.corpus.template import TemplateRefuses
 from raysft.corpus.times import time_of
@@ -141,7 +141,7 @@ def _builder(meaning: Meaning, columns: Columns) -> Build:
     if columns.label is None:
         return _unlabelled
     if meaning.task == "token-classification":
-        return _tagged(None if columns.tags is None else columns.tags == PLAIN_TAGS)
+        return _tagged(columns.tags)
     if meaning.multi_label:
         return _classified(lambda cell: label_set(cell, meaning.label_separator, columns.separator))
     return _classified(one_label)
@@ -170,8 +170,10 @@ def _unlabelled(text_cell: Any, label_cell: Any, context_cell: Any) -> Target:
     return text, "", None
 
 
-def _tagged(plain: bool | None) -> Build:
-    return lambda text_cell, label_cell, context_cell: (*tagged_text(text_cell, label_cell, plain), None)
+def _tagged(form: str | None) -> Build:
+    """form: how the tags of the corpus are written, see corpus/forms.py."""
+    plain, strict = None if form is None else form == PLAIN_TAGS, form == BEGUN_TAGS
+    return lambda text_cell, label_cell, context_cell: (*tagged_text(text_cell, label_cell, plain, strict), None)
 
 
 def _classified(read: Callable[[Any], str]) -> Build:

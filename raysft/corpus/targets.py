@@ -77,11 +77,12 @@ def tags_in(cell: Any) -> list[str]:
         return []
 
 
-def tagged_text(text_cell: Any, label_cell: Any, plain: bool | None = None) -> tuple[str, str]:
+def tagged_text(text_cell: Any, label_cell: Any, plain: bool | None = None, strict: bool = False) -> tuple[str, str]:
     """(text, spans) of a row with tokens and tags, or with a text and spans in it.
 
-    plain: whether the tags of the corpus are types without a scheme; see `entities`.
-    Raises Unusable: blank_text, missing_label, tags_do_not_match, bad_tag, bad_span, blank_token, X_is_not_text.
+    plain, strict: how the tags of the corpus are written; see `entities`.
+    Raises Unusable: blank_text, missing_label, tags_do_not_match, bad_tag, inside_without_begin, bad_span, blank_token,
+    X_is_not_text.
     """
     items = _tags_or_spans(label_cell)
     tokens = list_of(text_cell)
@@ -89,7 +90,7 @@ def tagged_text(text_cell: Any, label_cell: Any, plain: bool | None = None) -> t
         return _spanned(text_cell, items)
     if not items and tokens is None:
         return _spanned(text_cell, [])
-    return _tagged(text_of(text_cell, "text").split() if tokens is None else tokens, items, plain)
+    return _tagged(text_of(text_cell, "text").split() if tokens is None else tokens, items, plain, strict)
 
 
 def plain_text(text_cell: Any) -> str:
@@ -130,14 +131,14 @@ def _tags_or_spans(cell: Any) -> list[Any]:
     return list(tags)
 
 
-def _tagged(tokens: list[Any], tags: list[Any], plain: bool | None) -> tuple[str, str]:
+def _tagged(tokens: list[Any], tags: list[Any], plain: bool | None, strict: bool) -> tuple[str, str]:
     """Tokens joined by one space; a token of which nothing is left goes, if it is outside of every entity."""
     words = [_token(token) for token in tokens]
     if not any(words):
         raise Unusable("blank_text")
     if len(words) != len(tags):
         raise Unusable("tags_do_not_match", f"{len(words)} tokens and {len(tags)} tags")
-    found = entities([_tag(tag) for tag in tags], plain)
+    found = entities([_tag(tag) for tag in tags], plain, strict)
     for start, end, name in found:
         if not all(words[start:end]):
             raise Unusable("blank_token", f"nothing is left of token {start + words[start:end].index('') + 1}, {name}")

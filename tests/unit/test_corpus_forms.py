@@ -74,6 +74,9 @@ def test_times_have_one_form(tmp_path: Path, cells: list[Any], form: str | None)
 TAGS: list[tuple[list[list[Any]], str | None]] = [
     ([["O B-PER"], ["O E-PER"]], "prefixed"),
     ([[["S-PER", "O"], ["O", "U-LOC"]]], "prefixed"),
+    ([["B-PER I-PER O"] * 9, ["O I-PER"]], "begun"),
+    ([["B-PER I-PER O"] * 8], "prefixed"),  # too few to tell
+    ([["I-PER I-PER O"] * 9 + ["I-PER B-PER"]], "prefixed"),  # IOB1
     ([["O E-mail"], ["phone O"]], "plain"),
     ([["S-Bahn O", "O bus"]], "plain"),
     ([["O O"]], None),

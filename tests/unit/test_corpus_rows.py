@@ -17,9 +17,11 @@ from hypothesis import strategies as st
 from raysft.corpus.answers import Answering
 from raysft.corpus.rows import ROW, Meaning, canonical, clean, concat, where
 from raysft.corpus.targets import labels_of, spans_of
+from raysft.corpus.template import PLAIN as PLAIN_TEMPLATE
 from raysft.corpus.template import Template
 from raysft.reading.records import Columns, RawBatch
 from raysft.reading.sources import Source
+from tests.support.tokenizers import write_bytes_tokenizer
 
 SOURCE = Source("train", "folder/a.csv", "csv")
 PLAIN = Columns("text", "label")
@@ -354,3 +356,35 @@ def test_plain_rows_are_all_kept(data: st.DataObject) -> None:
     assert found["reason"].to_pylist() == [None] * len(texts)
     assert found["text"].to_pylist() == [clean(text) for text in texts]
     assert found["label"].to_pylist() == [clean(label) for label in chosen]
+
+
+def test_an_inside_tag_without_a_begin_is_a_slip_where_entities_begin() -> None:
+    rows: dict[str, Any] = {"text": [["a", "b"]] * 3, "label": ["B-PER I-PER", "O I-PER", "B-PER I-LOC"]}
+    meaning = Meaning("token-classification")
+    strict = rows_of(meaning, Columns("text", "label", tags="begun"), **rows)
+    assert strict["reason"].to_pylist() == [None, "inside_without_begin", "inside_without_begin"]
+    assert strict["detail"].to_pylist()[1] == "'I-PER', token 2, follows no B-PER"
+    assert rows_of(meaning, Columns("text", "label", tags="prefixed"), **rows)["reason"].null_count == 3
+
+
+LONG = "a word " * 40
+
+
+@pytest.mark.parametrize(
+    ("chat", "long_prompts", "reason"),
+    [
+        (("hi", LONG), "cut", "answer_too_long"),
+        ((LONG, "yes"), "cut", None),
+        ((LONG, "yes"), "reject", "prompt_too_long"),
+        (("hi", "yes"), "reject", None),
+    ],
+)
+def test_answers_are_never_cut(tmp_path: Path, chat: tuple[str, str], long_prompts: str, reason: str | None) -> None:
+    write_bytes_tokenizer(tmp_path / "tokenizer.json")
+    answering = Answering(Template(PLAIN_TEMPLATE), tmp_path / "tokenizer.json", 48, long_prompts=long_prompts)
+    columns = Columns("text", "label")
+    found = rows_of(Meaning("generation", answering=answering), columns, text=[chat[0]], label=[chat[1]])
+    assert found["reason"].to_pylist() == [reason]
+    if reason is None:
+        ids, marks, _ = answering.encode(found["record"].to_pylist())
+        assert len(ids[0]) <= 48 and sum(marks[0]) == len(answering._offsets("yes\n"))
