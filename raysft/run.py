@@ -27,6 +27,7 @@ from raysft.plan.machine import this_machine
 from raysft.plan.plan import Plan, batch_words, choose_micro_rows, make_plan, threads
 from raysft.plan.refusals import refuse_on, refuse_on_parts, refuse_too_large
 from raysft.plan.size import model_size
+from raysft.preparation.answering import words_of
 from raysft.preparation.build import load_prepared, prepare
 from raysft.preparation.prepared import Prepared
 from raysft.result import RunResult, baselines_json, metrics_json
@@ -93,7 +94,10 @@ def _plan(job: Job, base: Base, prepared: Prepared, resources: Resources) -> Pla
     refuse_on_parts(job, rows)
     size, found, machine = model_size(base), resources, this_machine()
     weights = planned_weights(job, base, len(prepared.labels))
-    plan = make_plan(job.config, size, lengths, rows, machine, found.gpu, found.workers, found.memory_bytes, weights)
+    words = words_of(job.config, base, prepared.labels)
+    scored = 0 if words is None else words.scored
+    shared = (found.gpu, found.workers, found.memory_bytes)
+    plan = make_plan(job.config, size, lengths, rows, machine, *shared, weights, scored)
     refuse_too_large(plan, machine, found.gpu)
     return plan
 

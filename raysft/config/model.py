@@ -53,7 +53,8 @@ class InitSection(Section):
 
     architecture: Literal["llama", "gpt2", "bert"] = Field(
         "llama",
-        description="llama and gpt2 learn the next word (causal-lm, generation); bert hidden words, classes or tags.",
+        description="llama and gpt2 learn the next word (causal-lm, generation) or classes; bert hidden words, classes "
+        "or tags.",
     )
     layers: int = Field(4, ge=1, le=256, description="Transformer layers.")
     hidden: int = Field(256, ge=8, le=16384, description="Width of the hidden states.")
@@ -115,6 +116,12 @@ class ModelSection(Section):
         None,
         description="Build the model that is described here and start from random weights, in place of a base; null: "
         "start from the base.",
+    )
+    labels: Literal["head", "words"] = Field(
+        "head",
+        description="How a label is given, where texts are classified. head: by a new layer over the labels; words: in "
+        "a causal model's own words: the label is written as the answer to the text, and each label of the corpus is "
+        "scored by how likely the model finds it.",
     )
     max_length: int = Field(
         128,

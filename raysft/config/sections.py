@@ -161,7 +161,8 @@ class JobConfig(Section):
         "classification",
         description="What is learnt: a label of each text, spans in it, or an answer; or, from texts without labels, "
         "hidden words (masked-lm) or the next word (causal-lm), for a base to fine-tune afterwards. Except for labels "
-        "and spans, train.select is loss, and train.head_learning_rate is train.learning_rate, unless set.",
+        "and spans, train.select is loss, and train.head_learning_rate is train.learning_rate, unless set; the latter "
+        "also where model.labels is words.",
     )
     model: ModelSection = Field(default_factory=ModelSection, description="The pretrained base.")
     data: DataSection = Field(description="The labelled corpus.")
@@ -172,12 +173,34 @@ class JobConfig(Section):
     train: TrainSection = Field(default_factory=TrainSection, description="Fine-tuning.")
     output: str = Field("results", description="Folder for results, relative to where the command is typed.")
 
+    @property
+    def labels_are_words(self) -> bool:
+        """Whether a text is classified by what a causal model writes after it."""
+        return self.task == "classification" and self.model.labels == "words"
+
+    @property
+    def language_task(self) -> str | None:
+        """What the head over the vocabulary learns: masked-lm, causal-lm or generation; None: there is another head."""
+        if self.labels_are_words:
+            return "generation"
+        return self.task if self.task in VOCABULARY_TASKS else None
+
     @model_validator(mode="before")
     @classmethod
     def _defaults_of_task(cls, values: Any) -> Any:
         """Without classes there is no F1 to select by, and the head of a language model is no new one."""
         train = values.get("train", {}) if isinstance(values, dict) else None
-        if not isinstance(train, dict) or values.get("task") not in VOCABULARY_TASKS:
+        words, task = _says_words(values), values.get("task") if isinstance(values, dict) else None
+        if not isinstance(train, dict) or not (words or task in VOCABULARY_TASKS):
             return values
         rate = train.get("learning_rate", TrainSection.model_fields["learning_rate"].default)
-        return {**values, "train": {"select": "loss", "head_learning_rate": rate, **train}}
+        measure = {} if words else {"select": "loss"}
+        return {**values, "train": {**measure, "head_learning_rate": rate, **train}}
+
+
+def _says_words(values: Any) -> bool:
+    """Whether a job file, not yet checked, has labels as words."""
+    if not isinstance(values, dict) or values.get("task", "classification") != "classification":
+        return False
+    model = values.get("model")
+    return isinstance(model, dict) and model.get("labels") == "words"

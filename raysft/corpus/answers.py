@@ -5,7 +5,6 @@ T tokens of a conversation.
 
 from __future__ import annotations
 
-import functools
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ import numpy as np
 
 from raysft.corpus.beginnings import LOOKED_AT, PER_TOKEN
 from raysft.corpus.cells import Unusable
-from raysft.corpus.special import special_ids
+from raysft.corpus.special import special_ids, untruncated
 from raysft.corpus.template import Template
 
 ALL, LAST = "all", "last"  # of generation.learn; "answers" are all answers
@@ -56,7 +55,7 @@ class Answering:
     def encode(self, records: list[str]) -> tuple[list[list[int]], list[list[int]], list[int]]:
         """(token ids, at most max_length; 1 where one is learnt, else 0; tokens without that limit) of each record."""
         written = [self._written(record) for record in records]
-        library = _untruncated(str(self.tokenizer))
+        library = untruncated(str(self.tokenizer))
         found = library.encode_batch([text for text, _, _ in written], add_special_tokens=self.adds_marks)
         cut = [self._cut(*each) for each in zip(found, written, strict=True)]
         return [ids for ids, _, _ in cut], [marks for _, marks, _ in cut], [length for _, _, length in cut]
@@ -68,10 +67,10 @@ class Answering:
 
     @property
     def _marks(self) -> int:
-        return _untruncated(str(self.tokenizer)).num_special_tokens_to_add(False) if self.adds_marks else 0
+        return untruncated(str(self.tokenizer)).num_special_tokens_to_add(False) if self.adds_marks else 0
 
     def _offsets(self, text: str) -> list[tuple[int, int]]:
-        found: list[tuple[int, int]] = _untruncated(str(self.tokenizer)).encode(text, add_special_tokens=False).offsets
+        found: list[tuple[int, int]] = untruncated(str(self.tokenizer)).encode(text, add_special_tokens=False).offsets
         return found
 
     def _written(self, record: str) -> tuple[str, list[tuple[int, int]], int]:
@@ -109,13 +108,3 @@ def _within(offsets: Array, spans: list[tuple[int, int]]) -> Array:
     at = np.minimum(np.searchsorted(ends, first, side="right"), len(ends) - 1)
     within: Array = ((starts[at] < last) & (first < ends[at])).astype(np.int64)
     return within
-
-
-@functools.lru_cache(maxsize=4)
-def _untruncated(file: str) -> Any:
-    from tokenizers import Tokenizer
-
-    tokenizer = Tokenizer.from_file(file)
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
-    return tokenizer

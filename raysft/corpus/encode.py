@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from raysft.corpus.answers import Answering
 from raysft.corpus.beginnings import beginnings
+from raysft.corpus.label_words import LabelWords
 from raysft.corpus.tokens import TOKENS, TokenizedRows, from_lists, lists_of
 from raysft.corpus.wordpiece import WordPieces
 
@@ -31,6 +32,7 @@ class Encoding:
     max_length: int
     labels: tuple[str, ...]  # class names; of TAGS: O, B-x, I-x, ...
     answering: Answering | None = None  # of ANSWERS
+    words: LabelWords | None = None  # of SINGLE, where a causal model says the labels
 
 
 @functools.lru_cache(maxsize=4)
@@ -88,6 +90,8 @@ def encode_rows(rows: pa.Table, how: Encoding) -> tuple[pa.Table, list[int]]:
     if how.kind == ANSWERS:
         assert how.answering is not None
         ids, targets, lengths = how.answering.encode(rows.column("record").to_pylist())
+    elif how.words is not None:
+        ids, targets, lengths = how.words.encode(texts, rows.column("label").to_pylist())
     else:
         ids, lengths = encode_texts(texts, how.tokenizer, how.max_length)
         targets = _classes(rows, how)

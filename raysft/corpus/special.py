@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 
 @functools.lru_cache(maxsize=4)
@@ -12,3 +13,25 @@ def special_ids(tokenizer: str) -> frozenset[int]:
 
     added = Tokenizer.from_file(tokenizer).get_added_tokens_decoder()
     return frozenset(number for number, token in added.items() if token.special)
+
+
+def added_behind(encoding: Any) -> list[int]:
+    """The tokens that a tokenizer puts behind a text; they stand for none of its characters."""
+    kinds = zip(encoding.ids, encoding.special_tokens_mask, encoding.offsets, strict=True)
+    found: list[int] = []
+    for token, special, (start, end) in reversed(list(kinds)):
+        if not special or end > start:
+            break
+        found.insert(0, token)
+    return found
+
+
+@functools.lru_cache(maxsize=4)
+def untruncated(tokenizer: str) -> Any:
+    """A tokenizer that neither cuts nor pads (tokenizers.Tokenizer), from tokenizer.json."""
+    from tokenizers import Tokenizer
+
+    found = Tokenizer.from_file(tokenizer)
+    found.no_padding()
+    found.no_truncation()
+    return found

@@ -18,7 +18,7 @@ from torch import nn
 
 from raysft.config.sections import GenerationSection
 from raysft.corpus.messages import Turn
-from raysft.corpus.special import special_ids
+from raysft.corpus.special import added_behind, special_ids
 from raysft.corpus.template import template_of
 from raysft.events import Listener, Silent
 from raysft.metrics.scores import Array
@@ -146,7 +146,7 @@ class Prompts:
         made, since a model cannot go on from none.
         """
         encoding = self.tokenizer.encode(self.template.prompt(list(turns)), add_special_tokens=self._marks)
-        ids: list[int] = encoding.ids[: len(encoding.ids) - len(_added_behind(encoding))] or [0]
+        ids: list[int] = encoding.ids[: len(encoding.ids) - len(added_behind(encoding))] or [0]
         over = len(ids) - room
         if over <= 0:
             return ids, 0
@@ -156,7 +156,7 @@ class Prompts:
     def end_tokens(self) -> set[int]:
         """What follows a learnt answer: the first mark that the template writes there, or the tokenizer puts there."""
         closing = self.tokenizer.encode(self.template.closing, add_special_tokens=False).ids
-        behind = _added_behind(self.tokenizer.encode("a", add_special_tokens=True)) if self._marks else []
+        behind = added_behind(self.tokenizer.encode("a", add_special_tokens=True)) if self._marks else []
         return set([token for token in closing if token in self.special][:1] or behind[:1])
 
     def end_text(self) -> str:
@@ -283,17 +283,6 @@ def padded_left(prompts: Sequence[Sequence[int]], pad: int) -> tuple[torch.Tenso
         ids[row, longest - len(prompt) :] = prompt
     mask = np.arange(longest)[None, :] >= longest - np.array([[len(prompt)] for prompt in prompts])
     return torch.from_numpy(ids), torch.from_numpy(mask.astype(np.int64))
-
-
-def _added_behind(encoding: Any) -> list[int]:
-    """The tokens that a tokenizer puts behind a text; they stand for none of its characters."""
-    kinds = zip(encoding.ids, encoding.special_tokens_mask, encoding.offsets, strict=True)
-    found: list[int] = []
-    for token, special, (start, end) in reversed(list(kinds)):
-        if not special or end > start:
-            break
-        found.insert(0, token)
-    return found
 
 
 def _positions(model: nn.Module) -> int | None:

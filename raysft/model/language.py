@@ -17,19 +17,22 @@ from torch import nn
 from raysft.config.sections import VOCABULARY_TASKS, ModelSection
 from raysft.errors import UsageError
 from raysft.model.architectures import renamed
+from raysft.model.chunks import Piece, loss_and_slope, summed_loss
 from raysft.model.classifier import is_sentence_encoder, quiet_transformers
 from raysft.model.loading import load_base
 from raysft.model.lora import add_adapters
 from raysft.storage.pretrained import POOLING, WEIGHTS, Base
 
 LEARNT = "learnt"  # argument of the forward pass: places in the flattened batch, int64 (M,)
+SAID = "said"  # and the tokens to say there, int64 (M,): then what comes back is their summed loss
 
 
-def build_language_model(base: Base, settings: ModelSection, task: str, seed: int) -> nn.Module:
+def build_language_model(base: Base, settings: ModelSection, task: str, seed: int, compiled: bool = False) -> nn.Module:
     """The base with a head over the vocabulary, in float32. task: masked-lm | causal-lm | generation.
 
     A base without such a head gets one, drawn from the seed; where the architecture ties its matrix to the
-    embeddings, only what stands between is new. Called with `learnt`, the model computes logits there only.
+    embeddings, only what stands between is new. compiled: its loss is. Called with `learnt`, the model computes logits
+    there only.
     Raises UsageError when the architecture is not one for this task.
     """
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM
@@ -59,7 +62,8 @@ def build_language_model(base: Base, settings: ModelSection, task: str, seed: in
         )
     if settings.lora is not None:
         add_adapters(model, settings, seed, known=_tensors_of(base))
-    learn_few_positions(model, task)
+    # Eagerly the loss goes over its logits half a dozen times.
+    learn_few_positions(model, task, torch.compile(loss_and_slope, dynamic=True) if compiled else loss_and_slope)
     if not learns_few_positions(model):
         raise UsageError(
             f"model.base: {base.name} ({config.model_type}) is built in a way that {task} does not know: its head does "
@@ -82,7 +86,7 @@ def sees_what_follows(model: Any) -> bool:
     return not torch.allclose(before, after, rtol=1e-3, atol=1e-4, equal_nan=True)
 
 
-def head_facts(task: str, base: Base, model: Any) -> dict[str, str]:
+def head_facts(task: str | None, base: Base, model: Any) -> dict[str, str]:
     """What raysft.json says of the head of a language model: `new`, or `of the base`, whose it is in part or all."""
     if task not in VOCABULARY_TASKS:
         return {}
@@ -96,7 +100,7 @@ def _tensors_of(base: Base) -> set[str]:
         return {renamed(name) for name in file.keys()}  # noqa: SIM118  # it is no dict
 
 
-def keep_pooling(task: str, base: Base, folder: Path) -> None:
+def keep_pooling(task: str | None, base: Base, folder: Path) -> None:
     """Copy the note by which a sentence encoder is known: a language model has no pooler, so that fine-tuning from it
     starts one as it would have from the base (`model.pooler: auto`)."""
     if task in VOCABULARY_TASKS and is_sentence_encoder(base.folder):
@@ -111,22 +115,27 @@ def own_logits(model: nn.Module, ids: torch.Tensor) -> list[float]:
     return logits.float().gather(1, ids[:, None])[:, 0].cpu().tolist()  # type: ignore[no-any-return]
 
 
-def learn_few_positions(model: Any, task: str) -> None:
+def learn_few_positions(model: Any, task: str, piece: Piece = loss_and_slope) -> None:
     """Let the model take `learnt`: hidden states are gathered there before the head, whose logits become (1, M, V).
 
     A head costs as much as several layers, and masked language models learn 15% of the positions. In stock classes the
     head treats each position alone, so that two hooks do: one takes the argument, one gathers what the base gives.
-    Without the argument the model is as it was; nothing of this is saved.
+    With `said` too, the head gives the summed loss of these tokens as the only logit, (1, 1, 1), by `piece`; see
+    model/chunks.py.
+    Without the arguments the model is as it was; nothing of this is saved.
     """
     held: list[torch.Tensor] = []
+    asked: list[torch.Tensor] = []
     # Keys and values of past tokens serve generation; here they would be kept for nothing.
     no_cache = {"use_cache": False} if "use_cache" in signature(model.forward).parameters else {}
 
     def take(_: nn.Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         held[:] = [kwargs[LEARNT]] if LEARNT in kwargs else []
+        asked[:] = [kwargs[SAID]] if SAID in kwargs else []
         if not held:
             return args, kwargs
-        return args, {**{name: value for name, value in kwargs.items() if name != LEARNT}, **no_cache}
+        own = {name: value for name, value in kwargs.items() if name not in (LEARNT, SAID)}
+        return args, {**own, **no_cache}
 
     def gather(_: nn.Module, __: Any, output: Any) -> Any:
         if held:
@@ -137,6 +146,30 @@ def learn_few_positions(model: Any, task: str) -> None:
     # Of models that may have an encoder too, as BART does, only the decoder is called where the next token is learnt.
     body = model.base_model if task == "masked-lm" else model.get_decoder()
     body.register_forward_hook(gather)
+    head = model.get_output_embeddings()
+    if type(head) is nn.Linear:
+        plain = head.forward
+
+        def losses(hidden: torch.Tensor) -> torch.Tensor:
+            if not asked:
+                return plain(hidden)
+            return summed_loss(head, hidden.flatten(0, 1), asked.pop(), piece).view(1, 1, 1)
+
+        head.forward = losses  # type: ignore[method-assign,assignment]
+
+
+def sums_its_loss(model: Any) -> bool:
+    """Whether `said` has its effect: not where a model does more to its logits than its head, as Gemma 2 does."""
+    was_training = model.training
+    ids = torch.arange(1, 5).remainder(model.config.vocab_size)[None]
+    learnt, said = torch.tensor([1, 2]), torch.tensor([0, 1])
+    model.eval()
+    with torch.inference_mode():
+        logits = model(input_ids=ids, **{LEARNT: learnt}).logits
+        found = model(input_ids=ids, **{LEARNT: learnt, SAID: said}).logits
+    model.train(was_training)
+    wanted = nn.functional.cross_entropy(logits.float().flatten(0, 1), said, reduction="sum")
+    return tuple(found.shape) == (1, 1, 1) and torch.allclose(found.flatten()[0], wanted, rtol=1e-3)
 
 
 def learns_few_positions(model: Any) -> bool:
@@ -153,20 +186,21 @@ def learns_few_positions(model: Any) -> bool:
 def keeps_rows_apart(model: Any) -> bool:
     """Whether rows that stand in one sequence, their positions beginning anew with each, get the logits that they have
     alone, whatever stands beside them. transformers takes these positions for borders in most of its decoders."""
+    if "position_ids" not in signature(model.forward).parameters:
+        return False
     was_training = model.training
     ids = torch.arange(1, 10).remainder(model.config.vocab_size)[None]
     positions = torch.tensor([[0, 1, 2, 3, 0, 1, 2, 3, 4]])
     other = ids.clone()
     other[0, :4] = 0
+    every = torch.arange(9)
     model.eval()
     with torch.inference_mode():
-        try:
-            first, second = (model(input_ids=each, position_ids=positions).logits[0, 4:] for each in (ids, other))
-        except TypeError:  # it takes no positions
-            return False
-        alone = model(input_ids=ids[:, 4:]).logits[0]
+        # As in training, with `learnt`: a cache of past tokens would have no borders.
+        together = [model(input_ids=each, position_ids=positions, **{LEARNT: every}).logits for each in (ids, other)]
+        alone = model(input_ids=ids[:, 4:], **{LEARNT: every[:5]}).logits[0]
     model.train(was_training)
-    return all(torch.allclose(first, each, rtol=1e-3, atol=1e-4) for each in (second, alone))
+    return all(torch.allclose(each[0, 4:], alone, rtol=1e-3, atol=1e-4) for each in together)
 
 
 def load_language_model(folder: Path, task: str) -> nn.Module:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from raysft.config import Job
-from raysft.config.sections import VOCABULARY_TASKS
 from raysft.corpus.encode import tag_names
 from raysft.model.adapters import with_adapters
 from raysft.model.architectures import classifier_tensors, tagger_tensors
@@ -47,7 +46,7 @@ def planned_weights(job: Job, base: Base, classes: int) -> Weights:
 def _planned(job: Job, base: Base, classes: int) -> tuple[list[Tensor], Recipe] | None:
     """The parameters as they will be, and how each trains; None for an architecture that is not known by name."""
     model = job.config.model
-    unknown = job.config.task in VOCABULARY_TASKS  # their heads differ from architecture to architecture
+    unknown = job.config.language_task is not None  # their heads differ from architecture to architecture
     tags = job.config.task == "token-classification"
     if tags:
         found = tagger_tensors(base.config, tensor_shapes(base), len(tag_names([""] * classes)))

@@ -6,10 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from raysft.config import Job
+from raysft.config import Job, JobConfig
 from raysft.config.sections import VOCABULARY_TASKS
 
+CHUNK_BYTES = 256 * 2**20  # as model/chunks.py has it, which loads torch
+WORDS = "words"
+PACKED_TASKS = ("generation", "causal-lm")  # whose tokens see nothing that comes after them
 MASKED_SHARE = 0.15  # of the positions, at which masked language models have logits
+WORDS_SHARE = 0.25  # about, where labels are words: of the tokens of a text with its label
 
 
 def refuse_labels_only(job: Job) -> None:
@@ -19,16 +23,22 @@ def refuse_labels_only(job: Job) -> None:
     if task not in VOCABULARY_TASKS:
         return
     if train.select != "loss":
-        raise job.problem("train.select", f"loss (without classes there is no {train.select}), where task is {task}")
+        raise job.problem("train.select", f"loss (without labels there is no {train.select}), where task is {task}")
     for key, found, allowed in (
         ("train.loss", train.loss, "cross_entropy"),
         ("train.class_weights", train.class_weights, None),
         ("train.label_smoothing", train.label_smoothing, 0),
     ):
         if found != allowed:
-            raise job.problem(key, f"belongs to classes, and task: {task} has none; leave it out")
+            raise job.problem(key, f"belongs to labels, and task: {task} has none; leave it out")
     if config.model.pooler == "identity":
         raise job.problem("model.pooler", f"belongs to classifiers; leave it out, where task is {task}")
+
+
+def refuse_packing(job: Job) -> None:
+    """Raises JobFileError where rows would see each other: only where each token sees those before it are they cut."""
+    if job.config.train.packing and job.config.language_task not in PACKED_TASKS:
+        raise job.problem("train.packing", f"belongs to {' and '.join(PACKED_TASKS)}; leave it out")
 
 
 def refuse_for_entities(job: Job) -> None:
@@ -50,6 +60,16 @@ def piece_lengths(lengths: np.ndarray[Any, Any], max_length: int, shared: int = 
     return np.concatenate([short[short > 0], np.full(int(whole.sum()), max_length), tails])
 
 
+def kind_of_logits(config: JobConfig) -> str:
+    """The task as the two functions below take it, or WORDS."""
+    return WORDS if config.labels_are_words else config.task
+
+
+def logits_at_once(task: str, positions: int, vocabulary: int) -> float:
+    """Numbers of the logits that exist at once in training on so many positions."""
+    return vocabulary * min(logits_share(task) * positions, max(1, CHUNK_BYTES // (4 * vocabulary)))
+
+
 def logits_share(task: str) -> float:
     """At which share of the positions a model has logits over its whole vocabulary."""
-    return {"masked-lm": MASKED_SHARE, "causal-lm": 1.0, "generation": 1.0}.get(task, 0.0)
+    return {"masked-lm": MASKED_SHARE, "causal-lm": 1.0, "generation": 1.0, WORDS: WORDS_SHARE}.get(task, 0.0)

@@ -10,7 +10,7 @@ import numpy as np
 from raysft.config.sections import JobConfig, TrainSection
 from raysft.corpus.packing import LENGTH
 from raysft.corpus.sampler import Batching, Sampler, rows_that_fit
-from raysft.plan.language import logits_share
+from raysft.plan.language import kind_of_logits, logits_at_once, logits_share
 from raysft.plan.machine import Machine
 from raysft.plan.sharing import choose_sharing
 from raysft.plan.weights import Weights
@@ -23,7 +23,6 @@ GPU_MICRO_TOKENS = 16384
 CPU_EFFICIENCY = 0.5
 BF16_GAIN = 2.0
 LOGIT_BYTES = 12  # of each token of the vocabulary at a position that is learnt: logits, their softmax, its gradient
-PACKED_TASKS = ("generation", "causal-lm")  # whose tokens see nothing that comes after them
 SMALL_MODEL = 1_000_000  # parameters
 RUNTIME_BYTES = 900 * 2**20  # Python, torch, transformers and Ray in one worker, measured as resident memory
 START_S = 35.0  # Ray, one worker group, reload check and report on 2 cores, measured
@@ -94,7 +93,7 @@ def choose_batching(
 
 def choose_packing(config: JobConfig, lengths: np.ndarray[Any, Any]) -> int | None:
     """Tokens of a sequence that holds several rows; None: each row has its own. lengths: tokens of each row, int."""
-    if config.task not in PACKED_TASKS or config.train.packing == "off" or not len(lengths):
+    if not config.train.packing or not len(lengths):
         return None
     return max(LENGTH, int(lengths.max()))
 
@@ -139,11 +138,13 @@ def make_plan(
     workers: int = 0,
     worker_bytes: int = 0,
     weights: Weights | None = None,
+    scored: int = 0,
 ) -> Plan:
     """Predict one run. lengths: tokens of each training row, or of a sample of them, shape (n,).
 
     workers: as many as there are, 0: as many as are asked for. worker_bytes: memory of each, 0: its share of `machine`,
-    or not known of a GPU. weights: which train, None: all.
+    or not known of a GPU. weights: which train, None: all. scored: tokens that are read of each validation row beside
+    its own, where labels are words.
     """
     weights = weights or Weights(size.parameters)
     train = config.train
@@ -156,9 +157,9 @@ def make_plan(
     padded, real = sampler.positions(sampler.steps(0)), int(lengths.sum())
     total_steps = _total_steps(sampler, rows["train"])
     epoch_tokens = padded * scale
-    evaluated = real * scale / max(1, rows["train"]) * rows.get("validation", 0)
+    evaluated = (real * scale / max(1, rows["train"]) + scored) * rows.get("validation", 0)
     # 2 operations a parameter and token forward, 4 backward (Kaplan et al. 2020, arXiv 2001.08361, section 2.1).
-    share = logits_share(config.task)
+    share = logits_share(kind_of_logits(config))
     work = 2 * (size.parameters - size.embedding + share * size.embedding)
     flops = train.epochs * (3 * work * epoch_tokens + work * evaluated)
     shapes = [sampler.layout(rows).shape for rows in sampler.heaviest()] or [(1, longest)]
@@ -233,7 +234,8 @@ def _activations(config: JobConfig, size: ModelSize, rows: int, length: int) -> 
     With activation checkpointing: those of one layer, and of every layer what goes into it.
     """
     per_layer = rows * length * (14 * size.hidden + 2 * size.inner) * 4 + 2 * rows * 12 * length * length * 4
-    logits = int(logits_share(config.task) * rows * length * LOGIT_BYTES * size.embedding / size.hidden)
+    kind, vocabulary = kind_of_logits(config), max(1, size.embedding // size.hidden)
+    logits = int(LOGIT_BYTES * logits_at_once(kind, rows * length, vocabulary))
     if config.train.activation_checkpointing:
         return logits + per_layer + size.layers * rows * length * size.hidden * 4
     return logits + size.layers * per_layer

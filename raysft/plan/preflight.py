@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from raysft.config import Job
 from raysft.config.sections import SEVERAL_PIECES
 from raysft.corpus.encode import encode_texts
+from raysft.corpus.label_words import LabelWords
 from raysft.corpus.rows import TEST, TRAIN, VALIDATION, Meaning, canonical, concat
 from raysft.corpus.windows import overlap
 from raysft.errors import NoCapacity
@@ -26,7 +27,7 @@ from raysft.plan.precision import may_use_gpu
 from raysft.plan.refusals import elsewhere, refuse_early, refuse_on, refuse_on_parts, refuse_too_large
 from raysft.plan.size import model_size
 from raysft.preparation.address import Sources, open_sources
-from raysft.preparation.answering import answering_of
+from raysft.preparation.answering import answering_of, require_words, words_of
 from raysft.preparation.decide import screen
 from raysft.preparation.features import Wanted
 from raysft.preparation.rowstore import ORIGINS, RowStore
@@ -73,8 +74,10 @@ def check_job(job: Job, base: Base) -> Check:
     # What the first rows lack, a class or the label of a test row, may stand further down: only the run can tell.
     store = RowStore.of_table(rows, NO_NEAR)
     books, labels = screen(job, store, strict=not sampled)
+    words = words_of(config, base, labels.names)
+    require_words(job, words)
     kept = np.flatnonzero(books.alive)
-    tokens = _lengths(job, base, rows, kept[store.origin[kept] == ORIGINS.index(TRAIN)])
+    tokens = _lengths(job, base, rows, words, kept[store.origin[kept] == ORIGINS.index(TRAIN)])
     lengths = np.minimum(tokens, config.model.max_length)
     counts = _parts(job, [ORIGINS[code] for code in store.origin[kept].tolist()], scale)
     if config.task in SEVERAL_PIECES:
@@ -86,7 +89,8 @@ def check_job(job: Job, base: Base) -> Check:
     if not sampled:
         refuse_on_parts(job, counts)
     weights = planned_weights(job, base, len(labels.names))
-    plan = make_plan(config, model_size(base), training, counts, machine, gpu, weights=weights)
+    scored = 0 if words is None else words.scored
+    plan = make_plan(config, model_size(base), training, counts, machine, gpu, weights=weights, scored=scored)
     refuse_too_large(plan, machine, gpu)
     return Check(
         name=config.name,
@@ -105,11 +109,15 @@ def check_job(job: Job, base: Base) -> Check:
     )
 
 
-def _lengths(job: Job, base: Base, rows: pa.Table, training: np.ndarray[Any, Any]) -> list[int]:
+def _lengths(
+    job: Job, base: Base, rows: pa.Table, words: LabelWords | None, training: np.ndarray[Any, Any]
+) -> list[int]:
     """Tokens of the rows at these places, without a limit."""
     rows, answering = rows.take(training), answering_of(job.config, base)
     if answering is not None:
         return answering.encode(rows.column("record").to_pylist())[2]
+    if words is not None:
+        return words.prompts(rows.column("text").to_pylist())[1]
     return encode_texts(rows.column("text").to_pylist(), base.folder / "tokenizer.json", job.config.model.max_length)[1]
 
 

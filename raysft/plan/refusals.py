@@ -6,14 +6,16 @@ import os
 from collections.abc import Mapping
 
 from raysft.config import Job
+from raysft.corpus.template import template_of
 from raysft.errors import NoCapacity
 from raysft.plan.approach import planned_groups, refuse_quantized
-from raysft.plan.language import refuse_for_entities, refuse_labels_only
+from raysft.plan.language import refuse_for_entities, refuse_labels_only, refuse_packing
 from raysft.plan.machine import Machine
 from raysft.plan.plan import Plan, too_many_workers
 from raysft.plan.precision import refuse_precision
 from raysft.plan.settings import refuse_dropout, refuse_optimizer, refuse_settings
 from raysft.plan.sharing import refuse_sharing
+from raysft.plan.words import refuse_words
 from raysft.storage.pretrained import Base
 
 
@@ -21,7 +23,10 @@ def refuse_early(job: Job, base: Base) -> None:
     """Raise JobFileError for what the job file and the base alone make impossible."""
     refuse_labels_only(job)
     refuse_for_entities(job)
+    refuse_packing(job)
+    refuse_words(job, base)
     _refuse_too_long(job, base)
+    _refuse_endless(job, base)
     refuse_settings(job)
     planned_groups(job, base, 2)  # for what it refuses, which no number of labels changes
 
@@ -65,6 +70,16 @@ def refuse_too_large(plan: Plan, machine: Machine, gpu: bool) -> None:
 def elsewhere() -> bool:
     """Whether workers may stand on other machines than this one."""
     return "RAY_ADDRESS" in os.environ
+
+
+def _refuse_endless(job: Job, base: Base) -> None:
+    """An answer needs a mark at which it ends."""
+    if job.config.language_task == "generation" and not template_of(base.folder).closing.strip():
+        raise job.problem(
+            "model.base",
+            f"nothing says where an answer of {base.name} ends: it has no chat template that writes a mark there, and "
+            "its tokenizer names no eos_token; name one in tokenizer_config.json, or use another base",
+        )
 
 
 def _refuse_too_long(job: Job, base: Base) -> None:

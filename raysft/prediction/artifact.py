@@ -23,6 +23,7 @@ from raysft.evaluation.evaluation import Model, model_labels
 from raysft.evaluation.label_sets import LabelSets
 from raysft.evaluation.one_label import OneLabel
 from raysft.evaluation.tagger import TaggedText, Tagger
+from raysft.evaluation.words import WordsModel
 from raysft.metrics.label_sets import DEFAULT_THRESHOLD
 from raysft.model.classifier import SEVERAL_LABELS, load_classifier
 from raysft.storage.pretrained import Base, resolve_base
@@ -64,7 +65,12 @@ class Artifact:
 
     @cached_property
     def labels(self) -> list[str]:
-        return model_labels(self.folder)
+        return list(self._facts["labels"]) if self.says_labels else model_labels(self.folder)
+
+    @property
+    def says_labels(self) -> bool:
+        """Whether it is a causal model, whose labels are words."""
+        return self._facts.get("labels_are") == "words"
 
     @cached_property
     def max_length(self) -> int:
@@ -103,13 +109,17 @@ class Artifact:
         return resolve_base(str(self.folder))
 
     @cached_property
-    def model(self) -> Model:
+    def model(self) -> Model | WordsModel:
+        if self.says_labels:
+            return WordsModel(self.folder, self.labels, self.max_length)
         return Model(load_classifier(self.folder))
 
     def logits(self, texts: Sequence[str]) -> np.ndarray[Any, Any]:
         """Shape (texts, labels), float32."""
         if not texts:
             return np.zeros((0, len(self.labels)), np.float32)
+        if isinstance(self.model, WordsModel):
+            return self.model.logits(self.model.rows(texts))
         return self.model.logits(from_texts(list(texts), self.base.folder / "tokenizer.json", self.max_length))
 
     def answer(self, prompts: Sequence[list[Turn]], numbers: Sequence[int] | None = None) -> list[Prediction]:

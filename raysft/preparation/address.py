@@ -11,7 +11,7 @@ from raysft.config import Job
 from raysft.config.sections import LANGUAGE_TASKS
 from raysft.corpus.forms import with_forms
 from raysft.folds.assign import validation_problem
-from raysft.preparation.answering import answering_of
+from raysft.preparation.answering import answering_of, words_of
 from raysft.reading.columns import Columns, resolve_columns
 from raysft.reading.sources import Source, find_sources, fingerprint
 from raysft.storage.commit import digest_of
@@ -52,7 +52,7 @@ def data_digest(job: Job, base: Base, sources: Sources) -> str:
 
     The files' contents and names count, not their folder: the same data elsewhere is not prepared again.
     """
-    config, answering = job.config, answering_of(job.config, base)
+    config, written = job.config, answering_of(job.config, base) or words_of(job.config, base)
     looks_for_wrong_labels = config.data.audit.wrong_labels != "off" and config.task == "classification"
     return digest_of(
         {
@@ -64,7 +64,7 @@ def data_digest(job: Job, base: Base, sources: Sources) -> str:
             "data": config.data.model_dump(mode="json", exclude={"train", "validation", "test", "engine"}),
             "folds": config.folds.model_dump(mode="json", exclude={"validation"}),
             "tokenizer": base.tokenizer_sha256,
-            "answers": None if answering is None else answering.digest,
+            "answers": None if written is None else written.digest,
             "max_length": config.model.max_length,
             "probe": base.identity if looks_for_wrong_labels else None,
         }

@@ -22,7 +22,7 @@ from raysft.events import Listener
 from raysft.folds.assign import validation_fold
 from raysft.preparation.address import FORMAT, Sources, data_digest, open_sources
 from raysft.preparation.announce import announce
-from raysft.preparation.answering import answering_of
+from raysft.preparation.answering import answering_of, require_words, words_of
 from raysft.preparation.decide import decide
 from raysft.preparation.engine import actors, each
 from raysft.preparation.facts import audit_facts, with_lengths
@@ -113,6 +113,7 @@ def _build(job: Job, base: Base, sources: Sources, digest: str, output: Output, 
         if not partial.decided.exists():
             _decide_and_write(job, base, sources, partial, count, listener)
         facts = read_json(partial.decided)
+        require_words(job, words_of(job.config, base, facts["labels"]))
         how = _encoding(job, base, facts["labels"])
         shards = _tokenize(partial, how, facts["shards"], facts["audit"]["rows"]["kept"], count, listener)
     write_json(partial.audit, with_lengths(facts["audit"], shards, how.max_length))
@@ -191,6 +192,7 @@ def _encoding(job: Job, base: Base, labels: list[str]) -> Encoding:
         max_length=job.config.model.max_length,
         labels=tag_names(labels) if kind == TAGS else tuple(labels),
         answering=answering,
+        words=words_of(job.config, base, labels),
     )
 
 
@@ -212,9 +214,10 @@ def _tokenize(
 
 
 def _manifest(base: Base, how: Encoding, shards: list[tuple[Shard, dict[str, Any]]]) -> dict[str, Any]:
+    written = how.answering or how.words
     return {
         "tokenizer_sha256": base.tokenizer_sha256,
-        "template": how.answering.template.digest if how.answering else None,
+        "template": written.template.digest if written else None,
         "max_length": how.max_length,
         "shards": [
             {"sealed": shard.sealed, "number": shard.number, **{k: facts[k] for k in ("rows", "tokens", "sha256")}}

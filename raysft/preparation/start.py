@@ -37,8 +37,8 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_ma
 COLUMNS = ("text", "label", "context", "split", "separator", "tags")  # that decide which rows can be used
 READ_AS = {"encoding", "multi_label", "label_separator"}
 FOR_TASKS = {
-    "llama": ("causal-lm", "generation"),
-    "gpt2": ("causal-lm", "generation"),
+    "llama": ("causal-lm", "generation", "classification"),
+    "gpt2": ("causal-lm", "generation", "classification"),
     "bert": ("masked-lm", "classification", "token-classification"),
 }
 WAIT_S = 3600.0  # for another process that builds the same base
@@ -105,6 +105,7 @@ def _learnt_from(config: JobConfig, sources: Sources) -> dict[str, Any]:
     """The training files by their contents, and what says how texts are read from them."""
     return {
         "task": config.task,
+        "labels": config.labels_are_words,
         "files": [(each.format, fingerprint(each)) for each in _training(sources)],
         "columns": {name: getattr(sources.columns, name) for name in COLUMNS},
         "data": config.data.model_dump(mode="json", include=READ_AS),
@@ -165,7 +166,8 @@ def _require_mask(job: Job, fast: Any) -> None:
 
 
 def training_texts(config: JobConfig, sources: Sources) -> Iterator[str]:
-    """The texts of every usable row of data.train, in the order of its files; of a conversation each turn.
+    """The texts of every usable row of data.train, in the order of its files: of a conversation each turn, and behind
+    each its label where labels are words.
 
     Rows that a column marks as validation or test are left out. What the folds will seal is among them: it is not known
     yet, and a tokenizer learns spellings, no labels.
@@ -175,12 +177,16 @@ def training_texts(config: JobConfig, sources: Sources) -> Iterator[str]:
         for batch in read_batches(source, sources.columns):
             rows = canonical(batch, source, sources.columns, meaning)
             usable = rows.filter(pc.and_(pc.is_null(rows["reason"]), pc.equal(rows["origin"], TRAIN)))
-            yield from _texts_of(usable)
+            yield from _texts_of(usable, config.labels_are_words)
 
 
-def _texts_of(rows: pa.Table) -> Iterator[str]:
-    for text, record in zip(rows["text"].to_pylist(), rows["record"].to_pylist(), strict=True):
-        yield from [text] if record is None else [turn["content"] for turn in turns_of(record)]
+def _texts_of(rows: pa.Table, with_labels: bool) -> Iterator[str]:
+    columns = (rows[name].to_pylist() for name in ("text", "label", "record"))
+    for text, label, record in zip(*columns, strict=True):
+        if record is not None:
+            yield from (turn["content"] for turn in turns_of(record))
+        else:
+            yield from (text, label) if with_labels else (text,)
 
 
 def _training(sources: Sources) -> list[Any]:

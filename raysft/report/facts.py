@@ -56,6 +56,11 @@ class ReportFacts:
         return self.task == "token-classification"
 
     @property
+    def says_labels(self) -> bool:
+        """Whether a causal model gives labels in its own words."""
+        return self.task == "classification" and self.setting("model", "labels") == "words"
+
+    @property
     def answered(self) -> bool:
         """Whether answers are written."""
         return self.task == "generation"

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from raysft.config.sections import VOCABULARY_TASKS, ModelSection
+from raysft.config.sections import ModelSection
+from raysft.corpus.targets import compact
 from raysft.corpus.tokens import TokenizedRows
 from raysft.model.answering import ready_to_answer
 from raysft.model.attention import FLASH
@@ -22,11 +23,11 @@ from raysft.model.language import head_facts, keep_pooling
 from raysft.model.lora import merge_adapters, save_adapters
 from raysft.model.padding import pad_id, share_padding
 from raysft.model.quantize import dequantized, is_quantized, without_quantizing
-from raysft.preparation.answering import answering_of
+from raysft.preparation.answering import answering_of, words_of
 from raysft.storage.commit import committed_folder, write_json, writing
 from raysft.storage.pretrained import LOCAL, Base
 from raysft.training import checkpoint, ranks
-from raysft.training.language import answers_probe, language_probe
+from raysft.training.language import PROBE_LOOK, answers_probe, language_probe
 from raysft.training.loop import Loop
 from raysft.training.objective import padded
 from raysft.training.parallel import is_sharded
@@ -49,14 +50,18 @@ def write_artifact(task: Task, base: Base, loop: Loop) -> str:
         tokenizer = AutoTokenizer.from_pretrained(base.folder)
         tokenizer.model_max_length = task.config.model.max_length
         share_padding(tokenizer, model.config)
-        if task.config.task == "generation":
-            ready_to_answer(model, tokenizer, base, task.config.generation)
+        words = words_of(task.config, base, task.data.labels)
+        if task.config.language_task == "generation":
+            settings = task.config.generation
+            if words is not None:  # no label is longer, and the likeliest one is given
+                settings = settings.model_copy(update={"max_new_tokens": words.longest, "temperature": 0.0})
+            ready_to_answer(model, tokenizer, base, settings)
             save_adapters(model, str(base.folder) if base.revision == LOCAL else base.name, folder / "adapter")
         merge_adapters(model)
         model.save_pretrained(folder, safe_serialization=True)  # type: ignore[operator]
         tokenizer.save_pretrained(folder)
         _normal_truncation(folder / "tokenizer.json", task.config.model.max_length)
-        keep_pooling(task.config.task, base, folder)
+        keep_pooling(task.config.language_task, base, folder)
         write_json(folder / "raysft.json", _provenance(task, loop, model))
     write_json(task.run.probe, _probe(task, model, loop.train))
     return ranks.weights_digest(model)
@@ -108,18 +113,28 @@ def _provenance(task: Task, loop: Loop, model: nn.Module) -> dict[str, Any]:
         "step": loop.progress.best_step,
         "max_length": task.config.model.max_length,
         **decision_facts(task.config, loop.progress.best_scores, loop.objective),
-        **head_facts(task.config.task, task.base, model),
+        **_label_facts(task),
+        **head_facts(task.config.language_task, task.base, model),
         "job": json.loads(task.config.model_dump_json()),
     }
+
+
+def _label_facts(task: Task) -> dict[str, Any]:
+    """Labels as words stand in no config.json: they are no outputs of the model."""
+    return {"labels_are": "words", "labels": list(task.data.labels)} if task.config.labels_are_words else {}
 
 
 def _probe(task: Task, model: nn.Module, train: TokenizedRows) -> dict[str, Any]:
     """Open rows only: the probe must not touch the sealed test part."""
     corpus, device = task.data.part("train"), next(model.parameters()).device
-    if task.config.task in VOCABULARY_TASKS:
+    if task.config.language_task is not None:
         if (answering := answering_of(task.config, task.base)) is not None:
-            return answers_probe(model, answering, corpus, device)
-        return language_probe(task.config.task, model, train, corpus, device)
+            return answers_probe(model, answering, corpus.column("record").to_pylist(), device)
+        if (words := words_of(task.config, task.base, task.data.labels)) is not None:
+            rows = corpus.slice(0, PROBE_LOOK).select(["text", "label"]).to_pylist()
+            records = [compact(words.turns(row["text"], row["label"])) for row in rows]
+            return answers_probe(model, words.answering, records, device)
+        return language_probe(task.config.language_task, model, train, corpus, device)
     # Of a long text that is several windows the first one: its reload cuts the text there.
     rows = probe_rows(train.select(np.unique(train.row_id, return_index=True)[1]))
     wanted = set(rows.row_id.tolist())

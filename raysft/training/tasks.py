@@ -9,15 +9,16 @@ import torch
 from torch import nn
 
 from raysft.config import JobConfig
-from raysft.config.sections import VOCABULARY_TASKS
 from raysft.corpus.encode import tag_names
 from raysft.corpus.tokens import TokenizedRows
 from raysft.errors import UsageError
 from raysft.metrics.label_sets import DEFAULT_THRESHOLD
 from raysft.model.classifier import ONE_LABEL, SEVERAL_LABELS, build_classifier
 from raysft.model.language import build_language_model, keeps_rows_apart
+from raysft.model.padding import pad_id
 from raysft.model.tagger import build_tagger
 from raysft.plan.plan import choose_packing
+from raysft.preparation.answering import words_of
 from raysft.storage.pretrained import Base
 from raysft.training.classification import Classification
 from raysft.training.language import Language
@@ -25,6 +26,7 @@ from raysft.training.lessons import Lesson
 from raysft.training.multilabel import MultiLabel
 from raysft.training.objective import Objective
 from raysft.training.tagging import Tagging
+from raysft.training.words import LabelScorer, Words
 
 
 def build_objective(
@@ -36,11 +38,14 @@ def build_objective(
     device: torch.device,
     lesson: Lesson | None = None,
     packed: int | None = None,
+    sums: bool = False,
+    scorer: LabelScorer | None = None,
 ) -> Objective:
-    """The objective of this job. Raises JobFileError, DataError: see the objectives. lesson, packed: see
-    Language, where the head is one over the vocabulary."""
+    """The objective of this job. Raises JobFileError, DataError: see the objectives. lesson, packed, sums: see
+    Language, where the head is one over the vocabulary. scorer: where labels are words."""
     if lesson is not None:
-        return Language(lesson, train, validation, config.train.seed, pad_id, device, config.train.compile, packed)
+        language = Language(lesson, train, validation, config.train.seed, pad_id, device, packed, sums)
+        return language if scorer is None else Words(language, validation, scorer)
     if config.task == "token-classification":
         return Tagging(train, validation, config.train, pad_id, device, tag_names(labels))
     kind = MultiLabel if config.data.multi_label else Classification
@@ -49,8 +54,8 @@ def build_objective(
 
 def build_model(config: JobConfig, base: Base, labels: tuple[str, ...]) -> nn.Module:
     """The base with the head that this task needs. Raises UsageError."""
-    if config.task in VOCABULARY_TASKS:
-        return build_language_model(base, config.model, config.task, config.train.seed)
+    if config.language_task is not None:
+        return build_language_model(base, config.model, config.language_task, config.train.seed, config.train.compile)
     if config.task == "token-classification":
         return build_tagger(base, config.model, tag_names(labels), config.train.seed)
     return build_classifier(base, config.model, labels, config.train.seed, problem_type(config))
@@ -62,14 +67,12 @@ def packing_of(config: JobConfig, model: nn.Module, lengths: np.ndarray[Any, Any
     Raises UsageError where the job asks for it and the model would look from one row into another.
     """
     size = choose_packing(config, lengths)
-    if size is None or keeps_rows_apart(model):
-        return size
-    if config.train.packing == "on":
+    if size is not None and not keeps_rows_apart(model):
         raise UsageError(
             f"train.packing: {type(model).__name__} does not keep the rows of one sequence apart",
-            "Use --set train.packing=off.",
+            "Use --set train.packing=false.",
         )
-    return None
+    return size
 
 
 def problem_type(config: JobConfig) -> str:
@@ -77,9 +80,17 @@ def problem_type(config: JobConfig) -> str:
     return SEVERAL_LABELS if config.data.multi_label else ONE_LABEL
 
 
-def decision_facts(
-    config: JobConfig, best: dict[str, float], objective: Objective | None = None
-) -> dict[str, float | str]:
+def scorer_of(
+    config: JobConfig, base: Base, labels: tuple[str, ...], model: nn.Module, device: torch.device
+) -> LabelScorer | None:
+    """The LabelScorer of a job whose labels are words; None of any other."""
+    words = words_of(config, base, labels)
+    if words is None:
+        return None
+    return LabelScorer.of(model, words.answers, words.max_length, pad_id(model), device)
+
+
+def decision_facts(config: JobConfig, best: dict[str, float], objective: Objective | None = None) -> dict[str, Any]:
     """What raysft.json says of how the best checkpoint decides: where a row may have several labels, the probability
     from which a label is given; where tokens are tagged, what has one tag. best: its scores on the validation part,
     empty where there is none."""

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 
 from raysft.config import JobConfig
-from raysft.config.sections import VOCABULARY_TASKS
 from raysft.errors import RaysftError, TrainingFailed
+from raysft.model.language import sums_its_loss
 from raysft.model.padding import pad_id
 from raysft.plan.plan import choose_micro_tokens
 from raysft.preparation.prepared import Prepared
@@ -28,7 +28,7 @@ from raysft.training.checkpoint import precision_of
 from raysft.training.lessons import lesson_of
 from raysft.training.loop import Loop
 from raysft.training.precision import Precision, choose
-from raysft.training.tasks import build_model, build_objective, decision_facts, packing_of
+from raysft.training.tasks import build_model, build_objective, decision_facts, packing_of, scorer_of
 from raysft.training.tracking import open_tracking
 
 
@@ -100,15 +100,18 @@ def _prepare_loop(task: Task, held: ExitStack, precision: Precision) -> tuple[Ca
             f"({task.base.weights_sha256[:12]})",
             "Pin model.revision, or put the same folder on every node.",
         )
-    model = build_model(config, base, task.data.labels)
-    lesson = lesson_of(config.task, base.folder, model) if config.task in VOCABULARY_TASKS else None
+    labels = task.data.labels
+    model = build_model(config, base, labels)
+    lesson = lesson_of(config.language_task, base.folder, model) if config.language_task else None
     train, validation = task.data.tokens("train"), task.data.tokens("validation")
     packed = packing_of(config, model, train.lengths)
+    sums = lesson is not None and sums_its_loss(model)
+    scorer = scorer_of(config, base, labels, model, precision.device)
     make_loop = partial(
         Loop,
         model=model,
         objective=build_objective(
-            config, task.data.labels, train, validation, pad_id(model), precision.device, lesson, packed
+            config, labels, train, validation, pad_id(model), precision.device, lesson, packed, sums, scorer
         ),
         settings=settings,
         micro_batch=task.micro_batch,
