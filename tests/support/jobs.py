@@ -95,7 +95,9 @@ def write_job(folder: Path, base: Path, rows: list[dict[str, str]] | None = None
         "output": str(folder / "out"),
     }
     for name, values in sections.items():
-        job[name] = {**job[name], **values} if isinstance(values, dict) else values
+        job[name] = {**job.get(name, {}), **values} if isinstance(values, dict) else values
+    if "init" in job["model"]:  # stands in place of a base
+        del job["model"]["base"]
     path = folder / "job.yaml"
     with path.open("w", encoding="utf-8") as file:
         YAML().dump(job, file)
