@@ -21,7 +21,7 @@ Piece = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]
 def summed_loss(head: nn.Linear, hidden: torch.Tensor, said: torch.Tensor, piece: Piece) -> torch.Tensor:
     """Cross-entropy summed over tokens, float32 scalar. hidden: (M, H); said: int64 (M,); piece: loss_and_slope."""
     size = max(1, CHUNK_BYTES // (4 * head.out_features))
-    found: torch.Tensor = _Summed.apply(hidden, head.weight, head.bias, said, size, piece)
+    found: torch.Tensor = _Summed.apply(hidden, head.weight, head.bias, said, size, piece)  # type: ignore[no-untyped-call,unused-ignore]
     return found
 
 
