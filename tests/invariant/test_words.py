@@ -221,13 +221,18 @@ def test_every_way_to_train_gives_a_model_that_reloads(base: Base, tmp_path: Pat
     assert (place.model / "adapter").is_dir() is ("lora" in way.get("model", {}))
 
 
-def train_in(job: Path, base: Base, micro: int) -> list[Any]:
+def train_in(job: Path, base: Base, micro: int, strategy: str = "ddp") -> list[Any]:
     """Losses and scores of a run of two epochs, as one of its ranks computes them."""
     loaded = load_job(job)
     prepared, place = preparing.run(loaded), open_output(loaded.config.output).run(loaded.config.name)
-    outcome = run_worker(Task(loaded.config, loaded.folder, base, prepared, place, micro, threads=1, gpu=False))
+    outcome = run_worker(Task(loaded.config, loaded.folder, base, prepared, place, micro, 1, False, strategy))
     assert outcome is None or isinstance(outcome, Outcome), outcome
     return [*trajectory(place.path), *(line for line in lines_of(place.path) if "validation_loss" in line)]
+
+
+def train_both(jobs: list[Path], base: Base) -> list[list[Any]]:
+    """On one of two ranks: a run with weights of its own, and one whose weights the ranks share."""
+    return [train_in(job, base, 8, strategy) for job, strategy in zip(jobs, ("ddp", "fsdp"), strict=True)]
 
 
 def scores_of(lines: list[Any]) -> list[tuple[float, float]]:
@@ -238,14 +243,14 @@ def scores_of(lines: list[Any]) -> list[tuple[float, float]]:
 def test_two_ranks_and_accumulation_change_nothing(base: Base, tmp_path: Path) -> None:
     """Each rank scores half of the validation rows. Other float32 sums: some 1e-7 a step, magnified by AdamW."""
     jobs = []
-    for name in ("one", "split", "two"):
+    for name in ("one", "split", "ddp", "fsdp"):
         job = job_of(tmp_path / name, base, train=SHORT)
         place = open_output(job.config.output).run(job.config.name)
         claim(job, base, identity(job, base, preparing.run(job).digest), place)
         jobs.append(job.path)
     whole, split = train_in(jobs[0], base, 16), train_in(jobs[1], base, 4)
-    first, second = run_on_ranks(2, train_in, jobs[2], base, 8, folder=tmp_path / "ranks")
-    for found in (split, first, second):
+    first, second = run_on_ranks(2, train_both, jobs[2:], base, folder=tmp_path / "ranks")
+    for found in (split, *first, *second):
         steps = [line for line in found if isinstance(line, tuple)]
         np.testing.assert_allclose(steps, [line for line in whole if isinstance(line, tuple)], rtol=1e-3, atol=1e-4)
         np.testing.assert_allclose(scores_of(found), scores_of(whole), rtol=1e-3, atol=1e-4)
