@@ -234,14 +234,11 @@ def raysft(run: Run, rows: Rows, meter: Meter, compiled: bool = False) -> float:
 
     It is given as many positions as a full micro-batch of the Trainer has, and cuts its steps by that, as in a job.
     """
-    import torch
-
     from raysft.config.sections import TrainSection
     from raysft.config.values import Share
     from raysft.corpus.sampler import Step
     from raysft.corpus.tokens import from_lists
-    from raysft.model.chunks import loss_and_slope
-    from raysft.model.language import learn_few_positions
+    from raysft.model.language import compile_loss, learn_few_positions
     from raysft.training.language import Language
     from raysft.training.lessons import NextTokens
     from raysft.training.loop import Loop
@@ -257,8 +254,9 @@ def raysft(run: Run, rows: Rows, meter: Meter, compiled: bool = False) -> float:
 
     model = build(run.size, run.method, run.device)
     model = model.get_base_model() if run.method == "lora" else model
-    piece = torch.compile(loss_and_slope, dynamic=True) if compiled else loss_and_slope
-    learn_few_positions(model, "causal-lm", piece)
+    learn_few_positions(model, "causal-lm")
+    if compiled:
+        compile_loss(model)
     train, none = from_lists(rows, [-1] * len(rows)), from_lists([], [])
     metrics = run.folder / f"{len(rows)}.jsonl"
     loop = Unsaved(

@@ -19,7 +19,7 @@ class GenerationSection(Section):
     long_prompts: Literal["cut", "reject"] = Field(
         "cut",
         description="A prompt that does not fit model.max_length together with its answer: it loses its beginning, or "
-        "the row is rejected. Answers are never cut.",
+        "the row is rejected. The last answer is never cut, and one that lost its beginning is not learnt.",
     )
     max_new_tokens: int = Field(128, ge=1, le=8192, description="Most tokens of an answer that is written.")
     stop: tuple[str, ...] = Field((), description="Texts at which an answer ends, beside the end mark of the base.")

@@ -70,8 +70,8 @@ class InitSection(Section):
         None,
         ge=8,
         le=131072,
-        description="Longest text in tokens; null: model.max_length, or twice that where answers are written after "
-        "their prompts.",
+        description="Longest text in tokens; null: model.max_length, and where answers are written after their "
+        "prompts as much again, or generation.max_new_tokens.",
     )
     vocabulary: int = Field(
         4096,

@@ -116,14 +116,15 @@ class TrainSection(Section):
     packing: bool = Field(
         False,
         description="Several rows in one sequence, which see nothing of each other, where answers or next words are "
-        "learnt: little is padded though batches stay as shuffled (batching does not count then). Changes speed and "
+        "learnt: little is padded though batches stay as shuffled (batching does not count, micro_batch on average). "
+        "Changes speed and "
         "memory, not the result of a batch, rounding aside.",
     )
     batch_tokens: int | None = Field(
         None,
         ge=1,
         description="Batches of at most so many positions, padding included, and at least one row, instead of "
-        "batch_size rows; null: by rows. Fewer long texts than short ones share a step.",
+        "batch_size rows; null: by rows. Fewer long texts than short ones share a step. With packing: so many tokens.",
     )
     save_every: int | None = Field(
         None,

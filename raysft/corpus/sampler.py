@@ -29,7 +29,7 @@ class Batching:
 
     rows: int  # of a step, where there is no budget of positions
     micro_rows: int | None  # most rows of a micro-batch
-    tokens: int | None = None  # positions of a step at most, each row padded to the longest of the step
+    tokens: int | None = None  # positions of a step at most, each row padded to the longest; packed: its tokens
     micro_tokens: int | None = None  # most positions of a micro-batch, of one row at least
     bucketed: bool = True  # else rows stay in the order of the shuffle
     packed: int | None = None  # tokens of a sequence that holds several rows, at least as many as the longest row has
@@ -77,12 +77,14 @@ class Sampler:
 
     def _batches(self, order: Micro) -> list[Micro]:
         batching = self.batching
+        if batching.packed is not None:  # as shuffled: like lengths would leave like gaps
+            if batching.tokens is not None:
+                return by_sum(order, self.lengths, batching.tokens)
+            return split(order, batching.rows)
         if batching.tokens is None:
             size = batching.rows
         else:  # as many rows as fit when all have the mean length
             size = max(1, int(batching.tokens // max(1.0, self.lengths.mean()))) if len(order) else 1
-        if batching.packed is not None:  # like lengths would leave like gaps
-            return split(order, size) if batching.tokens is None else by_sum(order, self.lengths, batching.tokens)
         if batching.bucketed:
             order = _by_pools(order, self.lengths, size * POOL_BATCHES, turning=batching.tokens is not None)
         return split(order, size) if batching.tokens is None else by_budget(order, self.lengths, batching.tokens)
@@ -97,11 +99,21 @@ class Sampler:
 
     def _cut_packed(self, rows: Micro, size: int) -> Step:
         """Whole sequences: as many pieces as there would be without packing, or as positions ask for."""
-        batching, sequence = self.batching, self.layout(rows).sequence
-        sequences = int(sequence.max()) + 1
-        pieces = max(-(-sequences // self._sequences(size)), -(-len(rows) // (batching.micro_rows or len(rows))))
-        groups = np.array_split(np.arange(sequences), min(pieces, sequences))
-        return [rows[np.isin(sequence, group)] for group in groups]
+        sequences = self.layout(rows).shape[0]
+        pieces = max(-(-sequences // self._sequences(size)), -(-len(rows) // (self.batching.micro_rows or len(rows))))
+        return self.parts(rows, pieces)
+
+    def parts(self, micro: Micro, count: int) -> Step:
+        """A micro-batch in so many smaller ones, or one a row. Packed sequences stay whole as long as there are enough
+        of them, so that a part has its share of the positions."""
+        count = min(count, len(micro))
+        if self.batching.packed is None:
+            return np.array_split(micro, count)
+        layout = self.layout(micro)
+        if count > layout.shape[0]:
+            return np.array_split(micro[np.argsort(layout.sequence, kind="stable")], count)
+        groups = np.array_split(np.arange(layout.shape[0]), count)
+        return [micro[np.isin(layout.sequence, group)] for group in groups]
 
     def _sequences(self, size: int) -> int:
         """Most packed sequences of a micro-batch, where positions set a limit."""
@@ -137,9 +149,13 @@ class Sampler:
 
     def _full(self, order: Micro, size: int) -> Micro:
         """The longest rows that fill the sequences of a micro-batch. order: all rows, the longest first."""
-        most = self._sequences(size) * size
-        fit = int(np.searchsorted(np.cumsum(self.lengths[order]), most, side="right"))
-        return order[: min(max(1, fit), self.batching.rows if self.batching.tokens is None else fit + 1)]
+        batching, rows = self.batching, len(order)
+        step = min(rows, batching.rows) if batching.tokens is None else rows
+        # Of two sequences of a packing one is more than half full.
+        by_tokens = rows if batching.tokens is None else -(-2 * batching.tokens // size)
+        sequences = min(self._sequences(size), batching.micro_rows or rows, by_tokens, max(1, step))
+        fit = int(np.searchsorted(np.cumsum(self.lengths[order]), sequences * size, side="right"))
+        return order[: min(max(1, fit), step)]
 
     def most_rows(self, longest: int) -> int:
         """Of a micro-batch whose longest row has so many tokens."""

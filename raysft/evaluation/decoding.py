@@ -18,7 +18,7 @@ from torch import nn
 
 from raysft.config.sections import GenerationSection
 from raysft.corpus.messages import Turn
-from raysft.corpus.special import added_behind, special_ids
+from raysft.corpus.special import added_behind, end_tokens, special_ids
 from raysft.corpus.template import template_of
 from raysft.events import Listener, Silent
 from raysft.metrics.scores import Array
@@ -64,9 +64,10 @@ class Answerer:
 
     @property
     def new_tokens(self) -> int:
-        """Most tokens of an answer: max_new_tokens, or half of what the model has positions for."""
-        positions = _positions(self.model)
-        return min(self.settings.max_new_tokens, max(1, (positions or 2**31) // 2))
+        """Most tokens of an answer: max_new_tokens; where the model has no positions for so many beside a prompt, which
+        `check` refuses in a job, half of what it has."""
+        asked, positions = self.settings.max_new_tokens, _positions(self.model)
+        return asked if positions is None or asked < positions else max(1, positions // 2)
 
     @property
     def room(self) -> int:
@@ -132,7 +133,7 @@ class Prompts:
     def __init__(self, folder: Path) -> None:
         from tokenizers import Tokenizer
 
-        self.template = template_of(folder)
+        self.template, self._file = template_of(folder), folder / "tokenizer.json"
         self.tokenizer: Any = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self.tokenizer.no_truncation()
         self.tokenizer.no_padding()
@@ -154,10 +155,8 @@ class Prompts:
         return [*ids[:head], *ids[head + over :]], over
 
     def end_tokens(self) -> set[int]:
-        """What follows a learnt answer: the first mark that the template writes there, or the tokenizer puts there."""
-        closing = self.tokenizer.encode(self.template.closing, add_special_tokens=False).ids
-        behind = added_behind(self.tokenizer.encode("a", add_special_tokens=True)) if self._marks else []
-        return set([token for token in closing if token in self.special][:1] or behind[:1])
+        """What follows a learnt answer."""
+        return set(end_tokens(self._file, self.template.closing, self._marks))
 
     def end_text(self) -> str:
         """The same where the template closes an answer with plain words; "" where it does so with a mark, or not."""

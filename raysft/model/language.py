@@ -17,21 +17,22 @@ from torch import nn
 from raysft.config.sections import VOCABULARY_TASKS, ModelSection
 from raysft.errors import UsageError
 from raysft.model.architectures import renamed
-from raysft.model.chunks import Piece, loss_and_slope, summed_loss
+from raysft.model.chunks import loss_and_slope, summed_loss
 from raysft.model.classifier import is_sentence_encoder, quiet_transformers
 from raysft.model.loading import load_base
 from raysft.model.lora import add_adapters
 from raysft.storage.pretrained import POOLING, WEIGHTS, Base
 
 LEARNT = "learnt"  # argument of the forward pass: places in the flattened batch, int64 (M,)
+PIECE = "piece"  # attribute of a head: how it gives losses, see model/chunks.py
 SAID = "said"  # and the tokens to say there, int64 (M,): then what comes back is their summed loss
 
 
-def build_language_model(base: Base, settings: ModelSection, task: str, seed: int, compiled: bool = False) -> nn.Module:
+def build_language_model(base: Base, settings: ModelSection, task: str, seed: int) -> nn.Module:
     """The base with a head over the vocabulary, in float32. task: masked-lm | causal-lm | generation.
 
     A base without such a head gets one, drawn from the seed; where the architecture ties its matrix to the
-    embeddings, only what stands between is new. compiled: its loss is. Called with `learnt`, the model computes logits
+    embeddings, only what stands between is new. Called with `learnt`, the model computes logits
     there only.
     Raises UsageError when the architecture is not one for this task.
     """
@@ -62,8 +63,7 @@ def build_language_model(base: Base, settings: ModelSection, task: str, seed: in
         )
     if settings.lora is not None:
         add_adapters(model, settings, seed, known=_tensors_of(base))
-    # Eagerly the loss goes over its logits half a dozen times.
-    learn_few_positions(model, task, torch.compile(loss_and_slope, dynamic=True) if compiled else loss_and_slope)
+    learn_few_positions(model, task)
     if not learns_few_positions(model):
         raise UsageError(
             f"model.base: {base.name} ({config.model_type}) is built in a way that {task} does not know: its head does "
@@ -115,12 +115,12 @@ def own_logits(model: nn.Module, ids: torch.Tensor) -> list[float]:
     return logits.float().gather(1, ids[:, None])[:, 0].cpu().tolist()  # type: ignore[no-any-return]
 
 
-def learn_few_positions(model: Any, task: str, piece: Piece = loss_and_slope) -> None:
+def learn_few_positions(model: Any, task: str) -> None:
     """Let the model take `learnt`: hidden states are gathered there before the head, whose logits become (1, M, V).
 
     A head costs as much as several layers, and masked language models learn 15% of the positions. In stock classes the
     head treats each position alone, so that two hooks do: one takes the argument, one gathers what the base gives.
-    With `said` too, the head gives the summed loss of these tokens as the only logit, (1, 1, 1), by `piece`; see
+    With `said` too, the head gives the summed loss of these tokens as the only logit, (1, 1, 1); see
     model/chunks.py.
     Without the arguments the model is as it was; nothing of this is saved.
     """
@@ -149,13 +149,19 @@ def learn_few_positions(model: Any, task: str, piece: Piece = loss_and_slope) ->
     head = model.get_output_embeddings()
     if type(head) is nn.Linear:
         plain = head.forward
+        setattr(head, PIECE, loss_and_slope)
 
         def losses(hidden: torch.Tensor) -> torch.Tensor:
             if not asked:
                 return plain(hidden)
-            return summed_loss(head, hidden.flatten(0, 1), asked.pop(), piece).view(1, 1, 1)
+            return summed_loss(head, hidden.flatten(0, 1), asked.pop(), getattr(head, PIECE)).view(1, 1, 1)
 
         head.forward = losses  # type: ignore[method-assign,assignment]
+
+
+def compile_loss(model: Any) -> None:
+    """Compile what the head does with its logits: eagerly the loss goes over them half a dozen times."""
+    setattr(model.get_output_embeddings(), PIECE, torch.compile(loss_and_slope, dynamic=True))
 
 
 def sums_its_loss(model: Any) -> bool:
@@ -189,18 +195,19 @@ def keeps_rows_apart(model: Any) -> bool:
     if "position_ids" not in signature(model.forward).parameters:
         return False
     was_training = model.training
-    ids = torch.arange(1, 10).remainder(model.config.vocab_size)[None]
-    positions = torch.tensor([[0, 1, 2, 3, 0, 1, 2, 3, 4]])
+    # Two sequences: some ways to compute attention look for borders in a single one only.
+    ids = torch.arange(1, 19).remainder(model.config.vocab_size).view(2, 9)
+    positions = torch.tensor([[0, 1, 2, 3, 0, 1, 2, 3, 4]] * 2)
     other = ids.clone()
-    other[0, :4] = 0
-    every = torch.arange(9)
+    other[:, :4] = 0
+    every = torch.arange(18)
     model.eval()
     with torch.inference_mode():
         # As in training, with `learnt`: a cache of past tokens would have no borders.
         together = [model(input_ids=each, position_ids=positions, **{LEARNT: every}).logits for each in (ids, other)]
-        alone = model(input_ids=ids[:, 4:], **{LEARNT: every[:5]}).logits[0]
+        alone = model(input_ids=ids[:, 4:], **{LEARNT: every[:10]}).logits.view(2, 5, -1)
     model.train(was_training)
-    return all(torch.allclose(each[0, 4:], alone, rtol=1e-3, atol=1e-4) for each in together)
+    return all(torch.allclose(each.view(2, 9, -1)[:, 4:], alone, rtol=1e-3, atol=1e-4) for each in together)
 
 
 def load_language_model(folder: Path, task: str) -> nn.Module:

@@ -39,6 +39,10 @@ def refuse_packing(job: Job) -> None:
     """Raises JobFileError where rows would see each other: only where each token sees those before it are they cut."""
     if job.config.train.packing and job.config.language_task not in PACKED_TASKS:
         raise job.problem("train.packing", f"belongs to {' and '.join(PACKED_TASKS)}; leave it out")
+    if job.config.train.packing and job.config.model.attention == "flash_attention_2":
+        raise job.problem(
+            "train.packing", "does not go with model.attention: flash_attention_2; use auto, or no packing"
+        )
 
 
 def refuse_for_entities(job: Job) -> None:

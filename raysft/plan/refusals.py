@@ -83,8 +83,14 @@ def _refuse_endless(job: Job, base: Base) -> None:
 
 
 def _refuse_too_long(job: Job, base: Base) -> None:
-    """model.max_length must fit into the positions the base was built with."""
+    """A text, and a prompt with its answer, must fit into the positions the base was built with."""
     positions = base.config.get("max_position_embeddings", base.config.get("n_positions"))  # as GPT-2 calls it
     longest = job.config.model.max_length
     if isinstance(positions, int) and 0 < positions < longest:
         raise job.problem("model.max_length", f"at most {positions} for {base.name}, found {longest}")
+    written = job.config.generation.max_new_tokens
+    if job.config.task == "generation" and isinstance(positions, int) and 0 < positions <= written:
+        raise job.problem(
+            "generation.max_new_tokens",
+            f"at most {positions - 1} for {base.name}, whose positions hold a prompt and its answer; found {written}",
+        )

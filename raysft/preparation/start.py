@@ -30,11 +30,22 @@ from raysft.storage.layout import BaseFolder, open_output
 from raysft.storage.lease import lease
 from raysft.storage.pretrained import TOKENIZER_KEY, Base, resolve_base, resolve_tokenizer
 
-FORMAT = 1  # of the folder; a change makes older ones unused
+FROM_SCRATCH = " from scratch"  # how the name of a base ends that was built here
+FORMAT = 2  # of the folder; a change makes older ones unused
 WEIGHTS_BY = ("torch", "transformers")  # whose next version may draw or name weights otherwise
 TEXTS_BY = ("pyarrow", "tokenizers")  # or learn another tokenizer
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
-COLUMNS = ("text", "label", "context", "split", "separator", "tags")  # that decide which rows can be used
+COLUMNS = (
+    "text",
+    "label",
+    "context",
+    "group",
+    "time",
+    "times",
+    "split",
+    "separator",
+    "tags",
+)  # that decide which rows can be used
 READ_AS = {"encoding", "multi_label", "label_separator"}
 FOR_TASKS = {
     "llama": ("causal-lm", "generation", "classification"),
@@ -64,7 +75,7 @@ def base_of(job: Job, listener: Listener | None = None) -> Base:
 
 def name_of(init: InitSection) -> str:
     """What people read where a base has its name."""
-    return f"{init.architecture} {init.layers}x{init.hidden} from scratch"
+    return f"{init.architecture} {init.layers}x{init.hidden}{FROM_SCRATCH}"
 
 
 def refuse_init(job: Job, init: InitSection) -> None:
@@ -82,7 +93,8 @@ def positions_of(config: JobConfig, init: InitSection) -> int:
     """The longest text in tokens. A prompt of max_length gets room for an answer behind it."""
     if init.positions is not None:
         return init.positions
-    return config.model.max_length * (2 if config.task == "generation" else 1)
+    longest = config.model.max_length
+    return longest + max(longest, config.generation.max_new_tokens) if config.task == "generation" else longest
 
 
 def init_digest(config: JobConfig, sources: Sources, tokenizer: Path | None) -> str:
@@ -95,6 +107,7 @@ def init_digest(config: JobConfig, sources: Sources, tokenizer: Path | None) -> 
             "libraries": {name: version(name) for name in (*WEIGHTS_BY, *TEXTS_BY)},
             "init": init.model_dump(mode="json", exclude={"tokenizer", "positions"}),
             "positions": positions_of(config, init),
+            "max_length": config.model.max_length,
             "seed": config.train.seed,
             "tokenizer": _learnt_from(config, sources) if tokenizer is None else _digest_of_tokenizer(tokenizer),
         }

@@ -7,6 +7,7 @@ from typing import Any
 
 from raysft.evaluation.evaluation import Scores
 from raysft.metrics.interval import Estimate
+from raysft.preparation.start import FROM_SCRATCH
 from raysft.report.audit_view import proofs, terms
 from raysft.report.facts import ReportFacts
 from raysft.report.numbers import count, interval, percent, rows, score, signed, signed_interval
@@ -98,10 +99,17 @@ def caveat(facts: ReportFacts) -> str:
             "Some of these rows, or texts almost like them, are also on the other side of a split: see the data audit."
         )
     if facts.evaluation.scored_on == "test":
-        return f"The test rows took no part in training, nor in the choice of {_chosen(facts)}."
+        return f"The test rows took no part in training, nor in the choice of {_chosen(facts)}{_but_spelling(facts)}."
     return (
         f"There is no test part. The validation rows also chose {_chosen(facts)}, so this score is a little too good."
     )
+
+
+def _but_spelling(facts: ReportFacts) -> str:
+    """What a model from random weights does know of a test part that is a share of the training files."""
+    if not facts.base.endswith(FROM_SCRATCH) or any(source["origin"] == "test" for source in facts.audit["sources"]):
+        return ""
+    return "; its tokenizer, learnt from the files that hold them, knows how they are spelt"
 
 
 def _chosen(facts: ReportFacts) -> str:

@@ -72,7 +72,7 @@ class Loop:
         self.sampler = Sampler(self.train.lengths, batching, self.settings.seed, self.settings.epochs)
         self.average = Average.of(self.model, self.groups, self.settings.average)
         self._prefetch = Prefetch(self.objective.batch, ahead=self.device.type == "cuda")
-        self._micro = MicroBatch()
+        self._micro = MicroBatch(self.sampler.parts)
         self._scaler = LossScaler(self.device, enabled=self.precision.name == "fp16")
         self._guard = Guard(self.settings.on_nonfinite, self._scaler, self.train.row_id, self.places)
         self._journal = Journal(self.metrics, self.device, self.sampler, self._guard, self.tracking)

@@ -25,13 +25,15 @@ CPU_MESSAGES = ("DefaultCPUAllocator: can't allocate memory", "DefaultCPUAllocat
 class MicroBatch:
     """In how many parts each micro-batch of the plan is computed: 1, and twice as many whenever memory runs out."""
 
-    def __init__(self) -> None:
+    def __init__(self, cut: Callable[[Micro, int], Step] = lambda micro, parts: np.array_split(micro, parts)) -> None:
+        """cut: a micro-batch into so many parts, at most one a row."""
+        self._cut = cut
         self.parts = 1
         self._changed = False  # since `news` was last asked
 
     def pieces(self, step: Step) -> Step:
-        """The step with every micro-batch cut into its parts; no row changes its place."""
-        return [piece for micro in step for piece in np.array_split(micro, min(self.parts, len(micro)))]
+        """The step with every micro-batch cut into its parts."""
+        return [piece for micro in step for piece in self._cut(micro, min(self.parts, len(micro)))]
 
     def compute(self, gradient: Callable[[Step], torch.Tensor], step: Step, clear: Callable[[], None]) -> torch.Tensor:
         """`gradient` of the step, from the beginning whenever memory ran out; `clear` drops what was accumulated.

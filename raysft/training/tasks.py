@@ -55,7 +55,7 @@ def build_objective(
 def build_model(config: JobConfig, base: Base, labels: tuple[str, ...]) -> nn.Module:
     """The base with the head that this task needs. Raises UsageError."""
     if config.language_task is not None:
-        return build_language_model(base, config.model, config.language_task, config.train.seed, config.train.compile)
+        return build_language_model(base, config.model, config.language_task, config.train.seed)
     if config.task == "token-classification":
         return build_tagger(base, config.model, tag_names(labels), config.train.seed)
     return build_classifier(base, config.model, labels, config.train.seed, problem_type(config))

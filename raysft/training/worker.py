@@ -14,7 +14,7 @@ import torch
 
 from raysft.config import JobConfig
 from raysft.errors import RaysftError, TrainingFailed
-from raysft.model.language import sums_its_loss
+from raysft.model.language import compile_loss, sums_its_loss
 from raysft.model.padding import pad_id
 from raysft.plan.plan import choose_micro_tokens
 from raysft.preparation.prepared import Prepared
@@ -106,6 +106,8 @@ def _prepare_loop(task: Task, held: ExitStack, precision: Precision) -> tuple[Ca
     train, validation = task.data.tokens("train"), task.data.tokens("validation")
     packed = packing_of(config, model, train.lengths)
     sums = lesson is not None and sums_its_loss(model)
+    if sums and settings.compile:
+        compile_loss(model)
     scorer = scorer_of(config, base, labels, model, precision.device)
     make_loop = partial(
         Loop,

@@ -7,6 +7,7 @@ import math
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
 import pyarrow as pa
@@ -156,9 +157,9 @@ ALTERNATE = (
     "{% for m in messages %}{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}"
     "{{ raise_exception('Conversation roles must alternate') }}{% endif %}{{ m.content }}\n{% endfor %}"
 )
-ANSWERING = Answering(
-    Template(ALTERNATE, has_special_tokens=True), Path("none"), 10**9
-)  # so long that no tokenizer reads them
+TOKENIZER = Path(mkdtemp()) / "tokenizer.json"
+write_bytes_tokenizer(TOKENIZER)
+ANSWERING = Answering(Template(ALTERNATE, has_special_tokens=True), TOKENIZER, 10**9)
 
 
 def test_a_chat_that_the_template_refuses_is_one_rejected_row() -> None:

@@ -229,7 +229,7 @@ def test_a_conversation_is_written_as_its_template_says(tmp_path: Path) -> None:
     assert tokenizer.apply_chat_template(turns, tokenize=False) == text
     ids = tokenizer.apply_chat_template(turns)["input_ids"]
     assert ids.count(tokenizer.eos_token_id) == 5 and tokenizer.decode(ids) == text
-    assert base.config["max_position_embeddings"] == 64  # an answer has its place behind a prompt of max_length
+    assert base.config["max_position_embeddings"] == 32 + 128  # an answer has its place behind a prompt
 
 
 def test_the_same_job_finds_the_same_folder_and_another_place_gives_the_same_bytes(
