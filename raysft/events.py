@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 
@@ -20,6 +21,9 @@ class Listener(Protocol):
     def table(self, title: str, rows: list[dict[str, Any]]) -> None:
         """A small table: each row holds a value for each column."""
 
+    def lessons(self, found: Sequence[Any]) -> None:
+        """Some conversations, and what of them is learnt: raysft.report.learnt.Lesson each."""
+
     def progress(self, done: int, total: int, text: str) -> None:
         """`done` of `total`; `text` begins with what is counted: "steps, loss 0.31"."""
 
@@ -34,5 +38,7 @@ class Silent:
     def warn(self, text: str) -> None: ...
 
     def table(self, title: str, rows: list[dict[str, Any]]) -> None: ...
+
+    def lessons(self, found: Sequence[Any]) -> None: ...
 
     def progress(self, done: int, total: int, text: str) -> None: ...

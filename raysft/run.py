@@ -27,7 +27,7 @@ from raysft.plan.machine import this_machine
 from raysft.plan.plan import Plan, batch_words, choose_micro_rows, make_plan, threads
 from raysft.plan.refusals import refuse_on, refuse_on_parts, refuse_too_large
 from raysft.plan.size import model_size
-from raysft.preparation.answering import words_of
+from raysft.preparation.answering import answering_of, words_of
 from raysft.preparation.build import load_prepared, prepare
 from raysft.preparation.prepared import Prepared
 from raysft.result import RunResult, baselines_json, metrics_json
@@ -71,12 +71,17 @@ def prepare_and_train(
 
 def prepare_with_page(job: Job, base: Base, output: Output, listener: Listener) -> Prepared:
     """The prepared data, with its page, which also tells the job's name and the fold that validates: these are not part
-    of what is prepared."""
+    of what is prepared. Of conversations it shows what is learnt, as the listener is told."""
     from raysft.report.audit_page import audit_page
+    from raysft.report.learnt import lessons
 
     prepared = prepare(job, base, output, listener)
+    answering = answering_of(job.config, base)
+    learnt = lessons(prepared, answering) if answering else []
+    if learnt:
+        listener.lessons(learnt)
     page = prepared.folder.audit_page
-    drawn = audit_page(prepared.audit, job.config.name).encode()
+    drawn = audit_page(prepared.audit, job.config.name, learnt).encode()
     if not page.exists() or page.read_bytes() != drawn:
         with writing(page):
             write_bytes(page, drawn)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
@@ -63,6 +64,13 @@ class Watch:
 
         self._end_bar()
         self._console.print(rows_table(title, rows))
+
+    def lessons(self, found: Sequence[Any]) -> None:
+        from raysft.cli.learnt import lessons_text
+
+        self._end_bar()
+        coloured = self._console.color_system is not None and not self._console.no_color
+        self._console.print(lessons_text(found, coloured), highlight=False, soft_wrap=True)
 
     def progress(self, done: int, total: int, text: str) -> None:
         if self._console.is_terminal:

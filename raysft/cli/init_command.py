@@ -8,25 +8,27 @@ import click
 
 from raysft.cli.options import json_option
 
-TASKS = {"classes": "classification", "tokens": "token-classification"}
+TASKS = {"classes": "classification", "tokens": "token-classification", "chat": "generation"}
 
 
 @click.command("init")
-@click.argument("data", type=click.Path(path_type=Path))
-@click.option("--job", type=click.Path(path_type=Path), help="Where to write the job file; default: beside the data.")
+@click.argument("data", type=click.Path(path_type=Path), required=False)
+@click.option("--job", type=click.Path(path_type=Path), help="Where to write the job file; default: beside DATA.")
 @click.option(
     "--task",
     type=click.Choice(sorted(TASKS)),
-    help="What is learnt: a class of each text, or tokens that are entities; default: as the columns say.",
+    help="What is learnt: a class of each text, tokens that are entities, or answers; default: as the columns say.",
 )
 @json_option
-def command(data: Path, job: Path | None, task: str | None, as_json: bool) -> None:
-    """Look at DATA (CSV, TSV, JSON Lines, CoNLL), guess its columns and write a job file that runs.
+def command(data: Path | None, job: Path | None, task: str | None, as_json: bool) -> None:
+    """Look at DATA (CSV, TSV, JSON Lines, CoNLL), guess its columns and write a job file that runs. Without DATA,
+    write one for a small corpus that ships, and copy the corpus beside it.
 
     \b
-    Example:
+    Examples:
       raysft init tickets.csv && raysft train tickets.yaml
       raysft init --task tokens letters.jsonl
+      raysft init --task chat && raysft train chat.yaml
     """
     from rich.markup import escape
 

@@ -32,8 +32,12 @@ def guess_table(found: Guess) -> Table:
         "distinct",
         "mean length",
     )
-    what = f"{len(found.labels)} {'classes' if found.task == 'classification' else 'types of entities'}"
-    roles = {found.text: "text", found.label: f"label ({what})", found.group: "group"}
+    if found.task == "generation":
+        roles = {found.text: "prompt" if found.label else "messages", found.label: "answer", found.context: "context"}
+    else:
+        what = f"{len(found.labels)} {'classes' if found.task == 'classification' else 'types of entities'}"
+        roles = {found.text: "text", found.label: f"label ({what})"}
+    roles[found.group] = "group"
     for column in found.columns:
         role = roles.get(column.name, "-")
         table.add_row(escape(column.name), role, str(column.distinct), f"{column.mean_length:.0f}")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 TEMPLATE = """\
@@ -41,6 +43,46 @@ KINDS = {
     },
 }
 
+CHAT = """\
+# A raysft job that learns answers. Run it:  raysft train {file}
+# Look before you run:       raysft data {file}   (it shows, in colour, what will be learnt)
+# Ask the finished model:    raysft predict {file} --text "..."
+# Every key and its meaning: docs/reference.md (or `raysft schema` for your editor)
+name: {name}
+task: generation
+model:
+  # A small model from random weights, with a tokenizer learnt from these texts: it needs no network, and no more than a
+  # processor, but knows nothing except what stands in your file.
+  init: {{architecture: llama, layers: 4, hidden: 128, heads: 4, vocabulary: 2048}}
+  # A pretrained one writes better. Put these in place of init, and set learning_rate: 2e-4 and epochs: 3 below:
+  # base: HuggingFaceTB/SmolLM2-135M-Instruct     # or Qwen/Qwen2.5-0.5B-Instruct, or a folder
+  # lora: {{r: 16, alpha: 32}}       # adapters beside its weights, merged when all is done
+  max_length: {max_length}                  # tokens; a longer conversation loses its beginning, an answer is never cut
+data:
+  train: {train}
+  # test: held_out.jsonl           # your own test rows; else a sealed share of train, see folds
+{columns}
+{group}
+  audit: {{duplicates: drop, leakage: drop, max_rejected: 5%}}
+generation:
+  learn: answers                   # of every answer; last: of the last one alone; all: of the prompts too
+  max_new_tokens: {max_new_tokens}              # of an answer that is written
+  rows: 200                        # of each part that are answered for scores; null: all
+folds: {{k: 5, test: 15%, seed: 7}}  # one fold validates, the test part stays sealed until the end
+train:
+  epochs: 12
+  batch_size: 16                   # whatever the number of workers
+  learning_rate: 2e-3              # random weights take larger steps than pretrained ones
+  precision: auto                  # bf16 where the processor has it, else fp32
+  workers: 1
+  seed: 7
+output: results
+"""
+BYTES_PER_TOKEN = 2.5  # fewer than most texts have, so that most of them fit
+SHORTEST, LONGEST = 64, 1024  # model.max_length
+STEP = 32
+MOST_TOKENS = 8192  # that model.max_length and generation.max_new_tokens may say
+
 UNNAMED = "  format: conll                    # a token and its tag a line, an empty line between texts"
 DEFAULT_BASE = "sentence-transformers/all-MiniLM-L6-v2"
 
@@ -55,19 +97,48 @@ def job_text(
     task: str = "classification",
 ) -> str:
     """The commented job file for one training file; `group` may be unknown, and columns may have no names."""
-    known = f"  group: {_scalar(group)}" if group else ""
-    hint = "  # group: customer_id           # rows of one customer never stand in two parts"
-    columns = [f"  {role}: {_scalar(name)}" for role, name in (("text", text), ("label", label)) if name is not None]
     return TEMPLATE.format(
-        file="".join(c if c.isprintable() else "?" for c in str(file)),
-        name=_scalar(run_name(file.stem)),
+        **_of_file(file, train, group),
         task=task,
         base=_scalar(base),
-        train=_scalar(train),
-        columns="\n".join(columns) or UNNAMED,
-        group=known or hint,
+        columns=_roles({"text": text, "label": label}) or UNNAMED,
         **KINDS[task],
     )
+
+
+def chat_text(
+    file: Path, train: str, columns: Mapping[str, str | None], group: str | None, sizes: tuple[int, int]
+) -> str:
+    """The commented job file of a task: generation. columns: role -> name, None where there is none. sizes: bytes of
+    a long conversation, and of a long answer."""
+    whole, answer = (math.ceil(size / BYTES_PER_TOKEN / STEP) * STEP for size in sizes)
+    return CHAT.format(
+        **_of_file(file, train, group),
+        columns=_roles(columns),
+        # Answers that do not fit are rejected, so the limit is not for them.
+        max_length=min(max(SHORTEST, answer + STEP, min(whole + STEP, LONGEST)), MOST_TOKENS),
+        max_new_tokens=min(max(STEP, answer), MOST_TOKENS),
+    )
+
+
+def _of_file(file: Path, train: str, group: str | None) -> dict[str, str]:
+    """What every job file says of its own name and of its data."""
+    hint = "  # group: customer_id           # rows of one customer never stand in two parts"
+    return {
+        "file": printable(file),
+        "name": _scalar(run_name(file.stem)),
+        "train": _scalar(train),
+        "group": f"  group: {_scalar(group)}" if group else hint,
+    }
+
+
+def _roles(columns: Mapping[str, str | None]) -> str:
+    return "\n".join(f"  {role}: {_scalar(name)}" for role, name in columns.items() if name is not None)
+
+
+def printable(file: Path) -> str:
+    """A path as a comment may hold it: on one line."""
+    return "".join(c if c.isprintable() else "?" for c in str(file))
 
 
 def run_name(stem: str) -> str:

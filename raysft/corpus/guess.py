@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from raysft.config.sections import DataSection
 from raysft.corpus.forms import with_forms
+from raysft.corpus.messages import Turn, turns_of
 from raysft.corpus.rows import Meaning, canonical
 from raysft.corpus.targets import spans_of
 from raysft.errors import DataError, JobFileError, NotFound, Problem
@@ -70,8 +71,11 @@ class Guess:
     group: str | None
     columns: tuple[Column, ...]
     labels: tuple[str, ...]  # classes, or types of entities
-    task: str = "classification"  # or token-classification
+    task: str = "classification"  # token-classification, generation
     unnamed: bool = False  # the file's columns have no names of their own
+    context: str | None = None  # of answers: input beside the prompt
+    conversation: int = 0  # bytes of a long conversation, and of a long answer: most of them have fewer
+    answer: int = 0
 
 
 def guess(path: Path, task: str | None = None) -> Guess:
@@ -86,7 +90,7 @@ def guess(path: Path, task: str | None = None) -> Guess:
     values = _sample(source)
     task = task or _task_of(source, values)
     if task == "generation":
-        _refuse_generation(path, values)
+        return _of_chats(path, source, values)
     if task == "token-classification":
         return _of_tagged(path, source, values)
     columns = tuple(_look(name, found) for name, found in values.items())
@@ -136,22 +140,67 @@ def _task_of(source: Source, values: dict[str, list[Any]]) -> str:
     return "classification"
 
 
-def _refuse_generation(path: Path, values: dict[str, list[Any]]) -> None:
-    raise DataError(
-        f"{path}: this looks like generation; it has: {listed(list(values))}",
-        "`raysft init` writes job files for classification and token-classification. Write `task: generation` by hand, "
-        "and run `raysft data`.",
+def _of_chats(path: Path, source: Source, values: dict[str, list[Any]]) -> Guess:
+    """Conversations, or prompts with answers: columns as a job would find them, and how long these are."""
+    task = "generation"
+    found = _columns(path, source, task)
+    sizes: list[tuple[int, int]] = []
+    for batch in read_batches(source, found):
+        rows = canonical(batch, source, found, Meaning(task))
+        usable = rows.filter(pc.is_null(rows.column("reason")))
+        sizes += [_sizes(turns_of(record)) for record in usable.column("record").to_pylist()]
+        if len(sizes) >= SAMPLE:
+            break
+    if not sizes:
+        raise DataError(
+            f"{path}: no row with an answer was found; it has: {listed(list(values))}",
+            "Messages are a list of {role, content} that ends with the assistant; or name columns `prompt` and "
+            "`completion`: see docs/data.md.",
+        )
+    columns = tuple(_look(name, cells) for name, cells in values.items())
+    taken = {found.text, found.label, found.context}
+    left = [c for c in columns if c.name not in taken and 1 < c.distinct < c.filled == len(values[c.name])]
+    group = _named(left, GROUP_NAMES)
+    return Guess(
+        file=path,
+        rows=len(sizes),
+        text=found.text,
+        label=found.label or "",
+        group=group.name if group else None,
+        columns=columns,
+        labels=(),
+        task=task,
+        unnamed=source.format in FIXED,
+        context=found.context if found.context in values else None,
+        conversation=_long([whole for whole, _ in sizes]),
+        answer=_long([answer for _, answer in sizes]),
     )
 
 
-def _of_tagged(path: Path, source: Source, values: dict[str, list[Any]]) -> Guess:
-    """Texts with entities: columns as a job would find them, and the types that stand in the sample."""
+def _sizes(turns: list[Turn]) -> tuple[int, int]:
+    """(bytes of a conversation, bytes of its last answer)."""
+    bytes_of = [len(turn["content"].encode("utf-8", "replace")) for turn in turns]
+    return sum(bytes_of), bytes_of[-1]
+
+
+def _long(sizes: list[int]) -> int:
+    """A size that 98 of 100 do not exceed."""
+    return sorted(sizes)[min(len(sizes) - 1, len(sizes) * 98 // 100)]
+
+
+def _columns(path: Path, source: Source, task: str) -> Columns:
+    """The columns as a job of this task would find them."""
 
     def problem(key: str, text: str) -> JobFileError:
         return JobFileError([Problem(str(path), key, text)])
 
-    found = resolve_columns(DataSection(train=(str(path),)), "token-classification", [source], problem)
-    found = with_forms(found, DataSection(train=(str(path),)), "token-classification", [source], problem)
+    data = DataSection(train=(str(path),))
+    return with_forms(resolve_columns(data, task, [source], problem), data, task, [source], problem)
+
+
+def _of_tagged(path: Path, source: Source, values: dict[str, list[Any]]) -> Guess:
+    """Texts with entities: columns as a job would find them, and the types that stand in the sample."""
+    found = _columns(path, source, "token-classification")
     types: set[str] = set()
     rows = 0
     for batch in read_batches(source, found):

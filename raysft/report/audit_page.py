@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib as mpl
@@ -11,6 +11,7 @@ from markupsafe import Markup
 from raysft.report import audit_blocks as blocks
 from raysft.report import plots
 from raysft.report.html import _environment, _style
+from raysft.report.learnt import Lesson
 from raysft.report.numbers import count
 
 TASKS = {
@@ -22,8 +23,9 @@ TASKS = {
 }
 
 
-def audit_page(audit: Mapping[str, Any], name: str) -> str:
-    """The page; the same audit gives the same text. audit: as audit_blocks describes it. name: of the job."""
+def audit_page(audit: Mapping[str, Any], name: str, lessons: Sequence[Lesson] = ()) -> str:
+    """The page; the same audit gives the same text. audit: as audit_blocks describes it. name: of the job. lessons:
+    conversations that show what is learnt of them."""
     sentence, style = blocks.verdict(audit)
     part_names, bars = blocks.label_bars(audit)
     language_parts, languages = blocks.language_columns(audit)
@@ -52,6 +54,7 @@ def audit_page(audit: Mapping[str, Any], name: str) -> str:
         "language": audit.get("language") or {},
         "language_parts": language_parts,
         "languages": languages,
+        "lessons": lessons,
         "personal": blocks.finding(audit, "personal_data"),
         "drift": audit.get("drift") or {},
         "parts": blocks.part_rows(audit),

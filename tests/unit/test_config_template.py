@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from raysft.config import JobConfig, load_job
-from raysft.config.template import job_text, run_name
+from raysft.config.template import chat_text, job_text, run_name
 
 HOSTILE = [
     "two words",
@@ -73,6 +73,32 @@ def test_any_names_are_read_back_as_they_are(
     data = config.data
     assert (data.train, data.text, data.label, data.group) == ((train,), text, label, group)
     assert config.model.base == base
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_the_job_of_answers_reads_hostile_names_back_too(tmp_path: Path, name: str) -> None:
+    columns = {"text": name, "label": name, "context": name}
+    path = tmp_path / "job.yaml"
+    path.write_bytes(chat_text(Path(name + ".jsonl"), name, columns, name, (10, 10)).encode())
+    data = load_job(path).config.data
+    assert (data.train, data.text, data.label, data.context, data.group) == ((name,), name, name, name, name)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "max_length", "max_new_tokens"),
+    [
+        ((0, 0), 64, 32), ((250, 80), 160, 32), ((9000, 100), 1024, 64), ((9000, 5000), 2048, 2016),
+        ((10**6, 10**6), 8192, 8192),
+    ],
+)  # fmt: skip
+def test_lengths_follow_the_conversations(
+    tmp_path: Path, sizes: tuple[int, int], max_length: int, max_new_tokens: int
+) -> None:
+    path = tmp_path / "job.yaml"
+    path.write_text(chat_text(Path("a.yaml"), "a.jsonl", {"text": "messages"}, None, sizes))
+    config = load_job(path).config
+    assert (config.model.max_length, config.generation.max_new_tokens) == (max_length, max_new_tokens)
+    assert config.data.group is None and "# group: " in path.read_text()
 
 
 def test_plain_names_stay_without_quotes_and_the_default_base_is_named() -> None:

@@ -80,14 +80,44 @@ def test_a_column_that_cannot_be_found_is_named(tmp_path: Path, columns: dict[st
     assert all(name in caught.value.message for name in columns)
 
 
+CHAT = [{"role": "user", "content": "where?"}, {"role": "assistant", "content": "here it is"}]
+
+
 @pytest.mark.parametrize(
-    "content", ['{"messages": [{"role": "user", "content": "a"}]}', '{"question": "a", "answer": "b"}']
-)
-def test_a_file_for_generation_is_refused_with_what_to_write(tmp_path: Path, content: str) -> None:
-    (tmp_path / "a.jsonl").write_text(content)
-    with pytest.raises(DataError, match="this looks like generation") as caught:
+    ("row", "columns"),
+    [
+        ({"messages": CHAT, "note": 1}, ("messages", "", None)),
+        ({"conversations": [{"from": "human", "value": "where?"}, {"from": "gpt", "value": "here it is"}]},
+         ("conversations", "", None)),
+        ({"prompt": "where?", "completion": "here it is"}, ("prompt", "completion", None)),
+        ({"question": "where?", "answer": "here it is"}, ("question", "answer", None)),
+        ({"instruction": "where", "input": "?", "output": "here it is"}, ("instruction", "output", "input")),
+    ],
+)  # fmt: skip
+def test_a_file_with_answers_is_known_by_its_columns(
+    tmp_path: Path, row: dict[str, object], columns: tuple[str, str, str | None]
+) -> None:
+    (tmp_path / "a.jsonl").write_text(f"{json.dumps(row)}\n" * 3)
+    for task in (None, "generation"):
+        found = guess(tmp_path / "a.jsonl", task)
+        assert (found.task, (found.text, found.label, found.context)) == ("generation", columns)
+        assert (found.rows, found.group, found.labels) == (3, None, ())
+        assert (found.answer, found.conversation) == (len("here it is"), len("where?here it is") + 2 * ("input" in row))
+
+
+def test_a_long_conversation_is_one_that_few_exceed(tmp_path: Path) -> None:
+    rows = [
+        {"prompt": "é" * number, "completion": "a" * number, "customer": f"c{number // 2}"} for number in range(1, 101)
+    ]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    found = guess(tmp_path / "a.jsonl")
+    assert (found.conversation, found.answer, found.group) == (99 * 3, 99, "customer")
+
+
+def test_a_file_without_any_answer_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text(json.dumps({"messages": CHAT[:1]}))
+    with pytest.raises(DataError, match="no row with an answer was found; it has: messages"):
         guess(tmp_path / "a.jsonl")
-    assert "`task: generation`" in caught.value.next_step
 
 
 @pytest.mark.parametrize(

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import csv
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from raysft.config import load_job
-from raysft.errors import UsageError
-from raysft.initialise import init
+from raysft.errors import NotFound, UsageError
+from raysft.initialise import SHIPPED, init, shipped_jobs
 from raysft.preparation.address import open_sources
 from tests.support.jobs import corpus_rows, write_csv
 
@@ -91,3 +93,95 @@ def test_what_was_guessed_is_told(tmp_path: Path) -> None:
     assert told["schema"] == "raysft.init/1"
     assert (told["path"], told["file"]) == (str(made.path), str(tmp_path / "rows.csv"))
     assert told["labels"] == ["account", "delivery", "product", "refund"]
+
+
+@pytest.mark.parametrize("task", SHIPPED)
+def test_without_a_file_the_corpus_that_ships_is_copied_beside_a_job_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    made, (name, _) = init(task=task), SHIPPED[task]
+    assert made.path == Path(f"{name}.yaml")
+    job, shipped = load_job(made.path), load_job(shipped_jobs() / f"{name}.yaml")
+    assert job.config == shipped.config
+    files = [Path(file.path) for file in open_sources(job).files]
+    assert files and all(file.resolve().is_relative_to(tmp_path) for file in files)
+    assert {file.name for file in (tmp_path / name).iterdir()} == {
+        file.name for file in (shipped_jobs() / name).iterdir()
+    }
+    assert f"raysft train {name}.yaml" in made.path.read_text() and f"jobs/{name}.yaml" not in made.path.read_text()
+    assert (made.guess.task, made.guess.file.parent) == (task, Path(name))
+    json.dumps(made.to_json())
+
+
+def test_the_corpus_that_ships_may_stand_there_already_but_no_other(tmp_path: Path) -> None:
+    init(path=tmp_path / "one.yaml", task="generation")
+    again = init(path=tmp_path / "my second.yaml", task="generation")
+    assert load_job(again.path).config.name == "my-second"
+    assert f"raysft train {again.path}" in again.path.read_text()
+    (tmp_path / "chat" / "mine.jsonl").write_text("mine")
+    with pytest.raises(UsageError, match=r"mine\.jsonl is not of the corpus that goes there; it is left as it is"):
+        init(path=tmp_path / "three.yaml", task="generation")
+    (tmp_path / "tokens").write_text("a file")
+    with pytest.raises(UsageError, match="tokens is not of the corpus"):
+        init(path=tmp_path / "tokens.yaml", task="token-classification")
+    with pytest.raises(UsageError, match=r"one\.yaml exists"):
+        init(path=tmp_path / "one.yaml", task="generation")
+    assert not (tmp_path / "three.yaml").exists() and not (tmp_path / "tokens.yaml").exists()
+
+
+@pytest.mark.parametrize("task", [None, "masked-lm"])
+def test_without_a_file_a_task_must_be_named(tmp_path: Path, task: str | None) -> None:
+    with pytest.raises(UsageError, match="neither a data file nor a task") as caught:
+        init(path=tmp_path / "a.yaml", task=task)
+    assert "--task classes, tokens or chat" in caught.value.next_step
+
+
+def test_a_package_that_lost_its_corpora_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("raysft.initialise.__file__", str(tmp_path / "raysft" / "initialise.py"))
+    with pytest.raises(NotFound, match="are not there"):
+        shipped_jobs()
+
+
+def test_a_built_package_has_the_corpora_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("setuptools")
+    root = Path(__file__).parents[2]
+    places = {
+        "egg_info": {"--egg-base": tmp_path},
+        "build": {"--build-base": tmp_path, "--build-lib": tmp_path / "lib"},
+    }
+    words = [
+        each for verb, options in places.items() for each in (verb, *(w for pair in options.items() for w in pair))
+    ]
+    command = [sys.executable, root / "setup.py", "-q", *words]
+    subprocess.run(list(map(str, command)), cwd=root, check=True, capture_output=True)
+    monkeypatch.setattr("raysft.initialise.__file__", str(tmp_path / "lib" / "raysft" / "initialise.py"))
+    assert shipped_jobs() == tmp_path / "lib" / "raysft" / "jobs"
+    assert init(path=tmp_path / "chat.yaml", task="generation").guess.rows >= 600
+
+
+CHATS = {
+    "messages.jsonl": {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b" * 500}]},
+    "prompts.json": {"prompt": "where", "completion": "here"},
+    "instructions.jsonl": {"instruction": "where", "input": "null", "output": "here"},
+}
+
+
+@pytest.mark.parametrize("name", CHATS)
+def test_a_file_with_answers_gets_a_job_that_reads_it_and_fits(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("\n".join([json.dumps(CHATS[name])] * 5))
+    made = init(tmp_path / name)
+    job = load_job(made.path)
+    data, found = job.config.data, open_sources(job).columns
+    assert (data.text, data.label, data.context) == (made.guess.text, made.guess.label or None, made.guess.context)
+    assert (found.text, found.label) == (data.text, data.label)
+    assert (job.config.task, job.config.model.init is not None, job.config.model.lora) == ("generation", True, None)
+    assert job.config.generation.max_new_tokens >= made.guess.answer / 2.5
+    assert job.config.model.max_length > job.config.generation.max_new_tokens or made.guess.answer < 100
+    # The lines that show a pretrained base take effect as they stand, once they are no comments.
+    lines = made.path.read_text().splitlines()
+    lines = [
+        line.replace("  # base", "  base").replace("  # lora", "  lora") for line in lines if "  init:" not in line
+    ]
+    made.path.write_text("\n".join(lines))
+    assert load_job(made.path).config.model.lora is not None
