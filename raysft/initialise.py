@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from raysft.config.template import chat_text, job_text, printable, run_name
+from raysft.config.template import chat_text, job_text, printable, run_name, scalar
 from raysft.corpus.guess import Guess, guess
 from raysft.errors import NotFound, UsageError
 from raysft.storage.commit import write_bytes, writing
@@ -40,8 +40,8 @@ def init(data: str | Path | None = None, path: str | Path | None = None, task: s
     """Guess the columns of a data file and write a job file beside it, or at `path`. task: None: guess that too.
 
     data: None: the corpus that ships for the task is copied beside the job file, which is written here or at `path`.
-    Raises NotFound, DataError (nothing looks like text or label), UsageError (the job file exists, or another corpus
-    stands where the shipped one goes; neither data nor task).
+    Raises NotFound, DataError (nothing looks like text or label), UsageError (the job file exists or is no .yaml,
+    another corpus stands where the shipped one goes, neither data nor task), OutputError.
     """
     if data is None:
         return _of_shipped(None if path is None else Path(path), task)
@@ -68,9 +68,11 @@ def _of_shipped(path: Path | None, task: str | None) -> InitResult:
     """Copy the job file and the corpus of a task, the corpus first, so that a job file never lacks its data."""
     if task not in SHIPPED:
         raise UsageError(
-            "neither a data file nor a task was named",
-            "Name a file, or say --task classes, tokens or chat, whose corpora ship.",
+            f"no data file was named, and no corpus ships for task {task}" if task else "no data file was named",
+            f"Name a file, or a task with a corpus that ships ({', '.join(SHIPPED)}; --task classes, tokens or chat).",
         )
+    if path is not None and path.suffix not in (".yaml", ".yml"):
+        raise UsageError(f"--job {path}: a job file ends in .yaml", "Name it so: --job FOLDER/FILE.yaml.")
     name, rows = SHIPPED[task]
     folder = shipped_jobs()
     target = path or Path(f"{name}.yaml")
@@ -94,7 +96,7 @@ def shipped_jobs() -> Path:
 def _renamed(job: str, name: str, target: Path) -> str:
     """The job file as it reads where it now stands."""
     lines = job.replace(f"jobs/{name}.yaml", printable(target)).split("\n")
-    return "\n".join(f"name: {run_name(target.stem)}" if line == f"name: {name}" else line for line in lines)
+    return "\n".join(f"name: {scalar(run_name(target.stem))}" if line == f"name: {name}" else line for line in lines)
 
 
 def _copy(corpus: Path, target: Path) -> None:

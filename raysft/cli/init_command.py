@@ -30,6 +30,8 @@ def command(data: Path | None, job: Path | None, task: str | None, as_json: bool
       raysft init --task tokens letters.jsonl
       raysft init --task chat && raysft train chat.yaml
     """
+    from shlex import quote
+
     from rich.markup import escape
 
     from raysft.cli.console import print_json, stdout
@@ -42,4 +44,6 @@ def command(data: Path | None, job: Path | None, task: str | None, as_json: bool
         return
     console, path = stdout(), escape(str(result.path))
     console.print(guess_table(result.guess))
-    console.print(f"wrote [bold]{path}[/]   next: [bold]raysft check {path}[/]", soft_wrap=True)
+    console.print(
+        f"wrote [bold]{path}[/]   next: [bold]raysft check {escape(quote(str(result.path)))}[/]", soft_wrap=True
+    )

@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from shlex import quote
 
 TEMPLATE = """\
 # A raysft job. Run it:      raysft train {file}
@@ -100,7 +101,7 @@ def job_text(
     return TEMPLATE.format(
         **_of_file(file, train, group),
         task=task,
-        base=_scalar(base),
+        base=scalar(base),
         columns=_roles({"text": text, "label": label}) or UNNAMED,
         **KINDS[task],
     )
@@ -126,19 +127,19 @@ def _of_file(file: Path, train: str, group: str | None) -> dict[str, str]:
     hint = "  # group: customer_id           # rows of one customer never stand in two parts"
     return {
         "file": printable(file),
-        "name": _scalar(run_name(file.stem)),
-        "train": _scalar(train),
-        "group": f"  group: {_scalar(group)}" if group else hint,
+        "name": scalar(run_name(file.stem)),
+        "train": scalar(train),
+        "group": f"  group: {scalar(group)}" if group else hint,
     }
 
 
 def _roles(columns: Mapping[str, str | None]) -> str:
-    return "\n".join(f"  {role}: {_scalar(name)}" for role, name in columns.items() if name is not None)
+    return "\n".join(f"  {role}: {scalar(name)}" for role, name in columns.items() if name is not None)
 
 
 def printable(file: Path) -> str:
-    """A path as a comment may hold it: on one line."""
-    return "".join(c if c.isprintable() else "?" for c in str(file))
+    """A path as a command in a comment may hold it: on one line, quoted where a shell would read it otherwise."""
+    return quote("".join(c if c.isprintable() else "?" for c in str(file)))
 
 
 def run_name(stem: str) -> str:
@@ -146,7 +147,7 @@ def run_name(stem: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._")[:100] or "job"
 
 
-def _scalar(value: str) -> str:
+def scalar(value: str) -> str:
     """A YAML scalar: plain where that is safe, else double-quoted (JSON, with what YAML cannot hold escaped)."""
     if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_./-]*", value) and value.lower() not in _WORDS:
         return value

@@ -68,6 +68,12 @@ class Answering:
         cut = [self._cut(self._tokens(*each), each[1]) for each in zip(found, written, strict=True)]
         return [ids for ids, _, _ in cut], [marks for _, marks, _ in cut], [length for _, _, length in cut]
 
+    def together(self, record: str, ids: list[int]) -> str | None:
+        """The text of a conversation whose tokens, in one, are these; None where they are others."""
+        text, _ = self.template.render(json.loads(record))
+        found = untruncated(str(self.tokenizer)).encode(text, add_special_tokens=self.adds_marks).ids
+        return text if found == ids else None
+
     @property
     def adds_marks(self) -> bool:
         """Whether the tokenizer adds its special tokens, since the template writes none."""

@@ -1,7 +1,7 @@
 """Labels as a causal model says them: a text is the prompt, its label the answer, as the template writes both.
 
-Prompt and answer are tokenized each by itself, as they are when a model writes answers; where the prompt ends with a
-mark or a line, as templates have it, that gives the tokens of both in one. Every prompt leaves room for the longest
+A label's tokens are those it has behind a prompt; where a token would join both, those it has alone, as when a model
+writes answers. Every prompt leaves room for the longest
 label, whatever its own, so that where a long text is cut says nothing of its label. It is cut at its end, as in front
 of a head of classes, within the marks that the template puts around it.
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -92,4 +93,5 @@ def _middle_out(text: str) -> str:
 
 
 def _steers(character: str) -> bool:
-    return character not in "\n\t" and (character < " " or "\x7f" <= character < "\xa0")
+    """Controls, and marks that turn or break lines; joiners of letters and emoji do neither."""
+    return character not in "\n\t\u200c\u200d" and unicodedata.category(character) in ("Cc", "Cf", "Zl", "Zp")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +18,7 @@ PLAIN = (
     "{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
 )
 ASSISTANT = "assistant"
+MARKS = r'(\{\{ "[^"]*" \}\})*'  # as model/answering.py writes them
 
 
 class TemplateRefuses(Exception):
@@ -87,7 +89,8 @@ def template_of(folder: Path) -> Template:
     file = folder / "chat_template.jinja"
     source = file.read_text(encoding="utf-8") if file.is_file() else _default(config.get("chat_template"))
     tokens = tuple((name, _token(config.get(name))) for name in ("bos_token", "eos_token", "unk_token", "pad_token"))
-    if source is None or source == PLAIN:  # a finished run carries it as its own; the tokenizer adds marks there too
+    # A finished run carries the plain one as its own, behind the marks that its tokenizer adds.
+    if source is None or re.fullmatch(MARKS + re.escape(PLAIN), source):
         return Template(PLAIN, tokens)
     return Template(source, tokens, has_special_tokens=True)
 

@@ -45,7 +45,8 @@ def largest_difference(model_folder: Path, probe: Path) -> float:
 
 
 def _largest_of_language(model_folder: Path, recorded: dict[str, Any]) -> float:
-    """Of a language model: the logits of each token of the texts, at its own place."""
+    """Of a language model: the logits of each token of the texts, at its own place. Where prompt and answer were
+    tokenized apart there is no text, and the tokens are recorded."""
     import torch
     from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
 
@@ -53,10 +54,15 @@ def _largest_of_language(model_folder: Path, recorded: dict[str, Any]) -> float:
     tokenizer, model = AutoTokenizer.from_pretrained(model_folder), kind.from_pretrained(model_folder).float().eval()
     marks = recorded.get("marks", True)  # conversations may have those that their template writes
     differences = [torch.zeros(1)]
-    for text, wanted in zip(recorded["texts"], recorded["logits"], strict=True):
-        inputs = tokenizer(text, truncation=True, add_special_tokens=marks, return_tensors="pt")
+    tokens = recorded.get("ids") or [None] * len(recorded["texts"])
+    for text, own, wanted in zip(recorded["texts"], tokens, recorded["logits"], strict=True):
+        if text is not None:
+            own = tokenizer(text, truncation=True, add_special_tokens=marks)["input_ids"]
+        ids = torch.tensor([own])
         with torch.inference_mode():
-            logits = model(**inputs).logits[0].gather(1, inputs["input_ids"][0][:, None])[:, 0]
+            logits = (
+                model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[0].gather(1, ids[0][:, None])[:, 0]
+            )
         differences.append((logits - torch.tensor(wanted)).abs())
     return float(torch.cat(differences).max())
 

@@ -5,7 +5,6 @@ B rows, T tokens of the longest of them, M tokens that are learnt in all of them
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import replace
 from typing import Any
@@ -172,7 +171,8 @@ def language_probe(
 
 
 def answers_probe(model: nn.Module, answering: Answering, records: list[str], device: torch.device) -> dict[str, Any]:
-    """The first conversations that are not cut, written by the template, and the logits of each of their own tokens.
+    """The first conversations that are not cut: their texts (null where prompt and answer are tokenized apart), their
+    tokens, and the logits of each of these.
 
     records: of the training rows.
     """
@@ -183,5 +183,6 @@ def answers_probe(model: nn.Module, answering: Answering, records: list[str], de
         records = [compact([{"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}])]
         whole = [(records[0], answering.encode(records)[0][0])]
     logits = [own_logits(model, torch.tensor(ids, device=device)) for _, ids in whole]
-    texts = [answering.template.render(json.loads(record))[0] for record, _ in whole]
-    return {"task": "generation", "marks": answering.adds_marks, "texts": texts, "logits": logits}
+    texts = [answering.together(record, ids) for record, ids in whole]
+    ids = [own for _, own in whole]
+    return {"task": "generation", "marks": answering.adds_marks, "texts": texts, "ids": ids, "logits": logits}

@@ -106,19 +106,20 @@ def branched(prompts: Sequence[Array], trie: Trie, pad_id: int, tree: str | None
     width = int(lengths.max()) + len(trie)
     ids = np.full((len(prompts), width), pad_id, np.int64)
     places = np.broadcast_to(np.arange(width), ids.shape).copy()
-    allowed = np.broadcast_to(np.tri(width, dtype=bool), (len(prompts), width, width)).copy()
     learnt = lengths[:, None] - 1 + np.arange(len(trie) + 1)[None] + width * np.arange(len(prompts))[:, None]
     for row, (prompt, start) in enumerate(zip(prompts, lengths.tolist(), strict=True)):
         end = start + len(trie)
         ids[row, :start], ids[row, start:end] = prompt, trie.tokens
         places[row, start:end] = start + trie.depth
         places[row, end:] = 0
-        allowed[row, start:end, start:end] = trie.sees
     inputs = {"input_ids": torch.from_numpy(ids), LEARNT: torch.from_numpy(learnt.reshape(-1))}
     if tree is not None:
         inputs["position_ids"] = torch.from_numpy(places)
     inputs = {name: value.to(device) for name, value in inputs.items()}
     if tree is not None:
+        allowed = np.broadcast_to(np.tri(width, dtype=bool), (len(prompts), width, width)).copy()
+        for row, start in enumerate(lengths.tolist()):
+            allowed[row, start : start + len(trie), start : start + len(trie)] = trie.sees
         inputs["attention_mask"] = tree_mask(torch.from_numpy(allowed).to(device), tree)
     return Batch(inputs, inputs[LEARNT])
 

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from shlex import quote
 
 import pytest
 
@@ -118,7 +119,7 @@ def test_the_corpus_that_ships_may_stand_there_already_but_no_other(tmp_path: Pa
     init(path=tmp_path / "one.yaml", task="generation")
     again = init(path=tmp_path / "my second.yaml", task="generation")
     assert load_job(again.path).config.name == "my-second"
-    assert f"raysft train {again.path}" in again.path.read_text()
+    assert f"raysft train {quote(str(again.path))}" in again.path.read_text()
     (tmp_path / "chat" / "mine.jsonl").write_text("mine")
     with pytest.raises(UsageError, match=r"mine\.jsonl is not of the corpus that goes there; it is left as it is"):
         init(path=tmp_path / "three.yaml", task="generation")
@@ -132,7 +133,7 @@ def test_the_corpus_that_ships_may_stand_there_already_but_no_other(tmp_path: Pa
 
 @pytest.mark.parametrize("task", [None, "masked-lm"])
 def test_without_a_file_a_task_must_be_named(tmp_path: Path, task: str | None) -> None:
-    with pytest.raises(UsageError, match="neither a data file nor a task") as caught:
+    with pytest.raises(UsageError, match="no data file was named") as caught:
         init(path=tmp_path / "a.yaml", task=task)
     assert "--task classes, tokens or chat" in caught.value.next_step
 

@@ -16,7 +16,7 @@ from raysft.events import Silent
 from raysft.preparation.answering import answering_of
 from raysft.preparation.prepared import Prepared
 from raysft.report.audit_page import audit_page
-from raysft.report.learnt import Lesson, lessons, masked
+from raysft.report.learnt import Lesson, _found_again, lessons, masked
 from raysft.run import prepare_with_page
 from raysft.storage.layout import open_output
 from raysft.storage.pretrained import resolve_base
@@ -88,6 +88,15 @@ def test_nothing_personal_is_shown_not_even_what_a_cut_has_left(tmp_path: Path) 
         shown = "".join(map(spoken, ear.found))
         assert "jane" not in shown and "1111 1111" not in shown, length
         assert "j***@e***.com" in shown
+
+
+def test_a_row_whose_tokens_give_back_another_text_is_not_shown() -> None:
+    """Of an address with spaces around its signs nothing tells that it is one."""
+    whole = f"write to {MAIL} please"
+    spaced = [Run(whole.replace("@", " @ ").replace(".", " . "), False)]
+    assert not _found_again(spaced, whole, cut=False)
+    assert _found_again([Run(whole, False)], whole, cut=False)
+    assert _found_again([Run("<s>", False, True), Run("please", False)], f"<s>{whole}", cut=True)
 
 
 def test_the_end_of_a_number_that_was_cut_is_hidden() -> None:
