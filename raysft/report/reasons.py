@@ -11,7 +11,7 @@ REASONS = {
     "not_utf8": "not UTF-8",
     "wrong_field_count": "wrong number of fields",
     # one row
-    "answer_too_long": "answer longer than model.max_length",
+    "answer_too_long": "answer longer than a text may be",
     "bad_labels": "labels that are no list",
     "bad_messages": "malformed messages",
     "bad_span": "malformed span",
@@ -28,7 +28,7 @@ REASONS = {
     "missing_label": "no label",
     "missing_time": "no time",
     "no_answer": "no answer at the end",
-    "prompt_too_long": "prompt and answer longer than model.max_length",
+    "prompt_too_long": "prompt and answer longer than a text may be",
     "sentence_too_long": "sentence too long",
     "several_labels": "several labels",
     "split_is_not_text": "part is not text",

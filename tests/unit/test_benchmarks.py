@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import importlib
+import json
 import os
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from raysft.config import load_job
 from tests.support.jobs import corpus_rows
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
@@ -59,7 +61,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_script_explains_itself() -> None:
-    assert len(SCRIPTS) == 6
+    assert len(SCRIPTS) == 8
     for script in SCRIPTS:
         assert script.name in run(script.name, "--help")
 
@@ -125,3 +127,29 @@ def test_work_is_that_of_the_paper(parts: Any) -> None:
     attention = 12 * 2 * 4 * 16 * (3 * 3 + 5 * 5)
     assert size.work("full", 8, 34) == 6 * size.matrices * 8 + attention
     assert size.work("lora", 8, 34) == 4 * size.matrices * 8 + attention
+
+
+def test_packing(tmp_path: Path) -> None:
+    """The script itself compares the loss of the first batch, packed and padded."""
+    folder = tmp_path / "grade_school_math" / "data"
+    folder.mkdir(parents=True)
+    rows = [{"question": row["text"] * (at % 5 + 1), "answer": row["label"]} for at, row in enumerate(corpus_rows(160))]
+    (folder / "train.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    found = table(run("packing.py", "--data", tmp_path, "--rows", 160, "--pairs", 1, "--block", 1))
+    assert [each["batches"] for each in found] == ["random", "bucketed", "packed"] and found[0]["ratio"] == "1.00"
+
+
+def test_scan_reads_its_rows_and_prints_its_table(tmp_path: Path, parts: Any) -> None:
+    """Training on them takes half an hour; that a job of answers runs, tests/ray/test_tasks.py shows."""
+    scan = parts("scan")
+    (tmp_path / "rows.txt").write_text("IN: jump twice OUT: I_JUMP I_JUMP\n", encoding="utf-8")
+    scan.write_rows(tmp_path / "rows.txt", tmp_path / "rows.jsonl")
+    assert json.loads((tmp_path / "rows.jsonl").read_text()) == {"prompt": "jump twice", "completion": "I_JUMP I_JUMP"}
+    (tmp_path / "job.yaml").write_text(scan.JOB.format(epochs=3), encoding="utf-8")
+    assert load_job(tmp_path / "job.yaml").config.train.epochs == 3
+    score = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 9}
+    measures = dict.fromkeys(("exact_match", "token_f1", "loss"), score)
+    result = {"metrics": {"test": measures}, "training": {"groups": [{"parameters": 1000}, {"parameters": 234}]}}
+    (line,) = table(scan.table(result, 3, 12.4))
+    assert line["parameters"] == "1,234" and line["exact match"] == "0.5000 [0.4000, 0.6000]"
+    assert line["minutes, all"] == "12"
