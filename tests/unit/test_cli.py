@@ -185,7 +185,7 @@ def test_init_tells_what_it_took_the_columns_for(
     assert run(["init", "rows [bold] 1.csv"]) == 0
     out = capsys.readouterr().out
     assert "label (4 classes)" in out
-    assert "wrote rows [bold] 1.yaml" in out and "raysft check rows [bold] 1.yaml" in out
+    assert "wrote rows [bold] 1.yaml" in out and "raysft check 'rows [bold] 1.yaml'" in out
     assert run(["init", "rows [bold] 1.csv", "--job", "other.yaml", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["path"] == "other.yaml"
     assert run(["init", "rows [bold] 1.csv"]) == 2
