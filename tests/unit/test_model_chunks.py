@@ -78,3 +78,9 @@ def test_a_saved_model_is_as_it_was(tmp_path: Path) -> None:
     again, ids = AutoModelForCausalLM.from_pretrained(tmp_path).eval(), torch.arange(6)[None]
     with torch.inference_mode():
         assert torch.equal(again(input_ids=ids).logits, model(input_ids=ids).logits)
+
+
+def test_the_plan_knows_how_many_logits_exist_at_once() -> None:
+    from raysft.plan.language import CHUNK_BYTES
+
+    assert CHUNK_BYTES == chunks.CHUNK_BYTES
