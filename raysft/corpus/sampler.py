@@ -79,7 +79,7 @@ class Sampler:
         batching = self.batching
         if batching.packed is not None:  # as shuffled: like lengths would leave like gaps
             if batching.tokens is not None:
-                return by_sum(order, self.lengths, batching.tokens)
+                return by_budget(order, self.lengths, batching.tokens, padded=False)
             return split(order, batching.rows)
         if batching.tokens is None:
             size = batching.rows
@@ -185,25 +185,15 @@ def split(rows: Micro, size: int) -> Step:
     return [rows[start : start + size] for start in range(0, len(rows), size)]
 
 
-def by_budget(rows: Micro, lengths: np.ndarray[Any, Any], budget: int) -> list[Micro]:
-    """Consecutive pieces of at most `budget` positions, each row as long as its piece's longest; at least one row."""
-    starts, first, longest = [], 0, 0
+def by_budget(rows: Micro, lengths: np.ndarray[Any, Any], budget: int, padded: bool = True) -> list[Micro]:
+    """Consecutive pieces of at most `budget` positions, each row as long as its piece's longest, or, not padded, as
+    long as it is; at least one row."""
+    starts, first, longest, total = [], 0, 0, 0
     for index, length in enumerate(lengths[rows].tolist()):
-        longest = max(longest, length)
-        if index > first and longest * (index - first + 1) > budget:
+        longest, total = max(longest, length), total + length
+        if index > first and (longest * (index - first + 1) if padded else total) > budget:
             starts.append(index)
-            first, longest = index, length
-    return np.split(rows, starts) if len(rows) else []
-
-
-def by_sum(rows: Micro, lengths: np.ndarray[Any, Any], budget: int) -> list[Micro]:
-    """Consecutive pieces of at most `budget` tokens, or of one row."""
-    starts, first, total = [], 0, 0
-    for index, length in enumerate(lengths[rows].tolist()):
-        total += length
-        if index > first and total > budget:
-            starts.append(index)
-            first, total = index, length
+            first, longest, total = index, length, length
     return np.split(rows, starts) if len(rows) else []
 
 
