@@ -18,6 +18,8 @@ from raysft.config.problems import Lines, problems_of
 from raysft.config.sections import JobConfig
 from raysft.errors import JobFileError, NotAllowed, NotFound, Problem
 
+DOTTED = ("tune", "search")  # the keys in this section are keys of the job file, with dots
+
 
 @dataclass(frozen=True)
 class Job:
@@ -26,6 +28,7 @@ class Job:
     config: JobConfig
     path: Path
     lines: Lines = field(default_factory=dict, compare=False)
+    values: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)  # as written, without defaults
 
     @property
     def folder(self) -> Path:
@@ -55,7 +58,7 @@ def load_job(path: str | Path, overrides: Sequence[str] = ()) -> Job:
         config = JobConfig.model_validate(values)
     except ValidationError as error:
         raise JobFileError(list(problems_of(error, values, lines, path))) from None
-    return Job(config, path.absolute(), lines)
+    return Job(config, path.absolute(), lines, values)
 
 
 def _read_yaml(path: Path) -> tuple[dict[str, Any], Lines]:
@@ -127,6 +130,8 @@ def _apply_override(values: dict[str, Any], lines: Lines, override: str) -> None
         value = _plain(YAML(typ="rt").load(text)) if text.strip() else None
     except YAMLError:
         value = text
+    if keys[: len(DOTTED)] == DOTTED and len(keys) > len(DOTTED):
+        keys = (*DOTTED, ".".join(keys[len(DOTTED) :]))
     section = values
     for depth, key in enumerate(keys[:-1], start=1):
         if not isinstance(section.get(key), dict):

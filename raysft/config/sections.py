@@ -14,12 +14,13 @@ from raysft.config.generation import GenerationSection
 from raysft.config.model import FreezeSection, LoraSection, ModelSection
 from raysft.config.section import Section
 from raysft.config.training import RateSection, TrainSection, WorkersSection
+from raysft.config.tuning import TuneSection
 from raysft.config.values import Share, SourceList, parse_name
 
 __all__ = [
     "LANGUAGE_TASKS", "SEVERAL_PIECES", "VOCABULARY_TASKS", "AuditSection", "DataSection", "FoldsSection",
     "FreezeSection", "GenerationSection", "JobConfig", "LoraSection", "ModelSection", "RateSection", "Section",
-    "TrainSection", "WorkersSection",
+    "TrainSection", "TuneSection", "WorkersSection",
 ]  # fmt: skip
 
 
@@ -171,6 +172,7 @@ class JobConfig(Section):
     )
     folds: FoldsSection = Field(default_factory=FoldsSection, description="Training, validation and test parts.")
     train: TrainSection = Field(default_factory=TrainSection, description="Fine-tuning.")
+    tune: TuneSection | None = Field(None, description="A search over settings; null: none.")
     output: str = Field("results", description="Folder for results, relative to where the command is typed.")
 
     @property

@@ -32,6 +32,7 @@ ORDER = [
     ["training"],
     ["evaluation"],
     ["prediction"],
+    ["tuning"],
     ["report"],
     ["result"],
     ["run"],
@@ -41,7 +42,7 @@ ORDER = [
 ]
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
 RAY = {"session.py", "preparation/engine.py", "training/launch.py"}
-HEAVY = ("ray", "torch", "transformers", "sklearn", "matplotlib")
+HEAVY = ("ray", "torch", "transformers", "sklearn", "matplotlib", "optuna")
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 
@@ -83,6 +84,13 @@ def test_ray_is_imported_in_its_three_files_only_and_never_at_their_top() -> Non
     assert users == RAY
     for name in RAY:
         assert not any(each.split(".")[0] == "ray" for each in imports(PACKAGE / name, top_only=True)), name
+
+
+def test_only_the_search_imports_optuna_and_never_at_its_top() -> None:
+    for file in FILES:
+        if any(name.split(".")[0] == "optuna" for name in imports(file)):
+            assert part_of(file) == "tuning", file
+            assert not any(name.split(".")[0] == "optuna" for name in imports(file, top_only=True)), file
 
 
 def test_no_front_part_imports_torch_at_its_top() -> None:

@@ -1,0 +1,1 @@
+"""Search over settings, each tried by cross-validation over the same folds."""
