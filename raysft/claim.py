@@ -31,6 +31,7 @@ NEUTRAL = {
         "on_nonfinite",
     },
     "data": {"engine"},
+    "tune": True,
     "output": True,
 }
 

@@ -97,6 +97,12 @@ class TrainSection(Section):
     stop_after: int | None = Field(
         None, ge=1, description="Stop when so many epochs in a row were no better by `select`; null: train all epochs."
     )
+    stop_at: int | None = Field(
+        None,
+        ge=1,
+        description="Stop after so many epochs, the rates being those of all `epochs`: what cross-validation found "
+        "best; null: train all.",
+    )
     unfreeze_every: int | None = Field(
         None,
         ge=1,

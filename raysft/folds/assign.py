@@ -84,16 +84,16 @@ def part_of(fold: int, validation: int, k: int, order: str = "random") -> str:
     return "later" if order == "time" and k > 0 and fold > validation else "train"
 
 
-def validation_fold(asked: int | None, k: int, order: str = "random") -> int:
+def validation_fold(asked: int | str | None, k: int, order: str = "random") -> int:
     """The fold that validates: the one asked for; else fold 0, or by time the newest."""
-    if asked is not None:
+    if isinstance(asked, int):
         return asked
     return max(k - 1, 0) if order == "time" else 0
 
 
-def validation_problem(asked: int | None, k: int, order: str = "random") -> str | None:
+def validation_problem(asked: int | str | None, k: int, order: str = "random") -> str | None:
     """Why this fold cannot validate, as a sentence for the person; None where it can. k=0: nothing validates."""
-    if k == 0 or asked is None:
+    if k == 0 or not isinstance(asked, int):
         return None
     if not 0 <= asked < k:
         return f"folds are 0 to {k - 1}, found {asked}"

@@ -19,13 +19,13 @@ from raysft.metrics.scores import (
     ECE_BINS,
     NAMES,
     Array,
+    Decided,
     calibration_bins,
     confusion,
+    decided_metrics,
     f1_macro,
     f1_per_class,
     f1_weighted,
-    log_softmax,
-    point_metrics,
 )
 
 RESAMPLES = 1000
@@ -48,12 +48,18 @@ class Estimate:
 
 def estimates(labels: Array, logits: Array, units: Array, seed: int = 0) -> dict[str, Estimate]:
     """Every measure of scores.NAMES with its interval. labels (n,), logits (n, C), units (n,): a number each."""
-    values = point_metrics(labels, logits)
+    return decided_estimates(Decided.of(labels, logits), units, seed)
+
+
+def decided_estimates(decided: Decided, units: Array, seed: int = 0) -> dict[str, Estimate]:
+    """The same, from what was decided."""
+    n = len(decided.labels)
+    values = decided_metrics(decided)
     resampled: dict[str, list[Array]] = {name: [] for name in NAMES}
     for weights in resamples(units, seed):
-        for name, found in _weighted_metrics(labels, logits, weights).items():
+        for name, found in _weighted_metrics(decided, weights).items():
             resampled[name].append(found)
-    return {name: bounded(values[name], np.concatenate(resampled[name]), len(labels), units, name) for name in NAMES}
+    return {name: bounded(values[name], np.concatenate(resampled[name]), n, units, name) for name in NAMES}
 
 
 def class_estimates(labels: Array, predicted: Array, units: Array, classes: int, seed: int = 0) -> list[Estimate]:
@@ -94,15 +100,12 @@ def resamples(units: Array, seed: int) -> Iterator[Array]:
         yield drawn[:, unit_of_row].astype(np.float64)
 
 
-def _weighted_metrics(labels: Array, logits: Array, weights: Array) -> dict[str, Array]:
-    """Each measure per resample, shape (BLOCK,)."""
-    log_p = log_softmax(logits)
-    predicted = log_p.argmax(axis=1)
-    correct = (predicted == labels).astype(np.float64)
-    confidence = np.exp(log_p.max(axis=1))
-    losses = -log_p[np.arange(len(labels)), labels]
+def _weighted_metrics(decided: Decided, weights: Array) -> dict[str, Array]:
+    """Each measure per resample, (R,). weights: how often each row is drawn, (R, n)."""
+    correct = (decided.predicted == decided.labels).astype(np.float64)
+    confidence = decided.confidence
     size = weights.sum(axis=1)
-    counts = _confusions(labels, predicted, weights, logits.shape[1])
+    counts = _confusions(decided.labels, decided.predicted, weights, decided.classes)
     gaps = np.stack(
         [
             (weights[:, bins] @ (correct - confidence)[bins])
@@ -113,7 +116,7 @@ def _weighted_metrics(labels: Array, logits: Array, weights: Array) -> dict[str,
         "accuracy": weights @ correct / size,
         "f1_macro": f1_macro(counts),
         "f1_weighted": f1_weighted(counts),
-        "loss": weights @ losses / size,
+        "loss": weights @ decided.losses / size,
         "ece": np.abs(gaps).sum(axis=0) / size,
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -56,16 +57,36 @@ def ece(confidence: Array, correct: Array) -> float:
     return float(np.abs(gaps).sum() / max(1, len(confidence)))
 
 
+@dataclass(frozen=True)
+class Decided:
+    """What a classifier said of n rows with one label each: all that its measures rest on."""
+
+    labels: Array  # (n,)
+    predicted: Array  # (n,)
+    confidence: Array  # (n,), probability of the predicted one
+    losses: Array  # (n,), nats
+    classes: int
+
+    @staticmethod
+    def of(labels: Array, logits: Array) -> Decided:
+        log_p = log_softmax(logits)
+        own = log_p[np.arange(len(labels)), labels]
+        return Decided(labels, log_p.argmax(axis=1), np.exp(log_p.max(axis=1)), -own, logits.shape[1])
+
+
 def point_metrics(labels: Array, logits: Array) -> dict[str, float]:
     """All of NAMES as single numbers. labels (n,), logits (n, C)."""
-    log_p = log_softmax(logits)
-    predicted = log_p.argmax(axis=1)
-    counts = confusion(labels, predicted, logits.shape[1])
-    correct = (predicted == labels).astype(np.float64)
+    return decided_metrics(Decided.of(labels, logits))
+
+
+def decided_metrics(decided: Decided) -> dict[str, float]:
+    """All of NAMES as single numbers."""
+    counts = confusion(decided.labels, decided.predicted, decided.classes)
+    correct = (decided.predicted == decided.labels).astype(np.float64)
     return {
         "accuracy": float(correct.mean()),
         "f1_macro": float(f1_macro(counts)),
         "f1_weighted": float(f1_weighted(counts)),
-        "loss": float(-log_p[np.arange(len(labels)), labels].mean()),
-        "ece": ece(np.exp(log_p.max(axis=1)), correct),
+        "loss": float(decided.losses.mean()),
+        "ece": ece(decided.confidence, correct),
     }

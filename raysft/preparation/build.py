@@ -93,7 +93,7 @@ def _prepared(job: Job, digest: str, folder: DataFolder, facts: dict[str, Any], 
         folder=folder,
         labels=tuple(facts["labels"]),
         validation=validation_fold(settings.validation, facts["k"], settings.order),
-        k=facts["k"],
+        k=0 if settings.validation == "none" else facts["k"],
         order=settings.order,
         reused=reused,
     )

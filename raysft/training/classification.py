@@ -8,7 +8,7 @@ import torch
 from raysft.config.sections import TrainSection
 from raysft.corpus.sampler import Micro
 from raysft.corpus.tokens import TokenizedRows
-from raysft.metrics.scores import point_metrics
+from raysft.metrics.judged import Judged, judge_one_label
 from raysft.training.labelled import LabelledRows
 from raysft.training.losses import gamma_of, softmax_losses
 from raysft.training.objective import Batch, Forward
@@ -51,9 +51,9 @@ class Classification:
         losses = softmax_losses(logits.float(), batch.targets, settings.label_smoothing, gamma_of(settings))
         return (losses * self._weights[batch.targets]).sum()
 
-    def evaluate(self, forward: Forward) -> dict[str, float]:
-        logits = self._rows.logits(forward)
-        return {} if logits is None else point_metrics(self._rows.validation.label, logits)
+    def judge(self, forward: Forward) -> Judged:
+        logits, part = self._rows.logits(forward), self._rows.validation
+        return Judged() if logits is None else judge_one_label(part.row_id, part.label, logits)
 
 
 def _labels(part: TokenizedRows, rows: Micro) -> torch.Tensor:

@@ -19,6 +19,7 @@ from raysft.corpus.packing import Layout, layout_of
 from raysft.corpus.sampler import Micro
 from raysft.corpus.targets import compact
 from raysft.corpus.tokens import TokenizedRows
+from raysft.metrics.judged import Judged, judge_losses
 from raysft.model.chunks import CHUNK_BYTES
 from raysft.model.language import LEARNT, SAID, own_logits
 from raysft.training import ranks
@@ -69,12 +70,13 @@ class Language:
     def loss(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
         return logits.sum() if SAID in batch.inputs else token_losses(logits, batch.targets).sum()
 
-    def evaluate(self, forward: Forward) -> dict[str, float]:
-        if not len(self._validation):
-            return {}
-        losses, counts = row_losses(forward, self._lesson, self._validation, self._seed, self._pad_id, self._device)
+    def judge(self, forward: Forward) -> Judged:
+        part = self._validation
+        if not len(part):
+            return Judged()
+        losses, counts = row_losses(forward, self._lesson, part, self._seed, self._pad_id, self._device)
         loss = math.fsum(losses) / max(1, int(counts.sum()))
-        return {"loss": loss, "perplexity": perplexity(loss)}
+        return judge_losses(part.row_id, losses, counts, {"loss": loss, "perplexity": perplexity(loss)})
 
 
 def lesson_batch(

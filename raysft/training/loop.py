@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from torch import nn
 from raysft.config.sections import ModelSection, TrainSection
 from raysft.corpus.sampler import Micro, Sampler, Step
 from raysft.corpus.tokens import TokenizedRows
+from raysft.metrics.judged import Judged
 from raysft.model.approach import Approach
 from raysft.plan.plan import choose_batching
 from raysft.training import checkpoint, ranks, stopping
@@ -50,7 +52,7 @@ class Loop:
     micro_batch: int | None  # most rows of a forward pass
     train: TokenizedRows
     precision: Precision
-    checkpoints: Path
+    checkpoints: Path | None  # None: none are kept, and a run that is interrupted begins anew
     metrics: Path
     progress: Progress = field(default_factory=Progress)
     resumed_from: int | None = None  # step of the checkpoint this run started from
@@ -79,6 +81,15 @@ class Loop:
 
     def run(self) -> Progress:
         """Train from wherever the newest valid checkpoint is to the end; returns the final progress."""
+        for _ in self.epochs():
+            pass
+        return self.progress
+
+    def epochs(self) -> Iterator[Judged]:
+        """Train as `run` does, and give what each evaluation found, before the epoch's checkpoint is saved.
+
+        Whoever leaves off keeps the checkpoints of the epochs before.
+        """
         self._resume()
         self._agree_on_micro_batch()
         while not self.progress.ended:
@@ -86,12 +97,11 @@ class Loop:
             self._begin_epoch(epoch)
             for step in self._prefetch.ahead(self.sampler.steps(epoch)[done:], epoch, self._mine):
                 self._step(step)
-            self._evaluate()
+            yield self._evaluate()
             self._save()
         self._prefetch.close()
         self._journal.end(self.progress.step, self.progress.ended)
         ranks.require_same_weights(self.model, "at the end")
-        return self.progress
 
     def _begin_epoch(self, epoch: int) -> None:
         if self.approach.begin(epoch):
@@ -105,7 +115,8 @@ class Loop:
         return [pieces[index] for index, _ in _turns(len(pieces))]
 
     def _resume(self) -> None:
-        found = ranks.on_first_rank(lambda: checkpoint.newest(self.checkpoints))
+        folder = self.checkpoints
+        found = None if folder is None else ranks.on_first_rank(lambda: checkpoint.newest(folder))
         if found is not None:
             self.progress = checkpoint.load(found, self.model, self.optimizer)
             after_load(self.optimizer)
@@ -198,19 +209,23 @@ class Loop:
         self.progress.padded += self.sampler.positions([step])
         self.progress.waited += self._prefetch.waited()
 
-    def _evaluate(self) -> None:
+    def _evaluate(self) -> Judged:
         """Score the validation part, remember the best, and say whether training ends here."""
         started = time.perf_counter()
         self.model.eval()
         with self.average.in_place():
-            found = self.objective.evaluate(evaluating(self.model, self.precision))
+            judged = self.objective.judge(evaluating(self.model, self.precision))
         self.approach.train_mode()
-        stopping.judge(self.progress, found, self.settings, self.sampler.total)
-        if found:
-            self._journal.evaluation(self.progress.step, found, time.perf_counter() - started)
+        epoch = round(self.sampler.epochs_done(self.progress.step))
+        stopping.judge(self.progress, judged.scores, self.settings, self.sampler.total, epoch)
+        if judged.scores:
+            self._journal.evaluation(self.progress.step, judged.scores, time.perf_counter() - started)
+        return judged
 
     def _save(self) -> None:
         self.progress.scaler, self.progress.precision = self._scaler.state(), self.precision.name
+        if self.checkpoints is None:
+            return
         checkpoint.save(self.checkpoints, self.model, self.optimizer, self.progress, self.average.state())
 
 

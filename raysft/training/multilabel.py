@@ -15,7 +15,8 @@ import torch
 from raysft.config.sections import TrainSection
 from raysft.corpus.sampler import Micro
 from raysft.corpus.tokens import TokenizedRows
-from raysft.metrics.label_sets import best_threshold, point_metrics
+from raysft.metrics.judged import Judged, judge_label_sets
+from raysft.metrics.label_sets import best_threshold
 from raysft.training.labelled import LabelledRows
 from raysft.training.losses import gamma_of, sigmoid_losses
 from raysft.training.objective import Batch, Forward
@@ -65,13 +66,13 @@ class MultiLabel:
         losses = sigmoid_losses(logits.float(), batch.targets, settings.label_smoothing, gamma_of(settings))
         return (losses * (1 + batch.targets * (self._weights - 1))).sum()
 
-    def evaluate(self, forward: Forward) -> dict[str, float]:
+    def judge(self, forward: Forward) -> Judged:
         """Scores at the threshold that is best on the validation part, which the artifact keeps."""
         logits = self._rows.logits(forward)
         if logits is None:
-            return {}
+            return Judged()
         threshold = best_threshold(self._true, logits)
-        return {**point_metrics(self._true, logits, threshold), "threshold": threshold}
+        return judge_label_sets(self._rows.validation.row_id, self._true, logits, threshold)
 
 
 def has_labels(part: TokenizedRows, rows: Iterable[int], classes: int) -> Array:

@@ -14,6 +14,7 @@ import torch
 
 from raysft.corpus.sampler import Micro
 from raysft.corpus.tokens import TokenizedRows
+from raysft.metrics.judged import Judged
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,9 @@ class Objective(Protocol):
     def loss(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
         """The weighted sum of the losses of a batch's targets: float32 scalar. logits: any float type."""
 
-    def evaluate(self, forward: Forward) -> dict[str, float]:
-        """Scores on the validation part, `loss` among them; the ranks share the work. Empty without such a part."""
+    def judge(self, forward: Forward) -> Judged:
+        """What the validation part says, `loss` among the scores; the ranks share the work. Empty without such a
+        part."""
 
 
 def padded(rows: TokenizedRows, positions: np.ndarray[Any, Any], pad_id: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -12,11 +12,12 @@ from raysft.training.checkpoint import Progress
 ALL_EPOCHS = "all epochs are done"
 
 
-def judge(progress: Progress, scores: dict[str, float], settings: TrainSection, total_steps: int) -> None:
+def judge(progress: Progress, scores: dict[str, float], settings: TrainSection, total_steps: int, epoch: int) -> None:
     """Take in the scores after an epoch: the best step so far, and whether training ends, and why.
 
     Equal scores: the lower loss is the better checkpoint, but no reason to go on. No scores, for want of a validation
-    part: the last step is the best. Raises TrainingFailed when `train.select` is not among the scores.
+    part: the last step is the best. epoch: how many are done.
+    Raises TrainingFailed when `train.select` is not among the scores.
     """
     if scores:
         _compare(progress, scores, settings)
@@ -24,6 +25,8 @@ def judge(progress: Progress, scores: dict[str, float], settings: TrainSection, 
         progress.best_step = progress.step
     if progress.step == total_steps:
         progress.ended = ALL_EPOCHS
+    elif settings.stop_at is not None and epoch >= settings.stop_at:
+        progress.ended = f"epoch {epoch} is done (train.stop_at)"
     elif settings.stop_after and progress.no_better >= settings.stop_after:
         epochs = "1 epoch was" if progress.no_better == 1 else f"{progress.no_better} epochs in a row were"
         progress.ended = f"{epochs} no better by {settings.select} (train.stop_after)"

@@ -16,8 +16,9 @@ from raysft.config.sections import TrainSection
 from raysft.corpus.encode import IGNORED
 from raysft.corpus.sampler import Micro
 from raysft.corpus.tokens import TokenizedRows
+from raysft.metrics.judged import Judged, judge_counts
 from raysft.metrics.scores import Array
-from raysft.metrics.tags import best_tags, count, entities_of, tag_metrics
+from raysft.metrics.tags import best_tags, count, entities_of
 from raysft.training import ranks
 from raysft.training.forward import EVAL_BATCH, batches_of, shared_out
 from raysft.training.losses import gamma_of, softmax_losses
@@ -65,10 +66,10 @@ class Tagging:
         losses = softmax_losses(logits.float().flatten(0, 1), tags, settings.label_smoothing, gamma_of(settings))
         return (losses * self._weights[tags] * learnt).sum()
 
-    def evaluate(self, forward: Forward) -> dict[str, float]:
+    def judge(self, forward: Forward) -> Judged:
         part = self._validation
         if not len(part):
-            return {}
+            return Judged()
         found = unit_scores(forward, lambda rows: self._batch(part, rows), part, self._device)
         numbers = [self._learnt(part.targets(row)) for row in range(len(part))]
         # A text's windows follow one another, and so do the units that belong to them.
@@ -79,7 +80,7 @@ class Tagging:
         true = [entities_of(_proper(each)) for each in tags]
         given = [entities_of(each) for each in best_tags(log_p)]
         units = np.array([len(each) for each in tags])
-        return tag_metrics(count(true, given, (self._tags - 1) // 2, losses, units))
+        return judge_counts(part.row_id[starts], count(true, given, (self._tags - 1) // 2, losses, units))
 
     def _batch(self, part: TokenizedRows, rows: Micro) -> Batch:
         ids, mask = padded(part, rows, self._pad_id)

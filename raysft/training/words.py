@@ -18,7 +18,7 @@ import torch
 
 from raysft.corpus.tokens import TokenizedRows
 from raysft.corpus.tries import Trie, tries_of
-from raysft.metrics.scores import point_metrics
+from raysft.metrics.judged import Judged, judge_one_label
 from raysft.model.language import LEARNT
 from raysft.model.trees import takes_trees, tree_mask
 from raysft.training import ranks
@@ -38,10 +38,9 @@ class Words:
         self._language, self._validation, self._scorer = language, validation, scorer
         self.weight, self.batch, self.loss = language.weight, language.batch, language.loss
 
-    def evaluate(self, forward: Forward) -> dict[str, float]:
-        if not len(self._validation):
-            return {}
-        return point_metrics(self._validation.label, self._scorer.scores(forward, self._validation))
+    def judge(self, forward: Forward) -> Judged:
+        part = self._validation
+        return judge_one_label(part.row_id, part.label, self._scorer.scores(forward, part)) if len(part) else Judged()
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from raysft.config import JobConfig
 from raysft.errors import RaysftError, TrainingFailed
@@ -76,32 +77,49 @@ def run_worker(task: Task) -> Outcome | RaysftError | None:
     try:
         with writing(task.run.path), ExitStack() as held:
             begun = ranks.on_first_rank(lambda: precision_of(task.run.checkpoints))
-            precision = choose(task.config.train.precision, _device(task), begun)
-            make_loop, base = ranks.all_or_none(lambda: _prepare_loop(task, held, precision))
+            precision = choose(task.config.train.precision, device_of(task), begun)
+            make_loop, base = ranks.all_or_none(lambda: prepare_loop(task, held, precision))
             return _train(task, make_loop(), base)
     except RaysftError as error:
         return error
 
 
-def _prepare_loop(task: Task, held: ExitStack, precision: Precision) -> tuple[Callable[[], Loop], Base]:
+def prepare_loop(task: Task, held: ExitStack, precision: Precision) -> tuple[Callable[[], Loop], Base]:
     """Everything that can fail on one rank alone; rank 0 becomes the run's only writer. The loop itself is made by all
     ranks together."""
-    config, settings = task.config, task.config.train
     if ranks.rank() == 0:
-        held.enter_context(lease(task.run.checkpoints / ".writer", f"run {config.name}", wait_s=60))
-    # Ray's CPUs are logical and may be more than there are; more threads than cores fight each other.
-    torch.set_num_threads(max(1, min(task.threads, len(os.sched_getaffinity(0)))))
+        held.enter_context(lease(task.run.checkpoints / ".writer", f"run {task.config.name}", wait_s=60))
+    use_threads(task.threads)
+    base = find_base(task)
+    model = build_model(task.config, base, task.data.labels)
+    return loop_maker(task, base, model, precision, task.run.checkpoints), base
+
+
+def use_threads(threads: int) -> None:
+    """Compute with so many threads. Ray's CPUs are logical and may be more than there are; more threads than cores
+    fight each other."""
+    torch.set_num_threads(max(1, min(threads, len(os.sched_getaffinity(0)))))
+
+
+def find_base(task: Task) -> Base:
+    """The base as this node holds it. Raises TrainingFailed where that is another than the driver's."""
     # A folder as the driver found it: here a job file's own output would be looked for somewhere else.
-    name = str(task.base.folder) if task.base.revision == LOCAL else config.model.base
-    base = resolve_base(name, config.model.revision, task.job_folder)
+    name = str(task.base.folder) if task.base.revision == LOCAL else task.config.model.base
+    base = resolve_base(name, task.config.model.revision, task.job_folder)
     if base.weights_sha256 != task.base.weights_sha256:
         raise TrainingFailed(
             f"model.base: this node holds other weights ({base.weights_sha256[:12]}) than the driver "
             f"({task.base.weights_sha256[:12]})",
             "Pin model.revision, or put the same folder on every node.",
         )
-    labels = task.data.labels
-    model = build_model(config, base, labels)
+    return base
+
+
+def loop_maker(
+    task: Task, base: Base, model: nn.Module, precision: Precision, checkpoints: Path | None
+) -> Callable[[], Loop]:
+    """What makes the loop that trains `model` on the task's rows. checkpoints: None where none are kept."""
+    config, settings, labels = task.config, task.config.train, task.data.labels
     lesson = lesson_of(config.language_task, base.folder, model) if config.language_task else None
     train, validation = task.data.tokens("train"), task.data.tokens("validation")
     packed = packing_of(config, model, train.lengths)
@@ -109,7 +127,7 @@ def _prepare_loop(task: Task, held: ExitStack, precision: Precision) -> tuple[Ca
     if sums and settings.compile:
         compile_loss(model)
     scorer = scorer_of(config, base, labels, model, precision.device)
-    make_loop = partial(
+    return partial(
         Loop,
         model=model,
         objective=build_objective(
@@ -119,7 +137,7 @@ def _prepare_loop(task: Task, held: ExitStack, precision: Precision) -> tuple[Ca
         micro_batch=task.micro_batch,
         train=train,
         precision=precision,
-        checkpoints=task.run.checkpoints,
+        checkpoints=checkpoints,
         metrics=task.run.metrics,
         model_settings=config.model,
         places=lambda row_ids: places_of(task.data, row_ids),
@@ -128,7 +146,6 @@ def _prepare_loop(task: Task, held: ExitStack, precision: Precision) -> tuple[Ca
         strategy=task.strategy,
         packed=packed,
     )
-    return make_loop, base
 
 
 def _train(task: Task, loop: Loop, base: Base) -> Outcome | None:
@@ -164,7 +181,7 @@ def _train(task: Task, loop: Loop, base: Base) -> Outcome | None:
     return outcome
 
 
-def _device(task: Task) -> torch.device:
+def device_of(task: Task) -> torch.device:
     return torch.device("cuda", torch.cuda.current_device()) if task.gpu else torch.device("cpu")
 
 

@@ -13,6 +13,7 @@ import torch
 
 from raysft.config.sections import ModelSection, TrainSection
 from raysft.corpus.sampler import Micro
+from raysft.metrics.judged import Judged
 from raysft.model.classifier import build_classifier
 from raysft.storage.pretrained import Base, resolve_base
 from raysft.training import checkpoint, ranks
@@ -142,7 +143,7 @@ def test_training_that_gets_no_better_stops_and_says_so(base: Base, tmp_path: Pa
     settings = changed(epochs=6, stop_after=2, select="loss")
     loop = make_loop(base, tmp_path, settings)
     losses = iter([1.0, 0.8, 0.9, 0.8, 0.1, 0.1])
-    loop.objective.evaluate = lambda forward: {"loss": next(losses)}  # type: ignore[method-assign]
+    loop.objective.judge = lambda forward: Judged({"loss": next(losses)})  # type: ignore[method-assign]
     progress = loop.run()
     assert (progress.step, progress.best_step) == (4 * 7, 2 * 7)
     reason = "2 epochs in a row were no better by loss (train.stop_after)"
@@ -199,7 +200,7 @@ def test_the_average_is_evaluated_and_kept_and_does_not_touch_training(base: Bas
     loop.model.eval()
     from raysft.training.forward import evaluating
 
-    scores = loop.objective.evaluate(evaluating(loop.model, loop.precision))
+    scores = loop.objective.judge(evaluating(loop.model, loop.precision)).scores
     last = next(line for line in reversed(lines(loop)) if "validation_loss" in line)
     assert scores["loss"] == pytest.approx(last["validation_loss"], rel=1e-6)
     assert last["validation_loss"] != lines(plain)[-2]["validation_loss"]

@@ -147,7 +147,7 @@ def test_validation_hides_the_same_tokens_each_time(bases: dict[str, Base], tmp_
     loop = make_loop(bases["masked-lm"], "masked-lm", tmp_path)
     loop.model.eval()
     forward = evaluating(loop.model, loop.precision)
-    assert loop.objective.evaluate(forward) == loop.objective.evaluate(forward)
+    assert loop.objective.judge(forward).scores == loop.objective.judge(forward).scores
 
 
 def test_an_evaluation_computes_no_more_positions_at_once_than_training(
@@ -163,11 +163,11 @@ def test_an_evaluation_computes_no_more_positions_at_once_than_training(
         shapes.append(batch.inputs["input_ids"].shape)
         return forward.evaluating(loop.model, loop.precision)(batch)
 
-    whole = loop.objective.evaluate(computed)
+    whole = loop.objective.judge(computed).scores
     assert max(rows * tokens for rows, tokens in shapes) > 64
     shapes.clear()
     monkeypatch.setattr(forward, "CPU_MICRO_TOKENS", 64)
-    assert loop.objective.evaluate(computed) == pytest.approx(whole, rel=1e-5)
+    assert loop.objective.judge(computed).scores == pytest.approx(whole, rel=1e-5)
     assert all(rows * tokens <= 64 for rows, tokens in shapes)
 
 

@@ -195,7 +195,7 @@ def test_losses_are_those_of_the_tags_one_by_one(base: Base, changed: dict[str, 
 
 def test_without_a_validation_part_there_are_no_scores(base: Base) -> None:
     part, none = windows(base, 4, 0), from_tables([])
-    assert Tagging(part, none, SETTINGS, 0, CPU, NAMES).evaluate(lambda _: torch.zeros(0)) == {}
+    assert Tagging(part, none, SETTINGS, 0, CPU, NAMES).judge(lambda _: torch.zeros(0)).scores == {}
 
 
 def test_a_decoder_tags_too_and_its_artifact_reloads(tmp_path: Path) -> None:

@@ -13,9 +13,9 @@ from raysft.training.stopping import ALL_EPOCHS, judge
 def train(scores: list[dict[str, float]], settings: TrainSection, epochs: int = 0) -> Progress:
     """Epochs of 10 steps with these scores, until training ends."""
     progress = Progress()
-    for found in scores:
+    for epoch, found in enumerate(scores, start=1):
         progress.step += 10
-        judge(progress, found, settings, 10 * (epochs or len(scores) + 1))
+        judge(progress, found, settings, 10 * (epochs or len(scores) + 1), epoch)
         if progress.ended:
             break
     return progress
@@ -30,6 +30,12 @@ def test_training_stops_after_so_many_epochs_in_a_row_without_a_better_one() -> 
     progress = train(accuracies(0.5, 0.4, 0.6, 0.6, 0.5, 0.9), settings)
     assert (progress.step, progress.best_step) == (50, 30)
     assert progress.ended == "2 epochs in a row were no better by accuracy (train.stop_after)"
+
+
+def test_training_stops_at_the_epoch_that_was_asked_for() -> None:
+    progress = train(accuracies(0.1, 0.2, 0.3, 0.4), TrainSection(select="accuracy", stop_at=2))
+    assert (progress.step, progress.best_step) == (20, 20)
+    assert progress.ended == "epoch 2 is done (train.stop_at)"
 
 
 def test_equal_scores_with_a_lower_loss_are_the_better_checkpoint_but_no_reason_to_go_on() -> None:
