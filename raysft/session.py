@@ -145,11 +145,11 @@ def find_resources(train: TrainSection) -> Resources:
     _require_free(found)
     if train.strategy != "auto" or found.workers == 1:
         return found  # nothing hangs on the memory
-    memory = _gpu_memory() if found.gpu else _memory_each(found, [node.get("memory", 0.0) for node in alive], nodes)
+    memory = gpu_memory() if found.gpu else _memory_each(found, [node.get("memory", 0.0) for node in alive], nodes)
     return replace(found, memory_bytes=memory)
 
 
-def _gpu_memory() -> int:
+def gpu_memory() -> int:
     """Bytes of one of the cluster's GPUs; they are taken to be alike."""
     import ray
 

@@ -28,6 +28,7 @@ class Prepared:
     k: int  # folds; 0: none validates, or the person's own rows do
     order: str  # random | time
     reused: bool = False
+    without: int | None = None  # a fold that takes no part
 
     @cached_property
     def audit(self) -> dict[str, Any]:
@@ -43,7 +44,7 @@ class Prepared:
         return dict(found)
 
     def _part_of(self, fold: int) -> str:
-        return part_of(fold, self.validation, self.k, self.order)
+        return "left out" if fold == self.without else part_of(fold, self.validation, self.k, self.order)
 
     def __getstate__(self) -> dict[str, Any]:
         """Only the fields travel to workers: neither the corpus nor its sealed test rows."""

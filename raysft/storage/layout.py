@@ -3,6 +3,7 @@
 <output>/data/<digest>/   corpus/ tokenized/ audit.json audit.html rejected.parquet quarantine.csv manifest.json
 <output>/bases/<digest>/  config.json model.safetensors tokenizer.json ... manifest.json: a model.init as a base
 <output>/runs/<name>/     job.yaml identity.json plan.json metrics.jsonl checkpoints/ model/ ... result.json
+<output>/sweeps/<name>/   job.yaml identity.json trials.jsonl folds/ predictions.parquet report.html best/ result.json
 """
 
 from __future__ import annotations
@@ -193,6 +194,81 @@ class RunFolder:
 
 
 @dataclass(frozen=True)
+class FoldFolder(RunFolder):
+    """What training one configuration on all folds but one leaves behind; only what belongs to scores is kept."""
+
+    def epoch(self, number: int) -> Path:
+        """What the evaluation after this epoch found; gone when the fold is complete."""
+        return self.path / f"epoch-{number:04d}.npz"
+
+    @property
+    def held_out(self) -> Path:
+        """What was decided about the rows of the fold after each epoch."""
+        return self.path / "held_out.npz"
+
+    @property
+    def done(self) -> Path:
+        """Scores after each epoch, and what they cost; written last."""
+        return self.path / "fold.json"
+
+
+@dataclass(frozen=True)
+class SweepFolder:
+    """Everything that one sweep leaves behind."""
+
+    path: Path
+
+    @property
+    def lock(self) -> Path:
+        return self.path.parent / f".{self.path.name}.lock"
+
+    @property
+    def job(self) -> Path:
+        return self.path / "job.yaml"
+
+    @property
+    def identity(self) -> Path:
+        return self.path / "identity.json"
+
+    @property
+    def trials(self) -> Path:
+        """One line for each configuration that was proposed, and for what became of it."""
+        return self.path / "trials.jsonl"
+
+    def fold(self, trial: int, fold: str) -> FoldFolder:
+        """fold: the number of the one that validates, or of both where another is left out: `2`, `2-without-0`."""
+        return FoldFolder(self.path / "folds" / f"trial-{trial:04d}" / f"fold-{fold}")
+
+    @property
+    def states(self) -> Path:
+        """What frozen layers give for each row, computed once; gone when the sweep is complete."""
+        return self.path / "states"
+
+    @property
+    def predictions(self) -> Path:
+        """Out-of-fold predictions of every configuration that was trained on all folds."""
+        return self.path / "predictions.parquet"
+
+    @property
+    def best(self) -> RunFolder:
+        """The chosen configuration, trained on all folds."""
+        return RunFolder(self.path / "best")
+
+    @property
+    def report(self) -> Path:
+        return self.path / "report.html"
+
+    @property
+    def result(self) -> Path:
+        return self.path / "result.json"
+
+    @property
+    def ray(self) -> Path:
+        """Ray Tune's own bookkeeping; nothing of ours is read from it."""
+        return self.path / ".ray"
+
+
+@dataclass(frozen=True)
 class Output:
     """The root that a job file names with `output`."""
 
@@ -210,6 +286,9 @@ class Output:
 
     def run(self, name: str) -> RunFolder:
         return RunFolder(self.root / "runs" / name)
+
+    def sweep(self, name: str) -> SweepFolder:
+        return SweepFolder(self.root / "sweeps" / name)
 
 
 def home_path(text: str) -> Path:

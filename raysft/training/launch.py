@@ -6,6 +6,7 @@ import json
 import threading
 import time
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +16,20 @@ from raysft.session import Resources
 from raysft.storage.commit import read_json, writing
 from raysft.storage.layout import RunFolder
 from raysft.training.stability import warning
-from raysft.training.worker import Outcome, Task, run_worker
+from raysft.training.worker import Task, run_worker
 
 WORKER_RETRIES = 2  # restarts after a worker or node died; each goes on from the newest checkpoint
 CONTROLLER_RETRIES = 5  # starts that found no room in 60 s; Ray's default is for ever
 POLL_S = 0.5
 PATIENCE_S = 60.0
+Worker = Callable[[Task], Any]
 COLLECTIVE_S = 600  # a rank that waits longer for the others gives up; Ray's default is 1800
 
 
-def launch(task: Task, resources: Resources, listener: Listener) -> Outcome:
-    """Train on Ray Train workers; returns when the artifact is written. Needs a running Ray.
+def launch(task: Task, resources: Resources, listener: Listener, worker: Worker | None = None) -> Any:
+    """Train on Ray Train workers; returns the outcome when the artifact is written. Needs a running Ray.
+
+    worker: what each of them does, instead of run_worker; what the first one's returns is returned.
 
     Raises whatever the workers report for people, or TrainingFailed when they were lost.
     """
@@ -34,7 +38,7 @@ def launch(task: Task, resources: Resources, listener: Listener) -> Outcome:
 
     trainer = TorchTrainer(
         _on_worker,
-        train_loop_config={"task": task},
+        train_loop_config={"task": task, "worker": worker or run_worker},
         torch_config=TorchConfig(backend=_backend(task), timeout_s=COLLECTIVE_S),
         scaling_config=ScalingConfig(
             num_workers=(resources.fewest, resources.most) if resources.elastic else resources.workers,
@@ -54,33 +58,33 @@ def launch(task: Task, resources: Resources, listener: Listener) -> Outcome:
     )
     with _Watcher(task.run, listener):
         try:
-            outcome = _fit_aside(trainer)
+            outcome = fit_aside(trainer.fit).return_value
         except Exception as error:
             raise _explain(error) from error
     if isinstance(outcome, RaysftError):
         raise outcome
-    if not isinstance(outcome, Outcome):
+    if outcome is None:
         raise TrainingFailed(
             "the workers ended without a result", "Look at the log in /tmp/ray/session_latest/logs/train."
         )
     return outcome
 
 
-def _fit_aside(trainer: Any) -> Any:
-    """Run `fit` in a thread of its own and wait here.
+def fit_aside(fit: Callable[[], Any]) -> Any:
+    """What `fit` returns, which runs in a thread of its own while this one waits.
 
     In the main thread Ray would install a Ctrl-C handler that ends in exit code 0 and is never taken back; so Ctrl-C
     stays a KeyboardInterrupt, in a shell as in a notebook.
     """
     ended: list[Any] = [None, None]
 
-    def fit() -> None:
+    def run() -> None:
         try:
-            ended[0] = trainer.fit().return_value
+            ended[0] = fit()
         except BaseException as error:  # noqa: BLE001  # raised again in the thread that waits
             ended[1] = error
 
-    thread = threading.Thread(target=fit, daemon=True)
+    thread = threading.Thread(target=run, daemon=True)
     thread.start()
     while thread.is_alive():
         thread.join(timeout=POLL_S)
@@ -96,8 +100,8 @@ def _backend(task: Task) -> str:
     return "cpu:gloo,cuda:nccl" if task.strategy == "fsdp" else "nccl"
 
 
-def _on_worker(config: dict[str, Task]) -> Outcome | RaysftError | None:
-    return run_worker(config["task"])
+def _on_worker(config: dict[str, Any]) -> Any:
+    return config["worker"](config["task"])
 
 
 def _explain(error: Exception) -> RaysftError:

@@ -1,0 +1,262 @@
+"""Who says what is trained next: proposals, the race, what is on storage and the budget, in one place.
+
+Pure but for the lines that it writes; raysft/tuning/engine.py asks it, and tells it what came of it.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from raysft.config.tuning import TuneSection
+from raysft.tuning.parameter import Settings
+from raysft.tuning.propose import Proposals, algorithm_of
+from raysft.tuning.race import Race
+from raysft.tuning.record import Record, Units, scores_of
+from raysft.tuning.results import FoldScores, Trial
+from raysft.tuning.work import FoldId, Work
+
+Array = np.ndarray[Any, Any]
+LEARNS = ("tpe", "nsga2")  # their proposals depend on what was found
+
+
+@dataclass(frozen=True)
+class FoldJob:
+    """One configuration to be trained on all folds but one."""
+
+    trial: int
+    settings: Settings
+    fold: FoldId
+
+
+class Orders(Protocol):
+    """What the engine asks, and whom it tells."""
+
+    @property
+    def running(self) -> int:
+        """Folds that are being trained."""
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing is being trained, and nothing will be."""
+
+    def next(self) -> FoldJob | None:
+        """What to train now; None: nothing, for now or for good."""
+
+    def epoch(self, job: FoldJob, scores: dict[str, float], row_id: Array, influence: dict[str, Array]) -> bool:
+        """Take in what an evaluation within a fold found; whether training is to stop there."""
+
+    def done(self, job: FoldJob) -> None:
+        """A fold was trained to its end; its record is on storage."""
+
+    def failed(self, job: FoldJob, why: str) -> None:
+        """A fold could not be trained."""
+
+    def stop(self, why: str) -> None:
+        """Begin nothing new."""
+
+
+@dataclass
+class Errand:
+    """A list of folds to train, none of which is left out."""
+
+    jobs: list[FoldJob]
+    told: Callable[[str], None] = lambda _: None
+    failures: dict[FoldJob, str] = field(default_factory=dict)
+    running: int = 0
+
+    @property
+    def over(self) -> bool:
+        return not self.running and not self.jobs
+
+    def next(self) -> FoldJob | None:
+        if not self.jobs:
+            return None
+        self.running += 1
+        return self.jobs.pop(0)
+
+    def epoch(self, job: FoldJob, scores: dict[str, float], row_id: Array, influence: dict[str, Array]) -> bool:
+        return False
+
+    def done(self, job: FoldJob) -> None:
+        self.running -= 1
+        self.told(f"fold {job.fold} done")
+
+    def failed(self, job: FoldJob, why: str) -> None:
+        self.running -= 1
+        self.failures[job] = why
+
+    def stop(self, why: str) -> None:
+        self.jobs.clear()
+
+
+@dataclass
+class Director:
+    """One search over some folds. told: called whenever something has changed, with a line for people or ""."""
+
+    work: Work
+    race: Race
+    proposals: Proposals
+    record: Record
+    units: Units
+    slots: int
+    tune: TuneSection
+    spent: float = 0.0  # seconds before this process
+    told: Callable[[str], None] = lambda _: None
+    ended: str = ""  # why nothing new is begun
+    _began: float = field(default_factory=time.monotonic)
+    _partial: dict[tuple[int, int], list[dict[str, float]]] = field(default_factory=dict)
+
+    @staticmethod
+    def of(
+        work: Work,
+        folds: Sequence[int],
+        objectives: dict[str, str],
+        epochs: int,
+        units: Units,
+        slots: int,
+        without: int | None = None,
+    ) -> Director:
+        """A search as it was left, or at its beginning."""
+        record = Record(work.folder, without)
+        known, spent = record.load()
+        tune = work.space.tune
+        race = Race(folds, objectives, epochs, racing=False, early=tune.early)
+        for number, each in known.items():
+            trial = Trial(number, each.settings, objectives, stopped=each.stopped)
+            race.add(trial)
+            for fold in folds:
+                scores = scores_of(work.folder, number, FoldId(fold, without), units)
+                if scores is not None:
+                    race.finish(number, fold, scores)
+        race.racing = tune.racing
+        proposals = Proposals(work.space, tune, objectives, [(each.settings, each.values) for each in known.values()])
+        return Director(work, race, proposals, record, units, slots, tune, spent)
+
+    @property
+    def seconds(self) -> float:
+        """Spent on this search so far, by all processes that went on with it."""
+        return self.spent + time.monotonic() - self._began
+
+    def next(self) -> FoldJob | None:
+        self._check_budget()
+        if self.ended:
+            return None
+        self._propose()
+        found = self.race.next()
+        if found is None:
+            return None
+        number, fold = found
+        self.race.start(number, fold)
+        return FoldJob(number, self.race.trials[number].settings, FoldId(fold, self.record.without))
+
+    @property
+    def running(self) -> int:
+        return len(self.race.running)
+
+    @property
+    def over(self) -> bool:
+        return not self.race.running and (bool(self.ended) or (self.race.next() is None and not self._propose()))
+
+    def epoch(self, job: FoldJob, scores: dict[str, float], row_id: Array, influence: dict[str, Array]) -> bool:
+        place = (job.trial, job.fold.fold)
+        scored = self._partial.setdefault(place, [])
+        scored.append(scores)
+        own = {name: self.units.sums(row_id, values)[None] for name, values in influence.items()}
+        # Only the last epoch's influences are known here, and only they are asked for.
+        found = FoldScores(scored, {name: np.repeat(values, len(scored), axis=0) for name, values in own.items()})
+        was_out = self.race.trials[job.trial].out
+        why = self.race.hopeless(job.trial, job.fold.fold, found)
+        if why or self.ended:
+            self.race.leave(*place)
+            if why and not was_out:
+                self._close(self.race.trials[job.trial], scores)
+        self.told("")
+        return bool(why or self.ended)
+
+    def done(self, job: FoldJob) -> None:
+        self._partial.pop((job.trial, job.fold.fold), None)
+        scores = scores_of(self.work.folder, job.trial, job.fold, self.units)
+        assert scores is not None
+        trial = self.race.trials[job.trial]
+        stopped = self.race.finish(job.trial, job.fold.fold, scores)
+        self.record.spent(self.seconds)
+        if len(trial.folds) == len(self.race.folds):
+            self._close(trial, None)
+        for other in stopped:
+            self._close(other, None)
+        self.told(f"trial {trial.number}: fold {job.fold.fold} done, {describe(trial)}")
+
+    def failed(self, job: FoldJob, why: str) -> None:
+        """The configuration is out, the sweep goes on."""
+        self.race.leave(job.trial, job.fold.fold)
+        trial = self.race.trials[job.trial]
+        if not trial.failed:
+            trial.failed = why
+            self.proposals.tell(trial.settings, None)
+            self.record.failed(trial.number, why, self.seconds)
+            self.told(f"trial {trial.number} failed: {why}")
+
+    def stop(self, why: str) -> None:
+        self.ended = self.ended or why
+
+    def left_s(self) -> float | None:
+        """Seconds until all folds of all configurations in the race are done, if none is stopped; None: not known."""
+        took = [fold.seconds for trial in self.race.trials.values() for fold in trial.folds.values()]
+        if not took:
+            return None
+        alive = [trial for trial in self.race.trials.values() if not trial.out]
+        folds = sum(len(self.race.folds) - len(trial.folds) for trial in alive)
+        return folds * float(np.mean(took)) / self.slots
+
+    def _propose(self) -> bool:
+        """Propose as many configurations as the race has room for; whether there was one."""
+        learns, found = algorithm_of(self.work.space, self.tune) in LEARNS, False
+        while True:
+            alive = [trial for trial in self.race.trials.values() if not trial.out and not self._complete(trial)]
+            if learns and len(alive) >= max(4, 2 * self.slots):
+                return found
+            settings = self.proposals.next()
+            if settings is None:
+                return found
+            number = len(self.race.trials) + 1
+            self.record.proposed(number, settings, self.seconds)
+            self.race.add(Trial(number, settings, self.race.objectives))
+            found = True
+
+    def _complete(self, trial: Trial) -> bool:
+        return len(trial.folds) == len(self.race.folds)
+
+    def _close(self, trial: Trial, scores: dict[str, float] | None) -> None:
+        """Tell the algorithm and the lines what a configuration that ended is worth. scores: of its last epoch, where
+        it has no fold."""
+        if trial.folds:
+            values = {name: trial.mean(name) for name in self.race.objectives}
+        else:
+            values = {name: (scores or {}).get(name, math.nan) for name in self.race.objectives}
+        self.proposals.tell(trial.settings, values)
+        self.record.ended(trial.number, values, trial.stopped, self.seconds)
+        if trial.stopped:
+            self.told(f"trial {trial.number} stopped: {trial.stopped}")
+
+    def _check_budget(self) -> None:
+        hours = self.seconds / 3600
+        if self.tune.hours is not None and hours >= self.tune.hours:
+            self.stop(f"{self.tune.hours:g} hours are over (tune.hours)")
+        if self.tune.cost is not None and self.tune.price is not None and hours * self.tune.price >= self.tune.cost:
+            self.stop(f"{self.tune.cost:g} are spent (tune.cost)")
+
+
+def describe(trial: Trial) -> str:
+    """`f1_macro 0.712 ± 0.014, loss 1.210 ± 0.030 on 3 folds`."""
+    count = len(trial.folds)
+    scores = ", ".join(
+        f"{name} {trial.mean(name):.3f}" + (f" ± {trial.error(name):.3f}" if count > 1 else "")
+        for name in trial.objectives
+    )
+    return f"{scores} on {count} fold{'s' if count > 1 else ''}"

@@ -1,0 +1,155 @@
+"""One configuration on one fold: train on the others, judge on it after each epoch. Imports Ray nowhere.
+
+What the evaluations found is written epoch by epoch, so that a run of several workers that is interrupted goes on; the
+fold is done when fold.json is there. E epochs, n texts of the fold.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from raysft.metrics.judged import Judged
+from raysft.storage.commit import read_json, write_bytes, write_json
+from raysft.storage.layout import FoldFolder
+from raysft.training import ranks
+from raysft.training.loop import Loop
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class FoldRecord:
+    """What is known of a configuration on a fold. Lists have an entry an epoch."""
+
+    scores: list[dict[str, float]]
+    train_loss: list[float]  # mean of the steps of each epoch, with dropout, before the update
+    seconds: float  # of training and evaluation
+    train_s: float
+    eval_s: float
+    examples: int
+    tokens: int
+    padded: int
+    parameters: int
+    trained: int  # of these
+    precision: str
+    ended: str
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """What was decided about the texts of a fold after each epoch."""
+
+    row_id: Array  # (n,), or a piece of a text each
+    influence: dict[str, Array]  # (E, n), by measure: metrics/influence.py
+    found: dict[str, Array]  # (E, n, ...): metrics/judged.py
+
+
+def train_fold(loop: Loop, folder: FoldFolder, measures: Sequence[str]) -> Iterator[Judged]:
+    """Train to the end, and leave the record of the fold; gives what each evaluation found.
+
+    measures: whose influences are kept. Whoever leaves off, or is killed, leaves no record. With several ranks all call
+    this together, and the first one writes.
+    """
+    started, found = time.perf_counter(), None
+    with loop.precision.training():
+        for found in loop.epochs():
+            epoch = round(loop.sampler.epochs_done(loop.progress.step))
+            judged = found
+            ranks.on_first_rank(lambda: _write_epoch(folder.epoch(epoch), judged, measures))  # noqa: B023
+            yield found
+    loop.tracking.close()
+    ranks.on_first_rank(lambda: _finish(loop, folder, time.perf_counter() - started))
+
+
+def read_record(folder: FoldFolder) -> FoldRecord:
+    """Of a fold that is done."""
+    return FoldRecord(**read_json(folder.done))
+
+
+def read_held_out(folder: FoldFolder) -> HeldOut:
+    """Of a fold that is done."""
+    with np.load(folder.held_out) as stored:
+        arrays = dict(stored)
+    row_id = arrays.pop("row_id")
+    kinds: dict[str, dict[str, Array]] = {"influence": {}, "found": {}}
+    for name, values in arrays.items():
+        kind, _, own = name.partition(":")
+        kinds[kind][own] = values
+    return HeldOut(row_id, **kinds)
+
+
+def _write_epoch(file: Path, judged: Judged, measures: Sequence[str]) -> None:
+    arrays = {f"influence:{name}": judged.influence[name].astype(np.float32) for name in measures}
+    arrays |= {f"found:{name}": values for name, values in judged.found.items()}
+    file.parent.mkdir(parents=True, exist_ok=True)
+    arrays["row_id"] = judged.row_id
+    with file.open("wb") as sink:
+        np.savez(sink, **arrays)  # type: ignore[arg-type]
+
+
+def _finish(loop: Loop, folder: FoldFolder, seconds: float) -> None:
+    epochs = round(loop.sampler.epochs_done(loop.progress.step))
+    files = [folder.epoch(number) for number in range(1, epochs + 1)]
+    texts = _join(files, folder.held_out)
+    lines = [json.loads(text) for text in folder.metrics.read_text(encoding="utf-8").splitlines()]
+    progress, weights = loop.progress, list(loop.model.parameters())
+    eval_s = sum(line.get("eval_s", 0.0) for line in lines)
+    scores = [_scores_of(line) for line in lines if "validation_loss" in line]
+    prediction = {"prediction_ms": round(1000 * eval_s / max(1, texts * len(scores)), 4)}
+    record = FoldRecord(
+        scores=[{**each, **prediction} for each in scores],
+        train_loss=_mean_losses(lines, loop.sampler.ends),
+        seconds=round(seconds, 3),
+        train_s=round(progress.seconds, 3),
+        eval_s=round(eval_s, 3),
+        examples=progress.examples,
+        tokens=progress.tokens,
+        padded=progress.padded,
+        parameters=sum(each.numel() for each in weights),
+        trained=sum(each.numel() for each in weights if each.requires_grad),
+        precision=loop.precision.name,
+        ended=progress.ended,
+    )
+    write_json(folder.done, record.to_json())
+    for file in files:
+        file.unlink(missing_ok=True)
+
+
+def _join(files: Sequence[Path], target: Path) -> int:
+    """The epochs of a fold as one file, an axis more in front of each array; gives the number of texts."""
+    loaded = []
+    for file in files:
+        with np.load(file) as stored:
+            loaded.append(dict(stored))
+    arrays = {name: np.stack([each[name] for each in loaded]) for name in loaded[0] if name != "row_id"}
+    content = io.BytesIO()
+    arrays["row_id"] = loaded[0]["row_id"]
+    np.savez_compressed(content, **arrays)  # type: ignore[arg-type]
+    write_bytes(target, content.getvalue())
+    return len(np.unique(loaded[0]["row_id"]))
+
+
+def _scores_of(line: dict[str, Any]) -> dict[str, float]:
+    mark = "validation_"
+    return {name.removeprefix(mark): value for name, value in line.items() if name.startswith(mark)}
+
+
+def _mean_losses(lines: Sequence[dict[str, Any]], ends: Sequence[int]) -> list[float]:
+    """Mean training loss of each epoch that was begun, from the lines of the journal."""
+    losses = [(line["step"], line["loss"]) for line in lines if line.get("loss") is not None]
+    epoch = [(int(np.searchsorted(ends, step)), loss) for step, loss in losses]
+    return [
+        round(float(np.mean([loss for at, loss in epoch if at == number])), 6)
+        for number in sorted({at for at, _ in epoch})
+    ]

@@ -1,0 +1,116 @@
+"""What a sweep has on storage: a line for each configuration that was proposed and what became of it, and its folds.
+
+A line is on disk before anything is built on it, and a fold that is done is never trained again, so that the same
+command goes on after any interruption.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from raysft.storage.layout import SweepFolder
+from raysft.tuning.fold import HeldOut, read_held_out, read_record
+from raysft.tuning.parameter import Settings
+from raysft.tuning.results import FoldScores
+from raysft.tuning.work import FoldId
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass
+class Known:
+    """A configuration, as the lines tell it."""
+
+    settings: Settings
+    stopped: str = ""
+    values: dict[str, float] | None = None  # its objectives, once it was stopped or was done
+
+
+@dataclass(frozen=True)
+class Record:
+    """The trials of one search: of the sweep, or of one of its nested ones. without: the fold that took no part."""
+
+    folder: SweepFolder
+    without: int | None = None
+
+    def load(self) -> tuple[dict[int, Known], float]:
+        """(configurations by number, seconds spent so far). A torn last line is left out."""
+        found: dict[int, Known] = {}
+        spent = 0.0
+        if not self.folder.trials.exists():
+            return found, spent
+        for text in self.folder.trials.read_text(encoding="utf-8").splitlines():
+            try:
+                line = json.loads(text)
+            except ValueError:
+                continue
+            spent = max(spent, float(line.get("spent", 0.0)))
+            if line.get("without") != self.without:
+                continue
+            if "settings" in line:
+                found[line["trial"]] = Known(line["settings"])
+            elif "values" in line:
+                known = found[line["trial"]]
+                known.stopped, known.values = line.get("stopped", ""), line["values"]
+        return found, spent
+
+    def proposed(self, trial: int, settings: Settings, spent: float) -> None:
+        self._append({"trial": trial, "settings": settings}, spent)
+
+    def ended(self, trial: int, values: Mapping[str, float], stopped: str, spent: float) -> None:
+        """With all folds done, or stopped before."""
+        self._append({"trial": trial, "values": dict(values), **({"stopped": stopped} if stopped else {})}, spent)
+
+    def failed(self, trial: int, why: str, spent: float) -> None:
+        """For people: the same command tries again."""
+        self._append({"trial": trial, "failed": why}, spent)
+
+    def spent(self, spent: float) -> None:
+        self._append({}, spent)
+
+    def _append(self, line: dict[str, Any], spent: float) -> None:
+        mark = {} if self.without is None else {"without": self.without}
+        self.folder.path.mkdir(parents=True, exist_ok=True)
+        with self.folder.trials.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({**line, **mark, "spent": round(spent, 1)}, ensure_ascii=False) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+
+@dataclass(frozen=True)
+class Units:
+    """Which unit each row belongs to: those of one customer, say, are one."""
+
+    row_id: Array  # int64, sorted
+    unit: Array  # int, of each
+
+    def sums(self, row_id: Array, values: Array) -> Array:
+        """Values of texts, or of their pieces, summed over units: (..., n) -> (..., u), by the number of the unit."""
+        place = self.unit[np.searchsorted(self.row_id, row_id)]
+        _, index = np.unique(place, return_inverse=True)
+        count = int(index.max()) + 1 if len(index) else 0
+        flat = values.reshape(-1, len(row_id)).astype(np.float64)
+        summed = np.stack([np.bincount(index, weights=each, minlength=count) for each in flat])
+        return summed.reshape(*values.shape[:-1], count)
+
+
+def scores_of(folder: SweepFolder, trial: int, fold: FoldId, units: Units) -> FoldScores | None:
+    """A fold that is done; None where it is not."""
+    place = folder.fold(trial, str(fold))
+    if not place.done.exists():
+        return None
+    record, held_out = read_record(place), read_held_out(place)
+    # 2 operations a parameter and position forward, 4 backward where it trains (Kaplan et al. 2020, section 2.1).
+    flops = record.padded * (2.0 * record.parameters + 4.0 * record.trained)
+    own = _by_unit(held_out, units)
+    return FoldScores(record.scores, own, record.seconds, record.train_loss, record.parameters, flops)
+
+
+def _by_unit(held_out: HeldOut, units: Units) -> dict[str, Array]:
+    return {name: units.sums(held_out.row_id, values) for name, values in held_out.influence.items()}

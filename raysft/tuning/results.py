@@ -1,0 +1,166 @@
+"""What is known of configurations: their scores on the folds that are done, with errors, and how two of them compare.
+
+All configurations meet the same folds, so that they are compared row by row. E epochs, u units of a fold: a row, or
+the rows that belong together (data.group).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from raysft.metrics.measures import is_loss
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class FoldScores:
+    """One configuration on one fold."""
+
+    scores: list[dict[str, float]]  # after each epoch
+    influence: dict[str, Array]  # of each unit on a measure after each epoch, (E, u), by measure
+    seconds: float = 0.0  # of training and evaluation
+    train_loss: list[float] = field(default_factory=list)
+    parameters: int = 0
+    flops: float = 0.0  # of training
+
+    @property
+    def epochs(self) -> int:
+        return len(self.scores)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A measure of one configuration minus that of another, on the same folds, and its standard error."""
+
+    value: float
+    error: float
+    folds: int
+
+    @property
+    def z(self) -> float:
+        """In standard errors; infinite where every row says the same."""
+        if self.error > 0:
+            return self.value / self.error
+        return math.copysign(math.inf, self.value) if self.value else 0.0
+
+    @property
+    def p(self) -> float:
+        """Two-sided, by the normal distribution: how often chance alone gives so large a difference."""
+        return math.erfc(abs(self.z) / math.sqrt(2))
+
+    def interval(self, width: float = 1.96) -> tuple[float, float]:
+        """95% unless asked otherwise."""
+        return self.value - width * self.error, self.value + width * self.error
+
+
+@dataclass
+class Trial:
+    """One configuration, by its number, and what it has scored so far."""
+
+    number: int
+    settings: dict[str, Any]
+    objectives: dict[str, str]
+    folds: dict[int, FoldScores] = field(default_factory=dict)
+    stopped: str = ""  # why it is out of the race
+    failed: str = ""  # why it could not be trained
+
+    def add(self, fold: int, scores: FoldScores) -> None:
+        self.folds[fold] = scores
+        self.__dict__.pop("epoch", None)
+
+    @property
+    def primary(self) -> str:
+        return next(iter(self.objectives))
+
+    @property
+    def out(self) -> bool:
+        return bool(self.stopped or self.failed)
+
+    @cached_property
+    def epoch(self) -> int:
+        """The epoch, from 1, whose mean over the folds is best by the first objective; of equal ones the one with the
+        lower loss, then the earlier. One for all folds: the best of each would flatter."""
+        count = min(each.epochs for each in self.folds.values())
+        means = [self._mean(self.primary, epoch) for epoch in range(count)]
+        sign = 1 if self.objectives[self.primary] == "max" else -1
+        losses = [self._mean("loss", epoch) for epoch in range(count)]
+        return 1 + max(range(count), key=lambda at: (sign * means[at], -losses[at], -at))
+
+    def value(self, measure: str, fold: int) -> float:
+        """Of one fold, at the common epoch."""
+        return self.folds[fold].scores[self.epoch - 1][measure]
+
+    def mean(self, measure: str) -> float:
+        """Over the folds that are done, at the common epoch."""
+        return self._mean(measure, self.epoch - 1)
+
+    def error(self, measure: str) -> float:
+        """Standard error of the mean: what the folds differ by, over the root of their number; 0 of a single fold."""
+        values = [self.value(measure, fold) for fold in self.folds]
+        return float(np.std(values, ddof=1) / math.sqrt(len(values))) if len(values) > 1 else 0.0
+
+    def curve(self, measure: str) -> list[float]:
+        """Means over the folds, epoch after epoch."""
+        return [self._mean(measure, at) for at in range(min(each.epochs for each in self.folds.values()))]
+
+    @property
+    def cost(self) -> tuple[int, float]:
+        """(parameters, operations of training a fold): what it costs to predict and to train, whatever the machine."""
+        folds = list(self.folds.values())
+        return folds[0].parameters, float(np.mean([each.flops for each in folds]))
+
+    @property
+    def seconds(self) -> float:
+        """Of training and evaluation, a fold."""
+        return float(np.mean([each.seconds for each in self.folds.values()]))
+
+    def _mean(self, measure: str, at: int) -> float:
+        return float(np.mean([each.scores[at].get(measure, 0.0) for each in self.folds.values()]))
+
+
+def difference(first: Trial, second: Trial, measure: str) -> Difference:
+    """`first` minus `second` on the folds that both have done, each at its own common epoch.
+
+    The error is that of the rows (metrics/influence.py): two models that differ by chance alone differ on rows in
+    either direction, so that what seeds do is in it as far as it goes either way row by row.
+    """
+    folds = sorted(first.folds.keys() & second.folds.keys())
+    gaps = [first.value(measure, fold) - second.value(measure, fold) for fold in folds]
+    variances = [variance_of(_influence(first, fold, measure), _influence(second, fold, measure)) for fold in folds]
+    return Difference(float(np.mean(gaps)), math.sqrt(sum(variances)) / len(folds), len(folds))
+
+
+def variance_of(first: Array, second: Array) -> float:
+    """Of the difference of two measures on the same units, from the influences of these."""
+    if len(first) == len(second):
+        return float(((first - second) ** 2).sum())
+    return float((first**2).sum() + (second**2).sum())  # other rows were left out: nothing to pair
+
+
+def oriented(found: Difference, direction: str) -> Difference:
+    """The difference as how much better the first one is."""
+    return found if direction == "max" else Difference(-found.value, found.error, found.folds)
+
+
+def better(trials: list[Trial]) -> list[Trial]:
+    """From the best down by the first objective, the other ones deciding between equals."""
+
+    def key(trial: Trial) -> tuple[float, ...]:
+        return tuple((-1 if way == "max" else 1) * trial.mean(name) for name, way in trial.objectives.items())
+
+    return sorted(trials, key=lambda trial: (*key(trial), trial.number))
+
+
+def _influence(trial: Trial, fold: int, measure: str) -> Array:
+    return np.asarray(trial.folds[fold].influence[measure][trial.epoch - 1])
+
+
+def direction_of(measure: str) -> str:
+    """max or min."""
+    return "min" if is_loss(measure) else "max"

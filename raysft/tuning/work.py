@@ -1,0 +1,127 @@
+"""All that a process needs to train any configuration of a sweep on any fold, and what it keeps between two of them.
+
+Imports Ray nowhere.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import nn
+
+from raysft.config import JobConfig
+from raysft.model.quantize import is_quantized
+from raysft.plan.plan import choose_micro_rows
+from raysft.preparation.prepared import Prepared
+from raysft.storage.commit import digest_of
+from raysft.storage.layout import FoldFolder, SweepFolder
+from raysft.storage.pretrained import Base
+from raysft.training.loop import Loop
+from raysft.training.precision import choose
+from raysft.training.tasks import build_model
+from raysft.training.worker import Task, device_of, find_base, loop_maker, use_threads
+from raysft.tuning.parameter import Settings, canonical
+from raysft.tuning.search import changes_data
+from raysft.tuning.space import Space
+
+
+@dataclass(frozen=True)
+class FoldId:
+    """The fold that validates. Where a search is nested: another that takes no part, or the fold that scores what was
+    chosen without it."""
+
+    fold: int
+    without: int | None = None
+    nested: bool = False
+
+    def __str__(self) -> str:
+        if self.nested:
+            return f"{self.fold}-nested"
+        return f"{self.fold}" if self.without is None else f"{self.fold}-without-{self.without}"
+
+
+@dataclass(frozen=True)
+class Work:
+    """Travels to workers by pickle."""
+
+    space: Space
+    folder: SweepFolder
+    prepared: dict[str, tuple[Base, Prepared]]  # by the settings that change the data, canonical
+    measures: tuple[str, ...]  # whose influences are kept
+    threads: int
+    gpu: bool
+    strategy: str = "ddp"
+
+    def data(self, settings: Settings) -> tuple[Base, Prepared]:
+        """The base and the data that a configuration is trained with."""
+        return self.prepared[canonical({key: value for key, value in settings.items() if changes_data(key)})]
+
+    def fold_folder(self, trial: int, fold: FoldId) -> FoldFolder:
+        return self.folder.fold(trial, str(fold))
+
+    def task(self, trial: int, settings: Settings, fold: FoldId) -> Task:
+        """What trains this configuration on all folds but this one. Raises JobFileError."""
+        base, prepared = self.data(settings)
+        job = self.space.applied(settings)
+        config = _without_trackers(job.config)
+        return Task(
+            config=config,
+            job_folder=job.folder,
+            base=base,
+            data=replace(prepared, validation=fold.fold, without=fold.without),
+            run=self.fold_folder(trial, fold),
+            micro_batch=choose_micro_rows(config.train),
+            threads=self.threads,
+            gpu=self.gpu,
+            strategy=self.strategy,
+        )
+
+
+def _without_trackers(config: JobConfig) -> JobConfig:
+    """Trackers are told of runs; a sweep would tell them of hundreds."""
+    return config.model_copy(update={"train": config.train.model_copy(update={"track": ()})})
+
+
+@dataclass
+class Workbench:
+    """One process, which trains fold after fold: bases and shards are read once."""
+
+    work: Work
+    _models: dict[str, nn.Module] = field(default_factory=dict)
+    _bases: dict[str, Base] = field(default_factory=dict)
+
+    def loop(self, task: Task) -> Loop:
+        """A fresh model of the task, ready to be trained; no checkpoints are kept."""
+        use_threads(task.threads)
+        precision = choose(task.config.train.precision, device_of(task), "")
+        base = self._base(task)
+        task.run.path.mkdir(parents=True, exist_ok=True)
+        return loop_maker(task, base, self._model(task, base), precision, None)()
+
+    def _base(self, task: Task) -> Base:
+        key = task.base.weights_sha256
+        if key not in self._bases:
+            self._bases[key] = find_base(task)
+        return self._bases[key]
+
+    def _model(self, task: Task, base: Base) -> nn.Module:
+        """As build_model gives it, but read from disk only once; a copy in memory is made for each fold."""
+        config = task.config
+        if config.language_task is not None:  # its hooks know the very modules that they were made for
+            return build_model(config, base, task.data.labels)
+        settings = config.model.model_dump(mode="json")
+        key = digest_of([base.identity, settings, config.train.seed, config.task, config.data.multi_label])
+        if key not in self._models:
+            self._models.clear()  # one at a time: the memory of a device is planned for one more than trains
+            built = build_model(config, base, task.data.labels)
+            if is_quantized(built):
+                return built
+            self._models[key] = built
+        return copy.deepcopy(self._models[key])
+
+    def free(self) -> None:
+        """Give back what the last fold took on a GPU, for those who share it."""
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
