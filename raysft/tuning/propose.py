@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 TRIALS = 20
 SMALL_GRID = 64
 ATTEMPTS = 100  # at something that was not proposed before
-RANDOM_FIRST = 10  # most random configurations before tpe begins to learn; a quarter where there are few trials
+RANDOM_FIRST = 10  # most configurations by chance before tpe begins to learn; half of few trials
 POPULATION = 50  # most of a generation of nsga2; a quarter of the trials where there are few
 
 
@@ -50,7 +50,8 @@ def trials_of(space: Space, tune: TuneSection) -> int:
 class Proposals:
     """Configurations, each proposed once: the starting points, then what the algorithm makes of the values told.
 
-    A proposal depends on the seed and on what was proposed and told before it, on nothing else.
+    A proposal depends on the seed and on what was proposed and told before it, not on whether the search was
+    interrupted in between (of nsga2 the order of the parents does).
     """
 
     def __init__(
@@ -65,7 +66,6 @@ class Proposals:
         self._space, self._tune, self._measures = space, tune, tuple(objectives)
         self._algorithm, self._most = algorithm_of(space, tune), trials_of(space, tune)
         self._proposed: dict[str, Settings] = {}
-        self._told: dict[str, list[float]] = {}
         self._trials: dict[str, Trial] = {}  # of those that have no values yet
         combinations = space.grid_up_to(MOST_OF_A_GRID)  # None: more, or without number
         self._all = None if combinations is None else {canonical(each): each for each in combinations}
@@ -99,7 +99,6 @@ class Proposals:
             return
         numbers = [] if values is None else [float(values[measure]) for measure in self._measures]
         if numbers and all(map(math.isfinite, numbers)):
-            self._told[name] = numbers
             self._study.tell(trial, numbers)
             return
         from optuna.trial import TrialState
@@ -110,13 +109,13 @@ class Proposals:
     def _propose_again(self, settings: Settings) -> None:
         """Count what was proposed before; where the space still has it, the algorithm knows of it too."""
         if self._study is not None and self._space.contains(settings):
-            self._note(self._enqueued(self._study, settings))
+            self._note(*self._enqueued(self._study, settings))
         else:
             self._proposed[canonical(settings)] = settings
 
     def _started(self, study: Study, start: Settings) -> Settings:
         """A starting point, with what it leaves out as the algorithm proposes. It agrees with nothing proposed."""
-        return self._note(self._enqueued(study, start))
+        return self._note(*self._enqueued(study, start))
 
     def _of_grid(self, start: Settings) -> Settings | None:
         """The first combination that agrees with `start` and was not proposed; of fewer trials than combinations,
@@ -141,7 +140,7 @@ class Proposals:
             if found is not None:
                 return found
         if left is not None:
-            return self._note(self._enqueued(study, random.Random(self._seed(0)).choice(left)))  # noqa: S311
+            return self._note(*self._enqueued(study, random.Random(self._seed(0)).choice(left)))  # noqa: S311
         for attempt in range(ATTEMPTS, 2 * ATTEMPTS):
             found = self._new(study, self._random(attempt))
             if found is not None:
@@ -149,17 +148,14 @@ class Proposals:
         return None
 
     def _new(self, study: Study, sampler: BaseSampler) -> Settings | None:
-        """What a sampler proposes; None where that was proposed before, which the study is told."""
-        asked = self._ask(study, sampler)
-        name = canonical(asked[0])
-        if name not in self._proposed:
-            return self._note(asked)
+        """What a sampler proposes; None where that was proposed before."""
+        settings, trial = self._ask(study, sampler)
+        if canonical(settings) not in self._proposed:
+            return self._note(settings, trial)
         from optuna.trial import TrialState
 
-        if name in self._told:  # a population needs members with values
-            study.tell(asked[1], self._told[name])
-        else:
-            study.tell(asked[1], state=TrialState.FAIL)
+        # Not with the values that it had, or a search that goes on, and repeats nothing, would go on otherwise.
+        study.tell(trial, state=TrialState.FAIL)
         return None
 
     def _enqueued(self, study: Study, settings: Settings) -> tuple[Settings, Trial]:
@@ -169,13 +165,17 @@ class Proposals:
         return self._ask(study, self._sampler(0))
 
     def _ask(self, study: Study, sampler: BaseSampler) -> tuple[Settings, Trial]:
+        import optuna
+
         with _quietly():
             study.sampler = sampler
             trial = study.ask()
+            if isinstance(sampler, optuna.samplers.NSGAIISampler):
+                # An enqueued trial whose values are all given would belong to no generation, and be nobody's parent.
+                sampler.get_trial_generation(study, study.get_trials(deepcopy=False)[trial.number])
             return self._space.suggest(trial), trial
 
-    def _note(self, asked: tuple[Settings, Trial]) -> Settings:
-        settings, trial = asked
+    def _note(self, settings: Settings, trial: Trial) -> Settings:
         self._proposed[canonical(settings)] = settings
         self._trials[canonical(settings)] = trial
         return settings
@@ -190,19 +190,20 @@ class Proposals:
         """The algorithm with a seed of its own for this proposal, so that a search goes on as if never interrupted."""
         import optuna
 
-        quarter, seed = self._most // 4, self._seed(attempt)
+        seed = self._seed(attempt)
         with _quietly():
             if self._algorithm == "tpe":
                 # Several objectives: by one key at a time, as optuna has it, for which conditions are no matter. One
                 # objective: keys together, those under the same conditions in one group.
                 return optuna.samplers.TPESampler(
                     seed=seed,
-                    n_startup_trials=max(4, min(quarter, RANDOM_FIRST)),
+                    n_startup_trials=max(1, min(self._most // 2, RANDOM_FIRST)),
                     group=self._space.conditional and len(self._measures) == 1,
                     constant_liar=True,  # running trials count as bad ones, so that several differ
                 )
             if self._algorithm == "nsga2":
-                return optuna.samplers.NSGAIISampler(seed=seed, population_size=max(4, min(quarter, POPULATION)))
+                population = max(4, min(self._most // 4, POPULATION))
+                return optuna.samplers.NSGAIISampler(seed=seed, population_size=population)
         return self._random(attempt)
 
     def _random(self, attempt: int) -> BaseSampler:

@@ -173,7 +173,7 @@ def test_a_value_is_told_once_and_only_of_what_was_proposed() -> None:
 # --- going on
 
 
-@pytest.mark.parametrize("algorithm", [*ALGORITHMS, "grid"])
+@pytest.mark.parametrize("algorithm", ["tpe", "random", "grid"])
 @pytest.mark.parametrize("interrupted_after", [0, 1, 5, 12, 20])
 def test_a_search_goes_on_as_if_never_interrupted(algorithm: str, interrupted_after: int) -> None:
     search = {k: v for k, v in RANGES.items() if algorithm != "grid" or "int" in v or isinstance(v, list)}
@@ -189,6 +189,19 @@ def test_a_search_goes_on_as_if_never_interrupted(algorithm: str, interrupted_af
         assert proposing.next() == expected[0]
         proposing.tell(*expected)
     assert proposing.next() is None
+
+
+@pytest.mark.parametrize("as_start", [True, False])
+def test_nsga2_crosses_what_was_known_and_what_was_to_start_with(as_start: bool) -> None:
+    """All have 3 epochs; by chance a fifth of the others would."""
+    begun: list[Settings] = [
+        {"train.epochs": 3, "model.lora": None, "train.learning_rate": 1e-3 / number, "train.batch_size": 16}
+        for number in range(1, 9)
+    ]
+    space = of(RANGES, algorithm="nsga2", trials=32, start=tuple(begun) if as_start else ())
+    known = [] if as_start else [(found, score(found)) for found in begun]
+    done = [found for found, _ in all_of(proposals(space, known=known))]
+    assert sum(found["train.epochs"] == 3 for found in done[-24:]) >= 15
 
 
 def test_what_was_running_is_not_proposed_again_and_may_be_told() -> None:
