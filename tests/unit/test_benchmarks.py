@@ -61,7 +61,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_script_explains_itself() -> None:
-    assert len(SCRIPTS) == 8
+    assert len(SCRIPTS) == 9
     for script in SCRIPTS:
         assert script.name in run(script.name, "--help")
 
@@ -153,3 +153,49 @@ def test_scan_reads_its_rows_and_prints_its_table(tmp_path: Path, parts: Any) ->
     (line,) = table(scan.table(result, 3, 12.4))
     assert line["parameters"] == "1,234" and line["exact match"] == "0.5000 [0.4000, 0.6000]"
     assert line["minutes, all"] == "12"
+
+
+def test_peers_sweep_the_folds_of_raysft(base_folder: Path, tmp_path: Path) -> None:
+    """Both configurations train both folds; the lines of the folds and the table from the kept logs say so."""
+    for part, rows in (("train_5", corpus_rows(40)), ("test", corpus_rows(20, 1))):
+        folder = tmp_path / part
+        folder.mkdir()
+        for name, key in (("seq.in", "text"), ("label", "label")):
+            (folder / name).write_text("".join(f"{row[key]}\n" for row in rows), encoding="utf-8")
+    few = ("--epochs", 1, "--folds", 2, "--configurations", 2, 1, "--longest", 60, "--base", base_folder)
+    logs = tmp_path / "logs"
+    (found,) = table(run("sweep.py", "--data", tmp_path, "--logs", logs, "--only", "trainer", *few))
+    assert found["engine"] == "trainer" and found["folds"] == "4" and found["ratio"] == "-"
+    lines = [json.loads(line) for line in (logs / "trainer" / "folds.jsonl").read_text().splitlines()]
+    assert sorted((line["learning_rate"], line["fold"]) for line in lines) == [
+        (rate, fold) for rate in (1e-5, 4e-5) for fold in (0, 1)
+    ]
+    assert table(run("sweep.py", "--table", logs)) == [found]
+
+
+def test_a_part_of_the_folds_is_projected_beside_raysft(parts: Any, tmp_path: Path, capsys: Any) -> None:
+    """Of 100 s, 40 s of folds in each of two slots come five times: 260 s, of which 200 s each are busy."""
+    setup = {"rows": 385, "rates": [1e-5, 4e-5], "batches": [16], "folds": 5, "epochs": 6}
+    score = {"value": 0.5, "low": 0.4, "high": 0.6}
+    tuned = {
+        "trials": [{"settings": {}, "folds_done": 5}, {"settings": {}, "folds_done": 1}],
+        "chosen": {
+            "settings": {"train.learning_rate": 4e-5, "train.batch_size": 16},
+            "out_of_fold": {"f1_macro": score},
+        },
+        "timing": {"total_s": 130, "sweep_s": 120, "refit_s": 10, "busy_share": 0.9},
+        "test": {"accuracy": score},
+    }
+    results = {"trainer": (100, {"slots": 2}, 1), "raysft": (140, tuned, 5)}
+    for engine, (seconds, found, share) in results.items():
+        (tmp_path / engine).mkdir()
+        result = {"engine": engine, "setup": {**setup, "share": share}, "all_s": seconds, "found": found}
+        (tmp_path / engine / "result.json").write_text(json.dumps(result), encoding="utf-8")
+    lines = [json.dumps({"train_s": 39, "evaluate_s": 1, "fold_s": 40})] * 2
+    (tmp_path / "trainer" / "folds.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    parts("sweep").print_table([tmp_path])
+    peer, ours = table(capsys.readouterr().out)
+    assert peer["wall s"] == "260 (x5 from one fold of each configuration)" and peer["ratio"] == "2.00"
+    assert peer["idle"] == "23%" and peer["folds"] == "2" and peer["test accuracy"] == "-"
+    assert ours["wall s"] == "130" and ours["ratio"] == "1.00" and ours["folds"] == "6" and ours["idle"] == "17%"
+    assert ours["chosen: rate, batch"] == "4e-05, 16" and ours["test accuracy"] == "0.500 [0.400, 0.600]"
