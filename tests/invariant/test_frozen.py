@@ -124,7 +124,7 @@ def require_same(folder: Path, loop: Loop, other: Path, expected: Loop) -> None:
 
 @pytest.mark.parametrize("name", WAYS)
 def test_training_is_the_same(bases: dict[str, Base], tmp_path: Path, name: str) -> None:
-    """With dropout, whose masks the layers above draw as before; all calls but of none or all are served."""
+    """With dropout, whose masks the layers above draw as before. Every call is served, of evaluation too."""
     base, depth = bases[WAYS[name][0]], WAYS[name][3]
     usual, mine = (make_loop(base, tmp_path / each, name) for each in ("usual", "mine"))
     usual.run()
