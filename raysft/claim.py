@@ -9,7 +9,7 @@ from typing import Any
 from raysft.config import Job
 from raysft.errors import RunConflict
 from raysft.storage.commit import digest_of, read_json, sweep_aside, write_bytes, write_json
-from raysft.storage.layout import RunFolder, home_path
+from raysft.storage.layout import RunFolder, SweepFolder, home_path
 from raysft.storage.pretrained import LOCAL, Base
 
 # Settings that change how fast or where a run goes, never what it computes. Another strategy, like another number of
@@ -46,21 +46,20 @@ def identity(job: Job, base: Base, data_digest: str) -> dict[str, Any]:
     return {"settings": settings, "data": data_digest}
 
 
-def refuse_other(job: Job, mine: dict[str, Any], run: RunFolder) -> None:
-    """Raise RunConflict when the folder holds a run, begun or finished, with another identity."""
-    begun = run.outcome.exists() or any(run.checkpoints.glob("step-*"))
-    if not begun or not run.identity.exists():
+def refuse_other(job: Job, mine: dict[str, Any], run: RunFolder | SweepFolder) -> None:
+    """Raise RunConflict when the folder holds a run or sweep, begun or finished, with another identity."""
+    if not run.begun or not run.identity.exists():
         return
     theirs = read_json(run.identity)
     if digest_of(theirs) != digest_of(mine):
         raise RunConflict(
-            f"{job.where('name')}: a run named {job.config.name} exists in {run.path} with other settings: "
+            f"{job.where('name')}: a {run.kind} named {job.config.name} exists in {run.path} with other settings: "
             + "; ".join(_differences(theirs, mine)),
             "Choose another name with --set name=NAME, or remove that folder.",
         )
 
 
-def claim(job: Job, base: Base, mine: dict[str, Any], run: RunFolder) -> None:
+def claim(job: Job, base: Base, mine: dict[str, Any], run: RunFolder | SweepFolder) -> None:
     """Make the run folder ours, and clear away what an interrupted writer left. Call while holding the run's lock."""
     run.path.mkdir(parents=True, exist_ok=True)
     sweep_aside(run.path)

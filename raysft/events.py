@@ -21,6 +21,10 @@ class Listener(Protocol):
     def table(self, title: str, rows: list[dict[str, Any]]) -> None:
         """A small table: each row holds a value for each column."""
 
+    def board(self, rows: list[dict[str, Any]], text: str, news: str) -> None:
+        """A table that changes while a sweep runs: raysft.tuning.rows; `text` says how far it is. news: a line about
+        what has changed, or ""."""
+
     def lessons(self, found: Sequence[Any]) -> None:
         """Some conversations, and what of them is learnt: raysft.report.learnt.Lesson each."""
 
@@ -38,6 +42,8 @@ class Silent:
     def warn(self, text: str) -> None: ...
 
     def table(self, title: str, rows: list[dict[str, Any]]) -> None: ...
+
+    def board(self, rows: list[dict[str, Any]], text: str, news: str) -> None: ...
 
     def lessons(self, found: Sequence[Any]) -> None: ...
 

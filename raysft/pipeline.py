@@ -9,13 +9,14 @@ caching, resuming and sharing.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from raysft.claim import identity, refuse_other
 from raysft.config import Job, load_job
 from raysft.config.sections import LANGUAGE_TASKS
+from raysft.config.tuning import TuneSection
 from raysft.errors import NotFound, UsageError
 from raysft.events import Listener, Silent
 from raysft.plan.preflight import Check, check_job
@@ -29,6 +30,7 @@ from raysft.run import Clock, evaluate_and_report, prepare_and_train, prepare_wi
 from raysft.storage.commit import writing
 from raysft.storage.layout import RunFolder, open_output
 from raysft.storage.lease import lease
+from raysft.tuning.outcome import SweepResult
 
 if TYPE_CHECKING:
     from raysft.prediction.artifact import Artifact
@@ -95,6 +97,40 @@ def train(job: str | Path, overrides: Sequence[str] = (), listener: Listener | N
             return RunResult.read(run.result)
         prepared, plan, outcome = prepare_and_train(loaded, base, output, run, mine, listener, clock)
         return evaluate_and_report(loaded, base, prepared, plan, outcome, run, listener, clock)
+
+
+def tune(job: str | Path, overrides: Sequence[str] = (), listener: Listener | None = None) -> SweepResult:
+    """Search the settings that the `tune` section names by cross-validation, choose, and train the choice on all folds.
+    The same call goes on after an interruption.
+
+    Raises the errors of raysft.errors; each says what to do.
+    """
+    loaded = load_job(job, overrides)
+    if loaded.config.tune is None or not loaded.config.tune.search:
+        raise UsageError(
+            f"{job}: there is nothing to search: tune.search names no key",
+            "Add for example `tune: {search: {train.learning_rate: {log: [1e-5, 5e-4]}}}`, or use `raysft cv`.",
+        )
+    return _sweep(loaded, loaded.config.name, listener or Silent())
+
+
+def cv(job: str | Path, overrides: Sequence[str] = (), listener: Listener | None = None) -> SweepResult:
+    """Cross-validate the settings of a job as they are: a search of one configuration, which trains none afterwards."""
+    loaded = load_job(job, overrides)
+    written = loaded.config.tune or TuneSection()
+    alone = TuneSection(objectives=written.objectives, racing=False, early=False, refit=False, price=written.price)
+    loaded = replace(loaded, config=loaded.config.model_copy(update={"tune": alone}))
+    return _sweep(loaded, f"{loaded.config.name}-cv", listener or Silent())
+
+
+def _sweep(job: Job, name: str, listener: Listener) -> SweepResult:
+    from raysft.sweep import Sweep
+
+    clock = Clock()
+    everywhere = job.config.folds.model_copy(update={"validation": None})  # each fold validates in turn
+    job = replace(job, config=job.config.model_copy(update={"folds": everywhere}))
+    output = open_output(job.config.output)
+    return Sweep.of(job, output, output.sweep(name), listener).run(listener, clock)
 
 
 def _require_labeller(job: Job, verb: str) -> None:

@@ -56,7 +56,7 @@ def prepare_and_train(
         with clock.timing("data_s"):
             prepared = prepare_with_page(job, base, output, listener)
         claim(job, base, mine, run)
-        plan = _plan(job, base, prepared, resources)
+        plan = plan_of(job, base, prepared, resources)
         write_json(run.plan, plan.to_json())
         listener.stage("train")
         listener.note(
@@ -88,7 +88,8 @@ def prepare_with_page(job: Job, base: Base, output: Output, listener: Listener) 
     return prepared
 
 
-def _plan(job: Job, base: Base, prepared: Prepared, resources: Resources) -> Plan:
+def plan_of(job: Job, base: Base, prepared: Prepared, resources: Resources) -> Plan:
+    """What will be run. Raises JobFileError, DataError, NoCapacity for what cannot."""
     audit = prepared.audit
     rows = {name: audit["parts"].get(name, 0) for name in ("train", "validation", "test")}
     lengths = prepared.tokens("train").lengths
@@ -280,7 +281,7 @@ class Clock:
     def timing(self, name: str) -> Iterator[None]:
         started = time.perf_counter()
         yield
-        self._spent[name] += round(time.perf_counter() - started, 3)
+        self._spent[name] = self._spent.get(name, 0.0) + round(time.perf_counter() - started, 3)
 
     def spent(self) -> dict[str, float]:
         return dict(self._spent)

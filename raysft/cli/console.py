@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
+from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 LINE_EVERY_S = 10.0  # between progress lines in a pipe
@@ -36,6 +37,7 @@ class Watch:
         self._console = stderr()
         self._started = time.monotonic()
         self._bar: Progress | None = None
+        self._live: Live | None = None
         self._task: TaskID | None = None
         self._said = 0.0
         self._total = 0
@@ -46,9 +48,11 @@ class Watch:
 
     def __exit__(self, *_: object) -> None:
         self._end_bar()
+        self._end_board()
 
     def stage(self, name: str) -> None:
         self._end_bar()
+        self._end_board()
         self._first = None
         self._console.print(f"[bold cyan]{name}[/] [dim]{self._clock()}[/]", highlight=False)
 
@@ -64,6 +68,21 @@ class Watch:
 
         self._end_bar()
         self._console.print(rows_table(title, rows))
+
+    def board(self, rows: list[dict[str, Any]], text: str, news: str) -> None:
+        from raysft.cli.sweep_table import board_table
+
+        if not self._console.is_terminal:
+            if news:
+                self.note(f"{news}  ({text})")
+            return
+        self._end_bar()
+        if self._live is None:
+            self._live = Live(console=self._console, auto_refresh=False, transient=True)
+            self._live.start()
+        if news:
+            self._live.console.print(f"  {news}", markup=False, highlight=False, soft_wrap=True)
+        self._live.update(board_table(rows, text), refresh=True)
 
     def lessons(self, found: Sequence[Any]) -> None:
         from raysft.cli.learnt import lessons_text
@@ -108,6 +127,11 @@ class Watch:
             self._bar.start()
         assert self._task is not None
         self._bar.update(self._task, completed=done, description=text)
+
+    def _end_board(self) -> None:
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
 
     def _end_bar(self) -> None:
         if self._bar is not None:

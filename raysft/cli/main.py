@@ -22,6 +22,8 @@ VERBS = {
     "check": "Validate a job file and predict the run, in seconds.",
     "data": "Read, audit, split and tokenize the data of a job.",
     "train": "Run the whole job: data, training, evaluation, report.",
+    "tune": "Search settings by cross-validation, and train the best.",
+    "cv": "Cross-validate the settings of a job.",
     "evaluate": "Score a finished run again, or on other labelled files.",
     "predict": "Label texts or files with a finished run.",
     "schema": "Print the JSON schema of the job file.",

@@ -124,8 +124,10 @@ class FoldsSection(Section):
     """How rows become training, validation and test parts."""
 
     k: int = Field(5, ge=0, le=100, description="Stratified folds; 0: no validation part, train on every row.")
-    validation: int | None = Field(
-        None, ge=0, description="The fold that validates; the others train. null: fold 0; the newest by time."
+    validation: Annotated[int, Field(ge=0)] | Literal["none"] | None = Field(
+        None,
+        description="The fold that validates; the others train. null: fold 0; the newest by time. none: all train, as "
+        "once cross-validation has told what is best.",
     )
     test: Share = Field(Share(0.15), description="Sealed test share of `train` when `data.test` is null.")
     seed: int = Field(7, ge=0, description="Seed of the fold assignment.")
@@ -144,9 +146,9 @@ class FoldsSection(Section):
 
     @field_validator("validation")
     @classmethod
-    def _fold_exists(cls, validation: int | None, known: ValidationInfo) -> int | None:
+    def _fold_exists(cls, validation: int | str | None, known: ValidationInfo) -> int | str | None:
         k = known.data.get("k", 0)  # absent when k itself is wrong
-        if k and validation is not None and validation >= k:
+        if k and isinstance(validation, int) and validation >= k:
             raise ValueError(f"folds are 0 to {k - 1}, found {validation}")
         return validation
 

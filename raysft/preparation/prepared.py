@@ -37,6 +37,11 @@ class Prepared:
         labels = {label: self._parts(counts) for label, counts in stored["labels"].items()}
         return {**stored, "parts": self._parts(stored["folds"]), "labels_by_part": labels}
 
+    @property
+    def stored_labels(self) -> dict[str, dict[str, int]]:
+        """Rows of each label in each fold, the sealed part's among them."""
+        return dict(read_json(self.folder.audit)["labels"])
+
     def _parts(self, per_fold: dict[str, int]) -> dict[str, int]:
         found: Counter[str] = Counter()
         for fold, rows in per_fold.items():

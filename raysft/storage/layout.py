@@ -11,6 +11,7 @@ from __future__ import annotations
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from raysft.errors import OutputError
 
@@ -107,6 +108,12 @@ class RunFolder:
     """Everything that one run leaves behind."""
 
     path: Path
+    kind: ClassVar[str] = "run"
+
+    @property
+    def begun(self) -> bool:
+        """Whether there is anything that the same command would go on from."""
+        return self.outcome.exists() or any(self.checkpoints.glob("step-*"))
 
     @property
     def job(self) -> Path:
@@ -217,6 +224,11 @@ class SweepFolder:
     """Everything that one sweep leaves behind."""
 
     path: Path
+    kind: ClassVar[str] = "sweep"
+
+    @property
+    def begun(self) -> bool:
+        return self.trials.exists()
 
     @property
     def lock(self) -> Path:

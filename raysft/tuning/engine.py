@@ -31,6 +31,14 @@ QUIET = {
 }
 
 
+_SEARCHES: dict[str, Orders] = {}  # of this process, by name: Tune pickles its parts, which can then only name them
+
+
+def _search(name: str) -> Orders:
+    """By a function, since what Tune pickles brings the variables along that it names."""
+    return _SEARCHES[name]
+
+
 def run_search(work: Work, director: Orders, slots: Slots) -> None:
     """Train what the director chooses until nothing is left. Needs a running Ray.
 
@@ -44,18 +52,19 @@ def run_search(work: Work, director: Orders, slots: Slots) -> None:
     trainable = tune.with_resources(
         tune.with_parameters(_trainable(slots.workers > 1), work=work, slots=slots), slots.bundle()
     )
-    folder = work.folder.ray
+    folder, name = work.folder.ray, uuid.uuid4().hex[:12]
+    _SEARCHES[name] = director
     tuner = tune.Tuner(
         trainable,
         tune_config=tune.TuneConfig(
-            search_alg=_searcher(director, slots.count),
-            scheduler=_scheduler(director),
+            search_alg=_searcher(name, slots.count),
+            scheduler=_scheduler(name),
             num_samples=-1,
             reuse_actors=True,
             trial_dirname_creator=lambda trial: trial.trial_id,
         ),
         run_config=tune.RunConfig(
-            name=uuid.uuid4().hex[:12],
+            name=name,
             storage_path=str(folder),
             failure_config=tune.FailureConfig(max_failures=RETRIES),
             verbose=0,
@@ -67,6 +76,7 @@ def run_search(work: Work, director: Orders, slots: Slots) -> None:
         director.stop("interrupted")
         raise
     finally:
+        del _SEARCHES[name]
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -134,7 +144,7 @@ def _words(error: Exception) -> str:
     return f"{type(error).__name__}: {lines[-1].strip() if lines else ''}"
 
 
-def _searcher(director: Orders, slots: int) -> Any:
+def _searcher(name: str, slots: int) -> Any:
     """Tune's search algorithm: what the director says is next, while there is room."""
     from ray.tune.search import Searcher
 
@@ -143,6 +153,7 @@ def _searcher(director: Orders, slots: int) -> Any:
             super().__init__(metric="found", mode="max")
 
         def suggest(self, trial_id: str) -> Any:
+            director = _search(name)
             if director.over:
                 return Searcher.FINISHED
             if director.running >= slots:
@@ -155,13 +166,14 @@ def _searcher(director: Orders, slots: int) -> Any:
     return Next()
 
 
-def _scheduler(director: Orders) -> Any:
+def _scheduler(name: str) -> Any:
     """Tune's scheduler: tells the director what was found, and stops what it wants stopped."""
     from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
     class Told(FIFOScheduler):  # type: ignore[misc]
         def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
             job: FoldJob = trial.config["job"]
+            director = _search(name)
             kind, *facts = result["found"]
             if kind == "epoch":
                 return str(TrialScheduler.STOP if director.epoch(job, *facts) else TrialScheduler.CONTINUE)
@@ -174,6 +186,6 @@ def _scheduler(director: Orders) -> Any:
         def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
             """The process died more often than it is tried again."""
             error = trial.get_pickled_error() or trial.get_error()
-            director.failed(trial.config["job"], _words(error) if error else "its process died")
+            _search(name).failed(trial.config["job"], _words(error) if error else "its process died")
 
     return Told()

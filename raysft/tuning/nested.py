@@ -1,0 +1,80 @@
+"""How good the whole procedure is: search within all folds but one, score what is chosen there on that one, in turn.
+
+The score of the chosen configuration on the folds by which it was chosen flatters it; rows that no choice has seen do
+not (Varma, Simon 2006, BMC Bioinformatics 7:91).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from raysft.errors import TrainingFailed
+from raysft.events import Listener
+from raysft.preparation.prepared import Prepared
+from raysft.tuning.choose import choose
+from raysft.tuning.director import Director, Errand, FoldJob
+from raysft.tuning.engine import run_search
+from raysft.tuning.held_out import Part, out_of_fold
+from raysft.tuning.record import Units
+from raysft.tuning.results import Trial
+from raysft.tuning.slots import Slots
+from raysft.tuning.work import FoldId, Work
+
+
+def nested_estimate(
+    work: Work,
+    folds: Sequence[int],
+    objectives: dict[str, str],
+    epochs: int,
+    units: Units,
+    slots: Slots,
+    prepared: Prepared,
+    listener: Listener,
+) -> dict[str, Any]:
+    """(scores with intervals, what was chosen without each fold), as result.json holds them."""
+    chosen = {fold: _search_without(fold, work, folds, objectives, epochs, units, slots, listener) for fold in folds}
+    scoring = {fold: FoldId(fold, nested=True) for fold in folds}
+    jobs = [
+        FoldJob(trial.number, trial.settings, scoring[fold])
+        for fold, trial in chosen.items()
+        if not work.fold_folder(trial.number, scoring[fold]).done.exists()
+    ]
+    errand = Errand(jobs, listener.note)
+    run_search(work, errand, slots)
+    for job, why in errand.failures.items():
+        raise TrainingFailed(f"nested fold {job.fold}: {why}", "Mend the cause; the same command goes on.")
+    corpus = pq.read_table(prepared.folder.corpus(sealed=False))
+    parts = [Part(trial.number, scoring[fold], trial.epoch) for fold, trial in chosen.items()]
+    scores, _ = out_of_fold(work, parts, corpus, prepared.labels)
+    return {
+        "metrics": {name: asdict(estimate) for name, estimate in scores.items()},
+        "chosen": {str(fold): {"settings": trial.settings, "epoch": trial.epoch} for fold, trial in chosen.items()},
+    }
+
+
+def _search_without(
+    fold: int,
+    work: Work,
+    folds: Sequence[int],
+    objectives: dict[str, str],
+    epochs: int,
+    units: Units,
+    slots: Slots,
+    listener: Listener,
+) -> Trial:
+    """What a search chooses that has never seen this fold."""
+    inner = [each for each in folds if each != fold]
+    director = Director.of(work, inner, objectives, epochs, units, slots.count, without=fold)
+    run_search(work, director, slots)
+    finished = director.race.finished
+    if not finished:
+        raise TrainingFailed(
+            f"nested: no configuration was trained without fold {fold}", "The same command goes on; see its lines."
+        )
+    choice = choose(finished, work.space.tune.one_standard_error)
+    listener.note(f"without fold {fold}: trial {choice.trial}, {choice.why}")
+    return director.race.trials[choice.trial]
