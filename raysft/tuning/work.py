@@ -12,12 +12,15 @@ import torch
 from torch import nn
 
 from raysft.config import JobConfig
+from raysft.corpus.tokens import read_shards
+from raysft.model.padding import pad_id
 from raysft.model.quantize import is_quantized
 from raysft.plan.plan import choose_micro_rows
 from raysft.preparation.prepared import Prepared
 from raysft.storage.commit import digest_of
 from raysft.storage.layout import FoldFolder, SweepFolder
 from raysft.storage.pretrained import Base
+from raysft.training.frozen import Shelf
 from raysft.training.loop import Loop
 from raysft.training.precision import choose
 from raysft.training.tasks import build_model
@@ -25,6 +28,8 @@ from raysft.training.worker import Task, device_of, find_base, loop_maker, use_t
 from raysft.tuning.parameter import Settings, canonical
 from raysft.tuning.search import changes_data
 from raysft.tuning.space import Space
+
+STATES_BYTES = 4 * 2**30  # of what frozen layers give, on the disk of the output, where processes share it
 
 
 @dataclass(frozen=True)
@@ -79,6 +84,12 @@ class Work:
         )
 
 
+def _rests(config: JobConfig) -> bool:
+    """Whether frozen layers may give the same again. Where hidden words are learnt, others are hidden in each epoch."""
+    freeze = config.model.freeze
+    return config.task != "masked-lm" and (freeze.layers > 0 or freeze.pattern is not None)
+
+
 def _without_trackers(config: JobConfig) -> JobConfig:
     """Trackers are told of runs; a sweep would tell them of hundreds."""
     return config.model_copy(update={"train": config.train.model_copy(update={"track": ()})})
@@ -91,6 +102,7 @@ class Workbench:
     work: Work
     _models: dict[str, nn.Module] = field(default_factory=dict)
     _bases: dict[str, Base] = field(default_factory=dict)
+    _shelves: dict[str, Shelf] = field(default_factory=dict)
 
     def loop(self, task: Task) -> Loop:
         """A fresh model of the task, ready to be trained; no checkpoints are kept."""
@@ -98,7 +110,20 @@ class Workbench:
         precision = choose(task.config.train.precision, device_of(task), "")
         base = self._base(task)
         task.run.path.mkdir(parents=True, exist_ok=True)
-        return loop_maker(task, base, self._model(task, base), precision, None)()
+        loop = loop_maker(task, base, self._model(task, base), precision, None)()
+        self._use_states(task, loop)
+        return loop
+
+    def _use_states(self, task: Task, loop: Loop) -> None:
+        """Where the bottom of the model rests: what it gives is the same in every epoch, fold and configuration, so
+        that it is computed once for all of them."""
+        if not _rests(task.config):
+            return
+        key = task.data.digest
+        if key not in self._shelves:
+            rows = read_shards(task.data.folder.tokens(sealed=False))
+            self._shelves[key] = Shelf(rows, pad_id(loop.model), STATES_BYTES, self.work.folder.states)
+        self._shelves[key].attach(loop.model, loop.approach.recipe, loop.precision)
 
     def _base(self, task: Task) -> Base:
         key = task.base.weights_sha256
