@@ -45,10 +45,10 @@ class Record:
         spent = 0.0
         if not self.folder.trials.exists():
             return found, spent
-        for text in self.folder.trials.read_text(encoding="utf-8").splitlines():
+        for text in self.folder.trials.read_bytes().splitlines():
             try:
                 line = json.loads(text)
-            except ValueError:
+            except ValueError:  # torn, perhaps within a character
                 continue
             spent = max(spent, float(line.get("spent", 0.0)))
             if line.get("without") != self.without:
@@ -77,8 +77,11 @@ class Record:
     def _append(self, line: dict[str, Any], spent: float) -> None:
         mark = {} if self.without is None else {"without": self.without}
         self.folder.path.mkdir(parents=True, exist_ok=True)
-        with self.folder.trials.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({**line, **mark, "spent": round(spent, 1)}, ensure_ascii=False) + "\n")
+        text = json.dumps({**line, **mark, "spent": round(spent, 1)}, ensure_ascii=False) + "\n"
+        with self.folder.trials.open("a+b") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - 1))
+            torn = file.read() not in (b"", b"\n")
+            file.write((b"\n" if torn else b"") + text.encode())
             file.flush()
             os.fsync(file.fileno())
 
