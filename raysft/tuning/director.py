@@ -136,7 +136,9 @@ class Director:
                     race.finish(number, fold, scores)
         race.racing = tune.racing
         proposals = Proposals(work.space, tune, objectives, [(each.settings, each.values) for each in known.values()])
-        return Director(work, race, proposals, record, units, slots, tune, spent)
+        director = Director(work, race, proposals, record, units, slots, tune, spent)
+        director._catch_up(closed={number for number, each in known.items() if each.values is not None})
+        return director
 
     @property
     def seconds(self) -> float:
@@ -228,6 +230,14 @@ class Director:
             self.record.proposed(number, settings, self.seconds)
             self.race.add(Trial(number, settings, self.race.objectives))
             found = True
+
+    def _catch_up(self, closed: set[int]) -> None:
+        """What the last folds before an interruption ask for, where it came before their lines were written."""
+        for trial in self.race.trials.values():
+            if self._complete(trial) and trial.number not in closed:
+                self._close(trial, None)
+        for trial in self.race.stop_behind():
+            self._close(trial, None)
 
     def _complete(self, trial: Trial) -> bool:
         return len(trial.folds) == len(self.race.folds)

@@ -70,7 +70,20 @@ class Race:
         """Take in a fold that is done; gives the configurations that are out because of it."""
         self.running.discard((number, fold))
         self.trials[number].add(fold, scores)
-        return self._stop_behind() if self.racing else []
+        return self.stop_behind()
+
+    def stop_behind(self) -> list[Trial]:
+        """Stop the configurations that cannot catch the leader, where that is wanted at all; gives these."""
+        stopped: list[Trial] = []
+        if not self.racing:
+            return stopped
+        for trial in list(self.trials.values()):
+            if trial.out or not trial.folds or len(trial.folds) == len(self.folds):
+                continue
+            trial.stopped = self._behind(trial)
+            if trial.stopped:
+                stopped.append(trial)
+        return stopped
 
     def leave(self, number: int, fold: int) -> None:
         """A fold that was begun is not being trained any more."""
@@ -84,7 +97,7 @@ class Race:
         if not self.early or done >= self.epochs or done < EARLIEST * self.epochs:
             return ""
         leader = self.leader(fold)
-        if leader is None or leader is trial:
+        if leader is None or self.leader() is trial:  # a single fold is no reason to stop the best of all
             return ""
         trial.stopped = self._cannot_reach(found, leader, fold)
         return trial.stopped
@@ -113,16 +126,6 @@ class Race:
 
     def _left(self, trial: Trial) -> list[int]:
         return [fold for fold in self.folds if fold not in trial.folds and (trial.number, fold) not in self.running]
-
-    def _stop_behind(self) -> list[Trial]:
-        stopped = []
-        for trial in list(self.trials.values()):
-            if trial.out or not trial.folds or len(trial.folds) == len(self.folds):
-                continue
-            trial.stopped = self._behind(trial)
-            if trial.stopped:
-                stopped.append(trial)
-        return stopped
 
     def _behind(self, trial: Trial) -> str:
         """Why a configuration cannot catch the leader; "" where it may."""
