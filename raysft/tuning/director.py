@@ -48,8 +48,10 @@ class Orders(Protocol):
     def next(self) -> FoldJob | None:
         """What to train now; None: nothing, for now or for good."""
 
-    def epoch(self, job: FoldJob, scores: dict[str, float], row_id: Array, influence: dict[str, Array]) -> bool:
-        """Take in what an evaluation within a fold found; whether training is to stop there."""
+    def epoch(
+        self, job: FoldJob, epoch: int, scores: dict[str, float], row_id: Array, influence: dict[str, Array]
+    ) -> bool:
+        """Take in what the evaluation after this epoch of a fold, from 1, found; whether training is to stop there."""
 
     def done(self, job: FoldJob) -> None:
         """A fold was trained to its end; its record is on storage."""
@@ -80,7 +82,9 @@ class Errand:
         self.running += 1
         return self.jobs.pop(0)
 
-    def epoch(self, job: FoldJob, scores: dict[str, float], row_id: Array, influence: dict[str, Array]) -> bool:
+    def epoch(
+        self, job: FoldJob, epoch: int, scores: dict[str, float], row_id: Array, influence: dict[str, Array]
+    ) -> bool:
         return False
 
     def done(self, job: FoldJob) -> None:
@@ -165,10 +169,12 @@ class Director:
     def over(self) -> bool:
         return not self.race.running and (bool(self.ended) or (self.race.next() is None and not self._propose()))
 
-    def epoch(self, job: FoldJob, scores: dict[str, float], row_id: Array, influence: dict[str, Array]) -> bool:
+    def epoch(
+        self, job: FoldJob, epoch: int, scores: dict[str, float], row_id: Array, influence: dict[str, Array]
+    ) -> bool:
         place = (job.trial, job.fold.fold)
         scored = self._partial.setdefault(place, [])
-        scored.append(scores)
+        scored[epoch - 1 :] = [scores]  # a fold whose process died is begun anew
         own = {name: self.units.sums(row_id, values)[None] for name, values in influence.items()}
         # Only the last epoch's influences are known here, and only they are asked for.
         found = FoldScores(scored, {name: np.repeat(values, len(scored), axis=0) for name, values in own.items()})

@@ -89,7 +89,7 @@ def _trainable(several_workers: bool) -> type:
 
         def setup(self, config: dict[str, Any], work: Work, slots: Slots) -> None:
             self._work, self._slots, self._bench = work, slots, Workbench(work)
-            self._epochs: Iterator[Judged] | None = None
+            self._epochs: Iterator[tuple[int, Judged]] | None = None
             self._job: FoldJob = config["job"]
 
         def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -109,13 +109,15 @@ def _trainable(several_workers: bool) -> type:
 
             if self._epochs is None:
                 task = self._work.task(self._job.trial, self._job.settings, self._job.fold)
-                self._epochs = train_fold(self._bench.loop(task), task.run, self._work.measures)  # type: ignore[arg-type]
-            judged = next(self._epochs, None)
-            if judged is None:
+                loop = self._bench.loop(task)
+                self._epochs = enumerate(train_fold(loop, task.run, self._work.measures), start=1)  # type: ignore[arg-type]
+            found = next(self._epochs, None)
+            if found is None:
                 self._epochs = None
                 return {"found": ("done",)}
+            epoch, judged = found
             influence = {name: judged.influence[name] for name in self._work.measures}
-            return {"found": ("epoch", judged.scores, judged.row_id, influence)}
+            return {"found": ("epoch", epoch, judged.scores, judged.row_id, influence)}
 
         def _launched(self) -> dict[str, Any]:
             from raysft.events import Silent
