@@ -89,6 +89,7 @@ class TokenizedRows:
     shards: tuple[_Shard, ...]
     starts: Array  # (shards,) int64: position of the first row of each shard, over all shards
     place: Array  # (rows,) int64: position of the row over all shards
+    numbers: Array | None = None  # of each token of the vocabulary, where it has another here
 
     def __len__(self) -> int:
         return len(self.row_id)
@@ -96,7 +97,8 @@ class TokenizedRows:
     def tokens(self, position: int) -> Array:
         """The token ids of one row, int32."""
         shard, row = self._find(position)
-        return shard.ids[shard.offsets[row] : shard.offsets[row + 1]]
+        ids = shard.ids[shard.offsets[row] : shard.offsets[row + 1]]
+        return ids if self.numbers is None else np.asarray(self.numbers[ids])
 
     def targets(self, position: int) -> Array:
         """What the column `targets` holds of one row, int32: its classes, or one number a token; see above."""

@@ -18,7 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from raysft.config.sections import TrainSection
 from raysft.errors import UsageError
-from raysft.model.attention import leave_out_cudnn
+from raysft.model.attention import in_full_on_cpus, leave_out_cudnn
 from raysft.model.groups import LAYER
 from raysft.training import ranks
 from raysft.training.dropout import RowRandom
@@ -36,6 +36,8 @@ class Parallel:
         """Moves the model to its device. strategy: ddp | fsdp. Every rank calls this at the same point."""
         if precision.device.type == "cuda":
             leave_out_cudnn()
+        elif precision.dtype != torch.float32:
+            in_full_on_cpus()
         if settings.activation_checkpointing:
             apply_checkpointing(model, random if precision.device.type == "cpu" else None)
         if settings.compile:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -116,12 +117,18 @@ def find_base(task: Task) -> Base:
 
 
 def loop_maker(
-    task: Task, base: Base, model: nn.Module, precision: Precision, checkpoints: Path | None
+    task: Task,
+    base: Base,
+    model: nn.Module,
+    precision: Precision,
+    checkpoints: Path | None,
+    numbers: np.ndarray[Any, Any] | None = None,
 ) -> Callable[[], Loop]:
-    """What makes the loop that trains `model` on the task's rows. checkpoints: None where none are kept."""
+    """What makes the loop that trains `model` on the task's rows. checkpoints: None where none are kept. numbers: of
+    the tokens, where the model gives them others than the rows do."""
     config, settings, labels = task.config, task.config.train, task.data.labels
     lesson = lesson_of(config.language_task, base.folder, model) if config.language_task else None
-    train, validation = task.data.tokens("train"), task.data.tokens("validation")
+    train, validation = (replace(task.data.tokens(part), numbers=numbers) for part in ("train", "validation"))
     packed = packing_of(config, model, train.lengths)
     sums = lesson is not None and sums_its_loss(model)
     if sums and settings.compile:

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, field, replace
+from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from raysft.config import JobConfig
-from raysft.corpus.tokens import read_shards
+from raysft.corpus.tokens import TokenizedRows, read_shards
 from raysft.model.padding import pad_id
 from raysft.model.quantize import is_quantized
 from raysft.plan.plan import choose_micro_rows
@@ -24,11 +26,13 @@ from raysft.training.frozen import Shelf
 from raysft.training.loop import Loop
 from raysft.training.precision import choose
 from raysft.training.tasks import build_model
+from raysft.training.vocabulary import leave_out_unused
 from raysft.training.worker import Task, device_of, find_base, loop_maker, use_threads
 from raysft.tuning.parameter import Settings, canonical
 from raysft.tuning.search import changes_data
 from raysft.tuning.space import Space
 
+Array = np.ndarray[Any, Any]
 STATES_BYTES = 4 * 2**30  # of what frozen layers give, on the disk of the output, where processes share it
 
 
@@ -103,6 +107,7 @@ class Workbench:
     _models: dict[str, nn.Module] = field(default_factory=dict)
     _bases: dict[str, Base] = field(default_factory=dict)
     _shelves: dict[str, Shelf] = field(default_factory=dict)
+    _rows: dict[str, TokenizedRows] = field(default_factory=dict)
 
     def loop(self, task: Task) -> Loop:
         """A fresh model of the task, ready to be trained; no checkpoints are kept."""
@@ -110,9 +115,25 @@ class Workbench:
         precision = choose(task.config.train.precision, device_of(task), "")
         base = self._base(task)
         task.run.path.mkdir(parents=True, exist_ok=True)
-        loop = loop_maker(task, base, self._model(task, base), precision, None)()
+        model = self._model(task, base)
+        numbers = self._without_unused(task, model)
+        loop = loop_maker(task, base, model, precision, None, numbers)()
         self._use_states(task, loop)
         return loop
+
+    def _without_unused(self, task: Task, model: nn.Module) -> Array | None:
+        """Tokens that no row has are left out where their embeddings would train."""
+        config = task.config
+        if config.language_task is not None or config.model.freeze.embeddings or _rests(config):
+            return None
+        return leave_out_unused(model, self._open_rows(task), pad_id(model))
+
+    def _open_rows(self, task: Task) -> TokenizedRows:
+        """The rows of all folds."""
+        key = task.data.digest
+        if key not in self._rows:
+            self._rows[key] = read_shards(task.data.folder.tokens(sealed=False))
+        return self._rows[key]
 
     def _use_states(self, task: Task, loop: Loop) -> None:
         """Where the bottom of the model rests: what it gives is the same in every epoch, fold and configuration, so
@@ -121,8 +142,7 @@ class Workbench:
             return
         key = task.data.digest
         if key not in self._shelves:
-            rows = read_shards(task.data.folder.tokens(sealed=False))
-            self._shelves[key] = Shelf(rows, pad_id(loop.model), STATES_BYTES, self.work.folder.states)
+            self._shelves[key] = Shelf(self._open_rows(task), pad_id(loop.model), STATES_BYTES, self.work.folder.states)
         self._shelves[key].attach(loop.model, loop.approach.recipe, loop.precision)
 
     def _base(self, task: Task) -> Base:
