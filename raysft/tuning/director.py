@@ -30,7 +30,7 @@ class FoldJob:
     """One configuration to be trained on all folds but one."""
 
     trial: int
-    settings: Settings
+    settings: Settings = field(hash=False)
     fold: FoldId
 
 
