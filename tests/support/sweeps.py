@@ -6,13 +6,22 @@ import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from raysft.config import Job, JobConfig
 from raysft.metrics.influence import of_f1_macro, of_mean
 from raysft.metrics.scores import Array, confusion, f1_macro
+from raysft.storage.commit import write_json
+from raysft.storage.layout import FoldFolder, SweepFolder
+from raysft.tuning.fold import FoldRecord
 from raysft.tuning.race import Race
+from raysft.tuning.record import Units
 from raysft.tuning.results import FoldScores, Trial
+from raysft.tuning.space import Space
+from raysft.tuning.work import Work
 
 ONE, TWO = {"f1_macro": "max"}, {"f1_macro": "max", "loss": "min"}
 UNITS = 64
@@ -176,3 +185,38 @@ def train(of: Race, number: int, place: int, scores: FoldScores) -> int:
             return epoch
     of.finish(number, place, scores)
     return scores.epochs
+
+
+def work_in(folder: Path, search: dict[str, Any], **tune: Any) -> Work:
+    """Work whose folds nobody trains: see `write_fold`. search, tune: the section."""
+    values = {"name": "tiny", "data": {"train": "rows.csv"}, "tune": {"search": search, **tune}}
+    space = Space.of(Job(JobConfig.model_validate(values), Path("job.yaml"), values=values))
+    return Work(space, SweepFolder(folder), {}, tuple(TWO), threads=1, gpu=False)
+
+
+def units_of(rows: int) -> Units:
+    """Every row by itself."""
+    return Units(np.arange(rows), np.arange(rows))
+
+
+def write_fold(folder: FoldFolder, scores: FoldScores) -> None:
+    """Leave a fold as training does. Its influences are those of rows."""
+    arrays = {f"influence:{name}": values.astype(np.float32) for name, values in scores.influence.items()}
+    rows = next(iter(arrays.values())).shape[1]
+    folder.path.mkdir(parents=True, exist_ok=True)
+    np.savez(folder.held_out, row_id=np.arange(rows), **arrays)  # type: ignore[arg-type]
+    record = FoldRecord(
+        scores=scores.scores,
+        train_loss=scores.train_loss,
+        seconds=scores.seconds,
+        train_s=scores.seconds,
+        eval_s=0.0,
+        examples=rows,
+        tokens=rows,
+        padded=rows,
+        parameters=scores.parameters,
+        trained=scores.parameters,
+        precision="fp32",
+        ended="all epochs are done",
+    )
+    write_json(folder.done, record.to_json())

@@ -1,0 +1,404 @@
+"""A search trains what the race asks for, tells the algorithm what came of it, and goes on after any interruption."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from raysft.tuning.director import Director, Errand, FoldJob, describe
+from raysft.tuning.parameter import Settings
+from raysft.tuning.propose import Proposals
+from raysft.tuning.results import FoldScores
+from raysft.tuning.work import FoldId
+from tests.support.sweeps import TWO, World, fold, trial, units_of, work_in, write_fold
+
+SEEDS = list(range(1, 11))
+SEARCH: dict[str, Any] = {"train.seed": SEEDS}  # each a configuration of the world
+EPOCHS = 3
+WORLD = World(
+    (0.3, 0.5, 0.7, 0.45, 0.72, 0.2, 0.71, 0.6, 0.68, 0.4), seed=3, folds=3, rows=30, classes=3, epochs=EPOCHS
+)
+KILLS = ("within the fold", "before its record", "after its record")
+
+
+class Killed(Exception):
+    """The process is gone."""
+
+
+@dataclass
+class Engine:
+    """Trains what a director asks for as the real one does, without a model; dies during some fold."""
+
+    director: Director
+    world: World = WORLD
+    slots: int = 1
+    dies_at: int | None = None  # the fold, counted from 0
+    how: str = KILLS[0]
+    trained: list[FoldJob] = field(default_factory=list)  # whose record is on storage
+    begun: list[FoldJob] = field(default_factory=list)
+
+    def run(self) -> Engine:
+        """To the end, or until it dies."""
+        busy: list[FoldJob] = []
+        while not self.director.over:
+            while self.director.running < self.slots and (job := self.director.next()) is not None:
+                busy.append(job)
+            if not busy:
+                assert self.director.over
+                break
+            try:
+                self._train(busy.pop(0))
+            except Killed:
+                break
+        return self
+
+    def _train(self, job: FoldJob) -> None:
+        number, place = job.settings["train.seed"], job.fold.fold
+        scores = self.world.results[number, place]
+        dies = len(self.begun) == self.dies_at
+        self.begun.append(job)
+        for epoch in range(1, scores.epochs + 1):
+            influence = {name: values[epoch - 1] for name, values in scores.influence.items()}
+            if dies and self.how == "within the fold" and epoch == 2:
+                raise Killed
+            if self.director.epoch(job, epoch, scores.scores[epoch - 1], units_of(self.world.rows).row_id, influence):
+                return
+        if dies and self.how == "before its record":
+            raise Killed
+        write_fold(self.director.work.fold_folder(job.trial, job.fold), scores)
+        self.trained.append(job)
+        if dies:
+            raise Killed
+        self.director.done(job)
+
+
+def director(folder: Path, slots: int = 1, without: int | None = None, search: Any = None, **tune: Any) -> Director:
+    work = work_in(folder, search or SEARCH, **tune)
+    folds = [each for each in range(WORLD.folds) if each != without]
+    return Director.of(work, folds, TWO, EPOCHS, units_of(WORLD.rows), slots, without)
+
+
+def lines(of: Director) -> list[dict[str, Any]]:
+    return [json.loads(text) for text in of.record.folder.trials.read_text().splitlines()]
+
+
+def state(of: Director) -> list[tuple[Settings, bool, dict[int, list[dict[str, float]]]]]:
+    """What is known of each configuration at the end."""
+    return [
+        (each.settings, each.out, {place: done.scores for place, done in sorted(each.folds.items())})
+        for each in of.race.trials.values()
+    ]
+
+
+def told(of: Director) -> dict[tuple[int, str], float]:
+    """What the lines say each configuration is worth, by its number and the measure."""
+    values = {line["trial"]: line["values"] for line in lines(of) if "values" in line}
+    return {(number, name): value for number, found in values.items() for name, value in found.items()}
+
+
+# --- one search
+
+
+def test_every_configuration_that_is_in_the_race_to_its_end_has_all_folds(tmp_path: Path) -> None:
+    of = director(tmp_path)
+    engine = Engine(of).run()
+    assert of.over and of.running == 0 and of.next() is None
+    assert len({(job.trial, job.fold) for job in engine.begun}) == len(engine.begun)
+    assert {each.settings["train.seed"] for each in of.race.trials.values()} == set(SEEDS)
+    assert {each.settings["train.seed"] for each in of.race.finished} >= {3, 5, 7}
+    assert of.race.trials[6].out  # of a quality of 0.2
+    assert {number for number, _ in told(of)} == set(of.race.trials)  # each ended, and its value is known
+
+
+def test_without_racing_all_is_trained(tmp_path: Path) -> None:
+    engine = Engine(director(tmp_path, racing=False, early=False)).run()
+    assert len(engine.trained) == len(SEEDS) * WORLD.folds
+    assert [job.fold.fold for job in engine.trained] == [place for place in range(WORLD.folds) for _ in SEEDS]
+
+
+def test_a_configuration_is_on_storage_before_any_of_its_folds_is_begun(tmp_path: Path) -> None:
+    of = director(tmp_path, algorithm="tpe", trials=8)
+    while (job := of.next()) is not None:
+        assert {"trial": job.trial, "settings": job.settings, "spent": 0.0} in [
+            {**line, "spent": 0.0} for line in lines(of)
+        ]
+    assert len(of.race.trials) == 4  # those that learn propose no more than twice as many as train, or four
+
+
+@pytest.mark.parametrize(("algorithm", "proposed"), [("tpe", 6), ("nsga2", 6), ("random", 9), ("grid", 9)])
+def test_an_algorithm_that_learns_is_not_asked_long_before(tmp_path: Path, algorithm: str, proposed: int) -> None:
+    of = director(tmp_path, slots=3, algorithm=algorithm, trials=9)
+    of.next()
+    assert len(of.race.trials) == proposed
+
+
+def test_what_a_configuration_is_worth_is_told_once_it_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[tuple[int, Any]] = []
+    monkeypatch.setattr(Proposals, "tell", lambda _, settings, values: heard.append((settings["train.seed"], values)))
+    of = director(tmp_path, algorithm="tpe", trials=10)
+    Engine(of).run()
+    assert len(heard) == len({number for number, _ in heard}) == 10
+    for number, values in heard:
+        (found,) = [each for each in of.race.trials.values() if each.settings["train.seed"] == number]
+        if found in of.race.finished:
+            assert values == {name: found.mean(name) for name in TWO}
+        assert all(map(math.isfinite, values.values()))
+
+
+def test_one_that_is_stopped_in_its_first_fold_is_worth_its_last_epoch(tmp_path: Path) -> None:
+    of = director(tmp_path, trials=2, algorithm="grid")
+    first = of.next()
+    assert first is not None
+    of.race.start(1, 1)
+    for place in range(3):  # curves that gain nothing
+        of.race.finish(1, place, fold([0.7] * EPOCHS, number=1))
+    job = of.next()
+    assert job is not None and job.trial == 2 and job.fold == FoldId(0)
+    assert of.epoch(job, 1, {"f1_macro": 0.2, "loss": 0.9}, units_of(64).row_id[:30], influences()) is True
+    assert of.running == 0 and of.over
+    assert lines(of)[-1]["values"] == {"f1_macro": 0.2, "loss": 0.9} and "could not reach" in lines(of)[-1]["stopped"]
+
+
+def influences() -> dict[str, Any]:
+    return {name: values[0][:30] for name, values in fold(0.5, number=2).influence.items()}
+
+
+def test_a_fold_that_is_begun_anew_is_judged_by_its_own_epochs(tmp_path: Path) -> None:
+    """After the first epoch others gained 0.5 from there; after the second, almost nothing."""
+    of = director(tmp_path, trials=2, algorithm="grid")
+    of.next()
+    for place in range(3):
+        of.race.finish(1, place, fold([0.2, 0.68, 0.7], number=1))
+    job = of.next()
+    assert job is not None and job.trial == 2
+    scores = {"f1_macro": 0.2, "loss": 0.9}
+    for _ in range(3):  # its process dies after the first epoch, and another one begins it anew
+        assert of.epoch(job, 1, scores, units_of(30).row_id, influences()) is False
+    assert of.epoch(job, 2, scores, units_of(30).row_id, influences()) is True
+
+
+def test_all_folds_of_one_that_is_stopped_end_and_it_is_told_of_once(tmp_path: Path) -> None:
+    of = director(tmp_path, slots=3, trials=2, algorithm="grid")
+    jobs = [of.next() for _ in range(4)]
+    for place in range(3):
+        of.race.finish(1, place, fold([0.7] * EPOCHS, number=1))
+    assert of.running == 2
+    for job in jobs:
+        if job is not None and job.trial == 2:
+            assert of.epoch(job, 1, {"f1_macro": 0.2, "loss": 0.9}, units_of(30).row_id, influences())
+    assert of.running == 0 and [line["trial"] for line in lines(of) if "values" in line] == [2]
+
+
+def test_what_fails_is_told_to_the_algorithm_as_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[tuple[Settings, Any]] = []
+    monkeypatch.setattr(Proposals, "tell", lambda _, settings, values: heard.append((settings, values)))
+    of = director(tmp_path)
+    job = of.next()
+    assert job is not None
+    of.failed(job, "no memory")
+    assert heard == [(job.settings, None)]
+
+
+def test_what_fails_is_out_once_and_the_search_goes_on(tmp_path: Path) -> None:
+    of = director(tmp_path, slots=2, trials=2, algorithm="grid", racing=False)
+    heard: list[str] = []
+    of.told = heard.append
+    jobs = [of.next() for _ in range(2)]
+    write_fold(of.work.fold_folder(2, FoldId(0)), WORLD.results[2, 0])
+    for job in jobs:
+        assert job is not None
+        of.done(job) if job.trial == 2 else of.failed(job, "no memory")
+    another = of.next()
+    assert another is not None and another.trial == 2
+    of.failed(another, "no memory either")
+    of.failed(FoldJob(2, another.settings, FoldId(2)), "nor here")
+    assert [each.failed for each in of.race.trials.values()] == ["no memory", "no memory either"]
+    assert of.over and [line["failed"] for line in lines(of) if "failed" in line] == ["no memory", "no memory either"]
+    assert heard == [
+        "trial 1 failed: no memory",
+        f"trial 2: fold 0 done, {describe(of.race.trials[2])}",
+        "trial 2 failed: no memory either",
+    ]
+    assert not director(tmp_path, trials=2, algorithm="grid").race.trials[1].out  # the same command tries again
+
+
+def test_time_left_is_that_of_the_folds_left_of_those_in_the_race(tmp_path: Path) -> None:
+    of = director(tmp_path, slots=2, trials=3, algorithm="grid")
+    assert of.left_s() is None
+    of.next()
+    of.race.finish(1, 0, fold(0.7, seconds=4.0))
+    of.race.finish(2, 0, fold(0.7, seconds=2.0))
+    assert of.left_s() == (2 + 2 + 3) * 3.0 / 2
+    of.race.trials[3].failed = "no memory"
+    assert of.left_s() == (2 + 2) * 3.0 / 2
+
+
+# --- the budget
+
+
+@pytest.mark.parametrize(
+    ("tune", "why"),
+    [
+        ({"hours": 1.5}, "1.5 hours are over (tune.hours)"),
+        ({"cost": 3.0, "price": 2.0}, "3 are spent (tune.cost)"),
+        ({"hours": 1.5, "cost": 3.0, "price": 2.0}, "1.5 hours are over (tune.hours)"),
+    ],
+)
+def test_once_the_budget_is_spent_nothing_is_begun_the_time_before_an_interruption_counted(
+    tmp_path: Path, tune: dict[str, Any], why: str
+) -> None:
+    director(tmp_path).record.spent(1.5 * 3600 - 100)
+    of = director(tmp_path, **tune)
+    assert of.next() is not None and of.seconds >= 1.5 * 3600 - 100
+    of.record.spent(1.5 * 3600)
+    of = director(tmp_path, **tune)
+    assert of.next() is None and of.over and of.ended == why
+
+
+def test_who_asks_to_stop_first_is_named(tmp_path: Path) -> None:
+    of = director(tmp_path)
+    job = of.next()
+    of.stop("interrupted")
+    of.stop("hours are over")
+    assert of.ended == "interrupted" and of.next() is None and not of.over
+    assert job is not None
+    of.failed(job, "gone")
+    assert of.over
+
+
+# --- going on
+
+
+@pytest.mark.parametrize("how", KILLS)
+@pytest.mark.parametrize(
+    "tune",
+    [
+        {"algorithm": "grid"},
+        {"algorithm": "tpe", "trials": 8},
+        {"algorithm": "random", "trials": 8, "early": False},
+        {"algorithm": "grid", "racing": False, "early": False, "trials": 4},
+    ],
+    ids=["grid", "tpe", "random", "no racing"],
+)
+def test_a_search_goes_on_as_if_never_interrupted(tmp_path: Path, how: str, tune: dict[str, Any]) -> None:
+    whole = Engine(director(tmp_path / "whole", **tune)).run()
+    for number in range(len(tune), len(whole.begun), 5):
+        folder = tmp_path / str(number)
+        before = Engine(director(folder, **tune), dies_at=number, how=how).run()
+        after = Engine(director(folder, **tune)).run()
+        assert before.trained + after.trained == whole.trained, number
+        assert state(after.director) == state(whole.director)
+        assert told(after.director) == pytest.approx(told(whole.director))
+
+
+@pytest.mark.parametrize("how", KILLS)
+def test_a_search_that_is_interrupted_all_the_time_comes_to_the_same_end(tmp_path: Path, how: str) -> None:
+    """Its last line is torn each time."""
+    whole = Engine(director(tmp_path / "whole")).run()
+    trained: list[FoldJob] = []
+    for attempt in range(200):
+        dies_at = None if how == "within the fold" and attempt % 2 else 1 if how != "after its record" else 0
+        of = director(tmp_path)
+        if of.over:
+            break
+        engine = Engine(of, dies_at=dies_at if attempt < 40 else None, how=how).run()
+        trained += engine.trained
+        written = of.record.folder.trials.read_bytes()
+        of.record.folder.trials.write_bytes(written[: -(1 + attempt % 9)])
+    assert len({(job.trial, job.fold) for job in trained}) == len(trained)
+    assert [(job.trial, job.fold) for job in trained] == [(job.trial, job.fold) for job in whole.trained]
+    assert state(director(tmp_path)) == state(whole.director)
+
+
+def test_with_several_slots_nothing_is_done_twice_after_an_interruption(tmp_path: Path) -> None:
+    for number in range(0, 16, 3):
+        folder = tmp_path / str(number)
+        before = Engine(director(folder, slots=3), slots=3, dies_at=number, how=KILLS[2]).run()
+        after = Engine(director(folder, slots=3), slots=3).run()
+        places = [(job.trial, job.fold) for job in before.trained + after.trained]
+        assert len(set(places)) == len(places)
+        assert after.director.over and {5, 7} <= {each.settings["train.seed"] for each in after.director.race.finished}
+
+
+def test_a_finished_search_has_nothing_left_to_do(tmp_path: Path) -> None:
+    whole = Engine(director(tmp_path)).run()
+    written = whole.director.record.folder.trials.read_bytes()
+    again = director(tmp_path)
+    assert again.over and again.next() is None
+    assert state(again) == state(whole.director)
+    assert again.record.folder.trials.read_bytes() == written
+
+
+def test_more_trials_go_on_from_fewer(tmp_path: Path) -> None:
+    before = Engine(director(tmp_path, algorithm="random", trials=4, racing=False, early=False)).run()
+    after = Engine(director(tmp_path, algorithm="random", trials=6, racing=False, early=False)).run()
+    assert len(before.trained) == 12 and len(after.trained) == 6
+    assert list(after.director.race.trials) == [1, 2, 3, 4, 5, 6]
+
+
+def test_what_a_killed_process_had_no_time_to_tell_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One configuration had its last fold, and another could not catch it any more."""
+    of = director(tmp_path, trials=2, algorithm="grid")
+    of.next()
+    for place in range(3):
+        write_fold(of.work.fold_folder(1, FoldId(place)), fold([0.9] * EPOCHS, number=1))
+    write_fold(of.work.fold_folder(2, FoldId(0)), fold([0.1] * EPOCHS, number=2))
+    heard: list[Any] = []
+    monkeypatch.setattr(Proposals, "tell", lambda _, settings, values: heard.append((settings, values)))
+    work, units = of.work, units_of(64)
+    again = Director.of(work, range(3), TWO, EPOCHS, units, 1)
+    assert [values["f1_macro"] for _, values in heard] == pytest.approx([0.9, 0.1])
+    assert again.race.trials[2].out and again.over
+    assert [line["trial"] for line in lines(again) if "values" in line] == [1, 2]
+    Director.of(work, range(3), TWO, EPOCHS, units, 1)
+    assert len([line for line in lines(again) if "values" in line]) == 2
+
+
+# --- within another fold
+
+
+def test_a_search_within_the_other_folds_has_its_own_configurations_and_folds(tmp_path: Path) -> None:
+    outer = Engine(director(tmp_path)).run()
+    inner = Engine(director(tmp_path, without=1)).run()
+    assert {job.fold.fold for job in inner.trained} == {0, 2} and {job.fold.without for job in inner.trained} == {1}
+    assert state(director(tmp_path)) == state(outer.director)
+    assert state(director(tmp_path, without=1)) == state(inner.director)
+    assert director(tmp_path, without=0).race.trials == {}
+
+
+def test_a_list_of_folds_is_trained_to_its_end_whatever_fails() -> None:
+    heard: list[str] = []
+    jobs = [FoldJob(number, {"train.seed": 1}, FoldId(number, nested=True)) for number in range(3)]
+    errand = Errand(list(jobs), heard.append)
+    found = [errand.next() for _ in range(4)]
+    assert found == [*jobs, None] and errand.running == 3 and not errand.over
+    assert errand.epoch(jobs[0], 1, {}, units_of(1).row_id, {}) is False
+    errand.done(jobs[0])
+    errand.failed(jobs[1], "no memory")
+    errand.done(jobs[2])
+    assert errand.over and errand.failures == {jobs[1]: "no memory"}
+    assert heard == ["fold 0-nested done", "fold 2-nested done"]
+
+
+def test_an_errand_that_is_stopped_begins_nothing_more() -> None:
+    errand = Errand([FoldJob(1, {}, FoldId(0))])
+    errand.stop("interrupted")
+    assert errand.next() is None and errand.over
+
+
+def test_a_configuration_is_described_with_its_errors_where_they_are_known() -> None:
+    assert describe(trial(1, {0: 0.7})) == "f1_macro 0.700, loss 0.300 on 1 fold"
+    assert describe(trial(1, {0: 0.6, 1: 0.8})) == "f1_macro 0.700 ± 0.100, loss 0.300 ± 0.100 on 2 folds"
+
+
+def test_scores_of_the_simulated_world_are_those_that_are_read_back(tmp_path: Path) -> None:
+    """Else nothing above would mean much."""
+    engine = Engine(director(tmp_path, racing=False, early=False)).run()
+    for job in engine.trained:
+        found: FoldScores = engine.director.race.trials[job.trial].folds[job.fold.fold]
+        assert found.scores == WORLD.results[job.settings["train.seed"], job.fold.fold].scores
