@@ -70,7 +70,8 @@ def _why(taken: Trial, best: Trial) -> str:
     if taken is best:
         way = "highest" if best.objectives[measure] == "max" else "lowest"
         return f"its mean {measure} of {best.mean(measure):.3f} ± {best.error(measure):.3f} is the {way}"
-    cheaper = "has fewer parameters" if taken.cost[0] < best.cost[0] / AS_CHEAP else "takes fewer operations to train"
+    smaller = taken.cost[0] < best.cost[0] / AS_CHEAP or taken.cost[1] >= best.cost[1]
+    cheaper = "has fewer parameters" if smaller else "takes fewer operations to train"
     return (
         f"its mean {measure} of {taken.mean(measure):.3f} is within one standard error ({best.error(measure):.3f}) of "
         f"the best, {best.mean(measure):.3f} of trial {best.number}, and it {cheaper}"
