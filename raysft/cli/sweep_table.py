@@ -1,83 +1,212 @@
-"""A sweep as tables: while it runs, and when it is done."""
+"""A sweep as tables, while it runs and when it is done. Numbers keep their columns; what is long folds beneath."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from rich.markup import escape
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, Group, RenderableType
+from rich.padding import Padding
 from rich.table import Table
+from rich.text import Text
 
+from raysft.report.sweep_view import ABSENT, path_end, setting
 from raysft.tuning.outcome import SweepResult
 
 SHOWN = 20  # configurations on a screen
 STYLES = {"finished": "green", "running": "cyan", "waiting": "", "stopped": "dim", "failed": "red"}
+GAP = 2  # between columns
+WIDEST = 24  # of a setting in a column; longer ones are cut
+BESIDE = 10  # lines of a screen that the table leaves to others, and to settings without a column
+DETAILED = 3  # configurations of a running sweep whose settings without a column are told beneath
 
 
-def board_table(rows: Sequence[dict[str, Any]], text: str) -> Table:
-    """The configurations of a sweep, the best first."""
-    keys = list(dict.fromkeys(key for row in rows for key in row["settings"]))
-    names = {key: key.rpartition(".")[2] for key in keys}
-    measures = _measures(rows)
-    table = Table(title=escape(text), title_justify="left", title_style="bold", header_style="bold", box=None)
-    for column in ("trial", *(escape(names[key]) for key in keys), "folds", *measures, "state"):
-        table.add_column(column, justify="left" if column == "state" else "right")
-    for row in rows[:SHOWN]:
-        state = row["status"] + (f": {row['why']}" if row["why"] else "")
-        table.add_row(
-            str(row["trial"]),
-            *(escape(shown(row["settings"].get(key, "-"))) for key in keys),
-            f"{row['folds_done']}/{row['folds']}",
-            *(_score(row.get(measure)) for measure in measures),
-            escape(state),
-            style=STYLES[row["status"]],
-        )
-    if len(rows) > SHOWN:
-        table.caption = f"and {len(rows) - SHOWN} more"
-    return table
+@dataclass(frozen=True)
+class Board:
+    """The configurations, the best first: as many columns of settings as there is room for, the rest beneath."""
+
+    rows: Sequence[dict[str, Any]]
+    text: str
+    chosen: int | None = None
+    reasons: bool = False  # whether to say beneath why configurations were stopped or failed
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+        rows = self.rows[: self._fitting(console)]
+        columns = _Columns(rows, _names(self.rows), self.chosen)
+        beside = columns.fitting(options.max_width)
+        yield Text(self.text, style="bold")
+        yield columns.table(beside)
+        if len(self.rows) > len(rows):
+            yield Text(f"and {len(self.rows) - len(rows)} more", style="dim")
+        for row in rows if self.reasons else rows[:DETAILED]:
+            said = [*columns.left_out(row, beside), *([_reason(row)] if self.reasons and row["why"] else [])]
+            if said:
+                yield _hanging(str(row["trial"]), "; ".join(said), columns.trial_width)
+
+    def _fitting(self, console: Console) -> int:
+        """While it runs, no more lines than the screen has."""
+        if self.reasons or not console.is_terminal:
+            return SHOWN
+        return max(1, min(SHOWN, console.height - BESIDE))
 
 
-def sweep_tables(result: SweepResult) -> list[Table]:
+@dataclass(frozen=True)
+class _Columns:
+    """What stands in the table of some configurations. names: of the settings by key."""
+
+    rows: Sequence[dict[str, Any]]
+    names: Mapping[str, str]
+    chosen: int | None
+
+    @property
+    def trial_width(self) -> int:
+        return max(5, *(len(str(row["trial"])) for row in self.rows)) if self.rows else 5
+
+    @property
+    def measures(self) -> list[str]:
+        found = (name for row in self.rows for name, value in row.items() if _is_score(value))
+        return list(dict.fromkeys(found))
+
+    def fitting(self, width: int) -> list[str]:
+        """Keys of the settings for which there is room beside the numbers, in their order."""
+        needed = self.trial_width + sum(GAP + _width(cells) for cells in self._others())
+        kept = []
+        for key in self.names:
+            wide = GAP + _width(self._settings(key))
+            if needed + wide <= width:
+                kept.append(key)
+                needed += wide
+        return kept
+
+    def left_out(self, row: Mapping[str, Any], beside: Sequence[str]) -> list[str]:
+        """`schedule cosine, lora null`: the settings that have no column."""
+        said = [
+            f"{name} {_cell(row['settings'][key])}"
+            for key, name in self.names.items()
+            if key not in beside and key in row["settings"]
+        ]
+        return [", ".join(said)] if said else []
+
+    def table(self, beside: Sequence[str]) -> Table:
+        """One line a configuration."""
+        table = Table(header_style="bold", box=None, pad_edge=False, padding=(0, GAP, 0, 0))
+        columns = [self._trials(), *(self._settings(key) for key in beside), *self._others()]
+        for cells in columns:
+            left = cells[0] == "state"
+            table.add_column(Text(_broken(cells)), justify="left" if left else "right", no_wrap=not left)
+        for number, row in enumerate(self.rows, 1):
+            style = f"{STYLES[row['status']]} {'bold' if row['trial'] == self.chosen else ''}"
+            table.add_row(*(Text(cells[number]) for cells in columns), style=style.strip())
+        return table
+
+    def _trials(self) -> list[str]:
+        return ["trial", *(str(row["trial"]) for row in self.rows)]
+
+    def _settings(self, key: str) -> list[str]:
+        cells = (_cell(row["settings"][key]) if key in row["settings"] else ABSENT for row in self.rows)
+        return [self.names[key], *(cell if len(cell) <= WIDEST else f"{cell[: WIDEST - 1]}…" for cell in cells)]
+
+    def _others(self) -> list[list[str]]:
+        rows = self.rows
+        folds = ["folds", *(f"{row['folds_done']}/{row['folds']}" for row in rows)]
+        scores = [[name, *(_score(row.get(name)) for row in rows)] for name in self.measures]
+        states = ["state", *("chosen" if row["trial"] == self.chosen else row["status"] for row in rows)]
+        return [folds, *scores, states]
+
+
+def board_table(rows: Sequence[dict[str, Any]], text: str) -> RenderableType:
+    """The configurations of a sweep that runs, the best first."""
+    return Board(rows, text)
+
+
+def sweep_tables(result: SweepResult) -> list[RenderableType]:
     """The configurations, then what was chosen and what it is worth."""
-    what = "cross-validation" if len(result.trials) == 1 and not result.names else "configurations"
-    tables = [board_table(result.trials, f"{result.name}: {what}, means over the folds ± standard errors")]
     chosen = result.chosen
-    table = Table(
-        title=escape(f"chosen: trial {chosen['trial']}, epoch {chosen['epoch']}; {chosen['why']}"),
-        title_justify="left",
-        title_style="bold",
-        header_style="bold",
-        box=None,
-    )
+    what = "configurations" if result.names else "cross-validation"
+    title = f"{result.name}: {what}, means over the folds ± standard errors"
+    board = Board(result.trials, title, chosen["trial"] if result.names else None, reasons=True)
+    return [board, Text(), _headline(result), _estimates(result), Text(), _diagnosis(result)]
+
+
+def _headline(result: SweepResult) -> RenderableType:
+    chosen, names = result.chosen, _names(result.trials)
+    after = f"epoch {chosen['epoch']} of {result.epochs}"
+    if not result.names:
+        return Text(f"out of fold, {after}", style="bold")
+    settings = ", ".join(f"{names[key]} {setting(value)}" for key, value in chosen["settings"].items())
+    title = Text(f"chosen: trial {chosen['trial']}, {after}", style="bold")
+    return Group(title, _indented(settings), _indented(chosen["why"], "dim"))
+
+
+def _estimates(result: SweepResult) -> Table:
+    table = Table(header_style="bold", box=None, pad_edge=False, padding=(0, GAP, 0, 0))
     for column in ("", "value", "95% interval", "n"):
-        table.add_column(column, justify="left" if not column else "right")
+        table.add_column(column, justify="left" if not column else "right", overflow="fold", no_wrap=bool(column))
+    chosen = result.chosen
+    seen = "out of fold" if len(result.folds) > 1 else "validation"
     for name in dict.fromkeys((*result.objectives, *chosen["out_of_fold"])):
         if name in chosen["out_of_fold"]:
-            _estimate(table, f"{name}, out of fold", chosen["out_of_fold"][name])
+            _estimate(table, f"{name}, {seen}", chosen["out_of_fold"][name])
     if chosen["ahead"] is not None:
         ahead = chosen["ahead"]
         _estimate(table, f"ahead of trial {chosen['runner_up']} (p = {ahead['p']:.2g})", ahead)
     for name, estimate in (result.nested or {}).get("metrics", {}).items():
         _estimate(table, f"{name}, nested", estimate)
     for name, estimate in (result.metrics.get("test") or {}).items():
-        _estimate(table, f"{name} on test, all folds trained", estimate)
-    diagnosis = result.diagnosis
-    table.caption = escape(
-        "\n".join([f"{diagnosis['kind']}: {'; '.join(diagnosis['findings'])}", *diagnosis["advice"], *chosen["edges"]])
-    )
-    table.caption_justify = "left"
-    return [*tables, table]
+        _estimate(table, f"{name}, test, all folds trained", estimate)
+    return table
 
 
-def shown(value: Any) -> str:
+def _diagnosis(result: SweepResult) -> RenderableType:
+    found = result.diagnosis
+    said: list[RenderableType] = [Text(found["kind"], style="bold"), *(_item(each) for each in found["findings"])]
+    if found["advice"]:
+        said += [Text("to try, the most useful first", style="bold"), *(_item(each) for each in found["advice"])]
+    if result.chosen["edges"]:
+        said += [Text("at the edge of the search", style="bold"), *(_item(each) for each in result.chosen["edges"])]
+    return Group(*said)
+
+
+def short_names(keys: Sequence[str]) -> dict[str, str]:
+    """Key -> the shortest of its endings that no other key has: learning_rate, lora.dropout."""
+    found = {}
+    for key in keys:
+        parts = key.split(".")
+        endings = [".".join(parts[at:]) for at in range(len(parts) - 1, -1, -1)]
+        others = [f".{other}" for other in keys if other != key]
+        found[key] = next((end for end in endings if not any(each.endswith(f".{end}") for each in others)), key)
+    return found
+
+
+def _names(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    return short_names(list(dict.fromkeys(key for row in rows for key in row["settings"])))
+
+
+def _cell(value: Any) -> str:
     """A setting in a cell."""
-    if isinstance(value, float):
-        return f"{value:.3g}"
-    return "null" if value is None else str(value)
+    return path_end(setting(value))
 
 
-def _measures(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    return list(dict.fromkeys(name for row in rows for name, value in row.items() if _is_score(value)))
+def _broken(cells: Sequence[str]) -> str:
+    """The head of a column, in lines no longer than its cells where its words allow it."""
+    room = max([6, *map(len, cells[1:])])
+    lines = [""]
+    for piece in _pieces(cells[0]):
+        if lines[-1] and len(lines[-1]) + len(piece) > room:
+            lines.append("")
+        lines[-1] += piece
+    return "\n".join(lines)
+
+
+def _pieces(name: str) -> list[str]:
+    """`learning_`, `rate`."""
+    return [each for each in name.replace("_", "_ ").replace(".", ". ").split(" ") if each]
+
+
+def _width(cells: Sequence[str]) -> int:
+    return max(map(cell_len, [*_broken(cells).splitlines(), *cells[1:]]))
 
 
 def _is_score(value: Any) -> bool:
@@ -85,11 +214,37 @@ def _is_score(value: Any) -> bool:
 
 
 def _score(found: Mapping[str, float] | None) -> str:
-    return "" if found is None else f"{found['value']:.3f} ± {found['se']:.3f}"
+    if found is None:
+        return ""
+    return f"{found['value']:.3f}" + (f" ± {found['se']:.3f}" if found["se"] else "")
+
+
+def _reason(row: Mapping[str, Any]) -> str:
+    return f"{row['status']}: {' '.join(str(row['why']).split())}"
+
+
+def _hanging(head: str, text: str, width: int) -> Table:
+    """A dim text beneath, indented behind its trial."""
+    grid = Table.grid(padding=(0, GAP, 0, 0))
+    grid.add_column(justify="right", width=width)
+    grid.add_column(overflow="fold")
+    grid.add_row(Text(head, style="dim"), Text(text, style="dim"))
+    return grid
+
+
+def _item(text: str) -> Table:
+    grid = Table.grid(padding=(0, 1, 0, 0))
+    grid.add_column(width=3, justify="right")
+    grid.add_column(overflow="fold")
+    grid.add_row("-", Text(text))
+    return grid
+
+
+def _indented(text: str, style: str = "") -> Padding:
+    return Padding(Text(text, style=style, overflow="fold"), (0, 0, 0, 2))
 
 
 def _estimate(table: Table, name: str, estimate: Mapping[str, Any]) -> None:
     rows = str(estimate["n"]) if "n" in estimate else ""
-    table.add_row(
-        escape(name), f"{estimate['value']:.3f}", escape(f"[{estimate['low']:.3f}, {estimate['high']:.3f}]"), rows
-    )
+    interval = f"[{estimate['low']:.3f}, {estimate['high']:.3f}]"
+    table.add_row(Text(name), f"{estimate['value']:.3f}", Text(interval), rows)

@@ -17,6 +17,7 @@ from raysft.tuning.outcome import SweepResult
 from raysft.tuning.parameter import canonical
 
 MOST_AXES = 9
+FEW_AXES = 4  # up to which the plot fits a narrow screen
 LOGARITHMIC = 20  # from which factor between the ends
 BELOW = -0.16  # where a line without this setting runs
 APART = 0.075  # nearer ticks are left out
@@ -155,7 +156,7 @@ def _cut(text: str, limit: int) -> str:
 
 def _drawn(result: SweepResult, rows: Sequence[dict[str, Any]], axes: Sequence[Axis]) -> str:
     with mpl.rc_context(plots.STYLE):
-        figure, area = plots._figure((10.0, 3.9))
+        figure, area = plots._figure((10.0, 3.9) if len(axes) > FEW_AXES else (5.6, 3.2))
         area.set_axis_off()
         for number, axis in enumerate(axes):
             _draw_axis(area, axis, number, len(axes))
@@ -183,7 +184,7 @@ def _drawn(result: SweepResult, rows: Sequence[dict[str, Any]], axes: Sequence[A
 def _draw_axis(area: Any, axis: Axis, number: int, count: int) -> None:
     last = number == count - 1
     area.plot([number, number], [0, 1], color=plots.INK, linewidth=0.8, zorder=1)
-    title = _cut(axis.title, 34 if count < 5 else 22)
+    title = _cut(axis.title, 22)
     level = 1.1 + (0.09 if count > 5 and number % 2 else 0)
     style = {"parse_math": False, "clip_on": False}
     area.text(number, level, title, ha="center", va="bottom", color=sweep_plots.STRONG, zorder=6, **style)

@@ -81,7 +81,7 @@ def _front_plot(result: SweepResult, points: Sequence[Point], x: str, y: str) ->
     ]
     joined = len(result.objectives) == 2 and sum(point.front for point in points) > 1
     with mpl.rc_context(plots.STYLE):
-        figure, axes = plots._figure((6.4, 3.8))
+        figure, axes = plots._figure((5.6, 3.5))
         if joined:
             _join(axes, [point for point in points if point.front], result.objectives[x])
         for point in inside:

@@ -26,6 +26,7 @@ MEASURES = {
 OF_TAGS = {"f1_micro": "entity F1", "accuracy": "exact match"}
 LONGEST = 60  # characters of a setting in a cell
 LONG_PATH = 20
+PATH = re.compile(r"\S*/[^\s/]+/?")
 STAGES = {
     "data_s": "Preparing the data",
     "train_s": "Search",
@@ -128,7 +129,7 @@ def setting(value: Any) -> str:
 def path_end(text: str) -> str:
     """`…/all-MiniLM-L6-v2` of a long path: models are told apart by their last name."""
     last = text.rstrip("/").rpartition("/")[2]
-    return f"…/{last}" if len(text) > LONG_PATH and "/" in text.rstrip("/") else text
+    return f"…/{last}" if len(text) > LONG_PATH and PATH.fullmatch(text) else text
 
 
 def keys_of(result: SweepResult) -> dict[str, str]:
@@ -205,7 +206,7 @@ def scores(result: SweepResult) -> tuple[list[str], list[Compared]]:
     found = {
         "out of fold" if len(result.folds) > 1 else "validation": result.chosen["out_of_fold"],
         "nested": (result.nested or {}).get("metrics") or {},
-        "test, trained on all folds": result.metrics.get("test") or {},
+        "test": result.metrics.get("test") or {},
     }
     found = {name: metrics for name, metrics in found.items() if metrics}
     measures = dict.fromkeys([*result.objectives, *(each for metrics in found.values() for each in metrics)])
