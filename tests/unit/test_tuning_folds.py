@@ -1,0 +1,94 @@
+"""Which folds validate, what belongs together, and labels that some fold would not know."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from raysft.config import Job, JobConfig
+from raysft.errors import JobFileError
+from raysft.folds.assign import GIVEN
+from raysft.preparation.prepared import Prepared
+from raysft.storage.commit import write_json
+from raysft.storage.layout import DataFolder
+from raysft.tuning.folds import OWN, cv_folds, refuse_small_classes, units_of
+
+
+def job(**values: Any) -> Job:
+    given = {"name": "tiny", "data": {"train": "rows.csv"}, **values}
+    return Job(JobConfig.model_validate(given), Path("job.yaml"), values=given)
+
+
+def prepared(
+    folder: Path,
+    k: int = 4,
+    order: str = "random",
+    folds: tuple[int, ...] = (0, 1, 2, 3),
+    units: tuple[int, ...] | None = None,
+    labels: dict[str, dict[str, int]] | None = None,
+) -> Prepared:
+    data = DataFolder(folder)
+    data.corpus(sealed=False).parent.mkdir(parents=True)
+    ids = [10 * row for row in range(len(folds))]
+    columns = {"row_id": ids, "fold": list(folds), "unit": list(units or range(len(folds)))}
+    pq.write_table(pa.table({name: pa.array(each, pa.int64()) for name, each in columns.items()}), data.corpus(False))
+    write_json(data.audit, {"labels": labels or {}})
+    return Prepared("digest", data, tuple(labels or {}), validation=0, k=k, order=order)
+
+
+def test_each_fold_validates_once(tmp_path: Path) -> None:
+    assert cv_folds(job(), prepared(tmp_path)) == [0, 1, 2, 3]
+
+
+def test_by_time_the_oldest_fold_has_nothing_to_learn_from(tmp_path: Path) -> None:
+    assert cv_folds(job(), prepared(tmp_path, order="time")) == [1, 2, 3]
+
+
+def test_rows_that_the_person_brought_are_the_only_fold(tmp_path: Path) -> None:
+    found = prepared(tmp_path, k=0, folds=(0, 0, GIVEN))
+    assert cv_folds(job(), found) == [OWN]
+
+
+def test_without_rows_that_validate_there_is_no_search(tmp_path: Path) -> None:
+    with pytest.raises(JobFileError) as caught:
+        cv_folds(job(), prepared(tmp_path, k=0, folds=(0, 0)))
+    assert caught.value.problems[0].key == "folds.k" and "rows that validate" in caught.value.problems[0].text
+
+
+COUNTS = {"often": {"-1": 9, "0": 5, "1": 5}, "thrice": {"-1": 9, "0": 3}, "twice": {"-1": 9, "1": 1, "2": 1}}
+
+
+def test_labels_with_fewer_rows_than_folds_are_named_the_sealed_ones_not_counted(tmp_path: Path) -> None:
+    with pytest.raises(JobFileError) as caught:
+        refuse_small_classes(job(), prepared(tmp_path, labels=COUNTS))
+    (problem,) = caught.value.problems
+    assert problem.key == "folds.k"
+    assert "fewer rows have twice (2), thrice (3); use folds.k: 2" in problem.text
+
+
+def test_of_many_such_labels_the_smallest_are_named(tmp_path: Path) -> None:
+    labels = {f"label {number}": {"0": number} for number in range(1, 9)}
+    with pytest.raises(JobFileError) as caught:
+        refuse_small_classes(job(), prepared(tmp_path, k=8, labels=labels))
+    text = caught.value.problems[0].text
+    assert "label 1 (1), label 2 (2), label 3 (3), label 4 (4), label 5 (5) and 2 more" in text
+    assert text.endswith("leave them out or label more rows")
+
+
+@pytest.mark.parametrize("k", [0, 2])
+def test_labels_with_as_many_rows_as_folds_will_do(tmp_path: Path, k: int) -> None:
+    refuse_small_classes(job(), prepared(tmp_path, k=k, labels=COUNTS))
+
+
+def test_entities_and_texts_have_no_classes_that_could_be_too_small(tmp_path: Path) -> None:
+    for task in ("token-classification", "causal-lm"):
+        refuse_small_classes(job(task=task), prepared(tmp_path / task, labels=COUNTS))
+
+
+def test_rows_of_one_unit_belong_together(tmp_path: Path) -> None:
+    found = units_of(prepared(tmp_path, folds=(0, 1, 2, 3), units=(70, 3, 70, 9)))
+    assert found.row_id.tolist() == [0, 10, 20, 30] and found.unit.tolist() == [2, 0, 2, 1]
