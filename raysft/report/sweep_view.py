@@ -110,7 +110,8 @@ def score_of(row: Mapping[str, Any], measure: str) -> Score | None:
     found = row.get(measure)
     if not isinstance(found, Mapping) or not isinstance(found.get("value"), int | float):
         return None
-    return Score(found["value"], found.get("se") or 0.0) if math.isfinite(found["value"]) else None
+    se = found.get("se") or 0.0
+    return Score(found["value"], se if math.isfinite(se) else 0.0) if math.isfinite(found["value"]) else None
 
 
 def setting(value: Any) -> str:

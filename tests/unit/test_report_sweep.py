@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 import re
 from dataclasses import replace
@@ -291,6 +292,18 @@ def test_every_configuration_but_one_failed() -> None:
     page = page_of(result)
     assert "3 configurations failed." in page and page.count("CUDA out of memory") == 3
     assert "What the settings do" not in headings(page) and "Front of the objectives" not in headings(page)
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf])
+def test_numbers_that_are_none_spoil_nothing(number: float) -> None:
+    result = sweep_of()
+    worst = next(row for row in result.trials if row["trial"] == 9)
+    worst["f1_macro"] = {"value": number, "se": number}
+    worst["loss"]["se"] = number
+    worst["by_fold"]["0"]["f1_macro"] = number
+    worst["curves"].update(loss=[number] * 4, f1_macro=[number] * 4)
+    result.trials[1]["curves"].update(loss=[2.0, number, number, 1.0], train_loss=[number] * 4)
+    assert headings(page_of(result)) == SECTIONS
 
 
 def test_cheapest_within_one_error() -> None:
