@@ -7,7 +7,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from raysft.report import sweep_axes, sweep_plots, sweep_verdict, sweep_view
+from raysft.report import sweep_axes, sweep_folds, sweep_plots, sweep_verdict, sweep_view
 from raysft.report.html import _environment, _style
 from raysft.report.sweep_view import in_words, measure_name
 from raysft.storage.commit import write_bytes
@@ -46,8 +46,8 @@ def sweep_page(result: SweepResult, created: str, version: str) -> str:
         "importance": shares,
         "left_out": left_out,
         "curves": _drawn(sweep_plots.learning_curves(result)),
-        "fold_lines": sweep_view.fold_lines(result) if len(result.folds) > 1 else [],
-        "folds_of_one": sweep_view.folds_of_one(result),
+        "fold_lines": sweep_folds.fold_lines(result) if len(result.folds) > 1 else [],
+        "folds_of_one": sweep_folds.folds_of_one(result),
         "decided_by": sweep_verdict.decided_by(result),
         "costs": sweep_view.costs(result),
     }

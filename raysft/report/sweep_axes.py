@@ -12,7 +12,8 @@ from matplotlib.ticker import MaxNLocator
 
 from raysft.report import plots, sweep_plots
 from raysft.report.numbers import score
-from raysft.report.sweep_view import ABSENT, is_number, keys_of, measure_name, path_end, score_of, setting
+from raysft.report.sweep_folds import score_of
+from raysft.report.sweep_view import ABSENT, is_number, keys_of, measure_name, path_end, setting
 from raysft.tuning.outcome import SweepResult
 from raysft.tuning.parameter import canonical
 

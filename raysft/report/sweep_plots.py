@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from raysft.report import plots
-from raysft.report.sweep_view import Score, finished, measure_name, score_of
+from raysft.report.sweep_folds import Score, finished, score_of
+from raysft.report.sweep_view import measure_name
 from raysft.tuning.outcome import SweepResult
 
 PAPER, GOOD, THIRD, FOURTH, STRONG = "#fefefe", "#1d6b45", "#8e44ad", "#8a6d00", "#1c222b"

@@ -7,16 +7,13 @@ from typing import Any
 
 from raysft.metrics.interval import Estimate
 from raysft.report.numbers import clip, count, interval, percent, plural, score, signed_interval
+from raysft.report.sweep_folds import finished, fold_lines, folds_trained, score_of
 from raysft.report.sweep_view import (
     LONGEST,
     estimate_of,
-    finished,
-    fold_lines,
-    folds_trained,
     in_words,
     keys_of,
     measure_name,
-    score_of,
     setting,
 )
 from raysft.report.verdict import BETTER, CHANCE, WORSE, compared

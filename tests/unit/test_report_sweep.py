@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from raysft.report import sweep_axes, sweep_plots, sweep_verdict, sweep_view
+from raysft.report import sweep_axes, sweep_folds, sweep_plots, sweep_verdict, sweep_view
 from raysft.report.sweep import sweep_page, write_sweep_report
 from raysft.storage.layout import SweepFolder
 from raysft.tuning.outcome import SweepResult
@@ -245,7 +245,7 @@ def test_cross_validation_shows_only_what_makes_sense() -> None:
     for word in ("runner-up", "trial 1 is chosen", "Racing", "tune.refit", "best of many"):
         assert word not in page
     assert "The settings of the job file are best after epoch 3 of 4." in page
-    assert [fold for fold, _ in sweep_view.folds_of_one(cv_of())] == [0, 1, 2, 3, 4]
+    assert [fold for fold, _ in sweep_folds.folds_of_one(cv_of())] == [0, 1, 2, 3, 4]
 
 
 def test_a_single_fold_of_own_validation_rows() -> None:
@@ -312,7 +312,7 @@ def test_cheapest_within_one_error() -> None:
     lines = {line.trial: line for line in sweep_view.lines(result)}
     assert lines[1].marks == ["best mean", "front"] and lines[3].marks == ["chosen"]
     assert [row["trial"] for row in sweep_plots.shown_rows(result)][:3] == [3, 1, 2]
-    assert [line.trial for line in sweep_view.fold_lines(result)][:3] == [3, 1, 2]
+    assert [line.trial for line in sweep_folds.fold_lines(result)][:3] == [3, 1, 2]
 
 
 def test_settings_as_people_write_them() -> None:
@@ -353,7 +353,7 @@ def test_fold_by_fold_tells_whether_one_fold_decides() -> None:
     result = replace(result, folds=[0, 1, 2])
     said = "Trial 1 is ahead of trial 2 on 1 of 3 folds; without fold 0 it would not be: a single fold decides."
     assert sweep_verdict.decided_by(result) == said and said in page_of(result)
-    own, other = sweep_view.fold_lines(result)
+    own, other = sweep_folds.fold_lines(result)
     assert [fold.gain for fold in own.folds] == ["", "", ""]
     assert [(fold.gain, fold.style) for fold in other.folds] == [
         *(("−0.300", "worse"), ("+0.050", "better"), ("+0.020", "better"))
