@@ -1,0 +1,208 @@
+"""One process trains fold after fold: each begins with the weights of a fresh model, read from disk once."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from raysft.config import Job, JobConfig, load_job
+from raysft.corpus.tokens import read_shards
+from raysft.preparation.prepared import Prepared
+from raysft.storage.layout import DataFolder, SweepFolder
+from raysft.storage.pretrained import Base, resolve_base
+from raysft.training.tasks import build_model
+from raysft.training.worker import Task
+from raysft.tuning import work as module
+from raysft.tuning.fold import read_held_out, read_record, train_fold
+from raysft.tuning.parameter import canonical
+from raysft.tuning.space import Space
+from raysft.tuning.work import FoldId, Work, Workbench
+from tests.support.jobs import corpus_rows
+from tests.support.language import write_causal_base
+from tests.support.loops import LABELS, weights
+from tests.support.preparing import job_of, run
+
+SEARCH: dict[str, Any] = {
+    "train.learning_rate": [5e-3, 1e-3],
+    "model.dropout": [0.0, 0.1],
+    "train.seed": [3, 4],
+    "model.freeze.layers": [0, 1],
+}
+FIRST, OTHER = {"train.learning_rate": 5e-3}, {"train.learning_rate": 1e-3}
+DROPPED, SEEDED, FROZEN = {"model.dropout": 0.1}, {"train.seed": 4}, {"model.freeze.layers": 1}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def work(base_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Work:
+    folder = tmp_path_factory.mktemp("work")
+    job = job_of(folder, base_folder, corpus_rows(120), train={"epochs": 1, "track": ["tensorboard"]})
+    return work_of(job, run(job), folder)
+
+
+def work_of(job: Job, prepared: Prepared, folder: Path, search: dict[str, Any] | None = None) -> Work:
+    values = {**job.values, "tune": {"search": SEARCH if search is None else search}}
+    space = Space.of(Job(JobConfig.model_validate(values), job.path, values=values))
+    base = resolve_base(job.config.model.base)
+    return Work(space, SweepFolder(folder / "sweep"), {canonical({}): (base, prepared)}, ("f1_macro", "loss"), 1, False)
+
+
+@pytest.fixture
+def built(monkeypatch: pytest.MonkeyPatch) -> list[JobConfig]:
+    """The jobs for which a model was read from disk."""
+    found: list[JobConfig] = []
+
+    def watched(config: JobConfig, base: Base, labels: tuple[str, ...]) -> nn.Module:
+        found.append(config)
+        return build_model(config, base, labels)
+
+    monkeypatch.setattr(module, "build_model", watched)
+    return found
+
+
+def assert_fresh(model: nn.Module, task: Task) -> None:
+    """The weights are those of a fresh model; of the embeddings there are perhaps only those of tokens that occur."""
+    rows = read_shards(task.data.folder.tokens(sealed=False))
+    used = np.unique(np.concatenate([[0], *(rows.tokens(row) for row in range(len(rows)))]))  # 0: the padding
+    mine, theirs = (dict(each.named_parameters()) for each in (model, build_model(task.config, task.base, LABELS)))
+    assert mine.keys() == theirs.keys()
+    for name, weight in mine.items():
+        expected = theirs[name].detach()
+        if weight.shape != expected.shape:
+            assert "word_embeddings" in name
+            expected = expected[torch.from_numpy(used.astype(np.int64))]
+        assert torch.equal(weight.detach(), expected), name
+
+
+def train(bench: Workbench, task: Task) -> nn.Module:
+    loop = bench.loop(task)
+    assert_fresh(loop.model, task)
+    before = weights(loop.model)
+    for _ in train_fold(loop, task.run, bench.work.measures):  # type: ignore[arg-type]
+        pass
+    assert not torch.equal(weights(loop.model), before)
+    return loop.model
+
+
+def test_every_fold_begins_with_the_weights_of_a_fresh_model(work: Work, built: list[JobConfig]) -> None:
+    """Whatever was trained before; of as many configurations as have the same model one is read."""
+    bench = Workbench(work)
+    models = [
+        train(bench, work.task(1, FIRST, FoldId(0))),
+        train(bench, work.task(1, FIRST, FoldId(1))),
+        train(bench, work.task(2, OTHER, FoldId(0))),
+    ]
+    assert len(built) == 1
+    assert len({weight.data_ptr() for model in models for weight in model.parameters()}) == sum(
+        len(list(model.parameters())) for model in models
+    )
+    train(bench, work.task(3, DROPPED, FoldId(0)))
+    train(bench, work.task(4, SEEDED, FoldId(0)))
+    train(bench, work.task(1, FIRST, FoldId(2)))
+    assert len(built) == 4 and len(bench._models) == 1  # one at a time
+
+
+def test_a_fold_that_is_left_off_leaks_nothing_into_the_next(work: Work) -> None:
+    bench = Workbench(work)
+    loop = bench.loop(work.task(5, FIRST, FoldId(0)))
+    epochs = train_fold(loop, work.task(5, FIRST, FoldId(0)).run, work.measures)  # type: ignore[arg-type]
+    next(epochs)
+    epochs.close()  # type: ignore[attr-defined]
+    train(bench, work.task(5, FIRST, FoldId(1)))
+
+
+@pytest.mark.parametrize("settings", [FIRST, DROPPED, FROZEN])
+def test_what_a_fold_scores_does_not_depend_on_what_the_process_trained_before(
+    work: Work, settings: dict[str, Any]
+) -> None:
+    """Dropout and hooks of a model belong to its copy."""
+    bench = Workbench(work)
+    for trial, place in ((10, 1), (11, 0)):  # first another fold, then this one
+        train(bench, work.task(trial, settings, FoldId(place)))
+    train(Workbench(work), work.task(12, settings, FoldId(0)))
+    used, new = (work.fold_folder(trial, FoldId(0)) for trial in (11, 12))
+    assert np.array_equal(read_held_out(used).influence["loss"], read_held_out(new).influence["loss"])
+    assert read_record(used).train_loss == read_record(new).train_loss
+
+
+def test_no_checkpoints_are_kept_and_no_trackers_told(work: Work) -> None:
+    task = work.task(6, FIRST, FoldId(0))
+    assert work.space.job.config.train.track and task.config.train.track == ()
+    train(Workbench(work), task)
+    assert not task.run.checkpoints.exists() and not task.run.tensorboard.exists()
+    assert task.run.path == work.folder.path / "folds" / "trial-0006" / "fold-0"
+
+
+def test_a_task_has_the_settings_of_its_configuration_and_the_rows_of_its_fold(work: Work) -> None:
+    task = work.task(7, OTHER, FoldId(2, without=1))
+    assert task.config.train.learning_rate == 1e-3 and task.config.tune is None
+    assert (task.data.validation, task.data.without, task.run.path.name) == (2, 1, "fold-2-without-1")
+    whole = work.task(7, OTHER, FoldId(2))
+    held, learnt = (set(task.data.tokens(part).row_id.tolist()) for part in ("validation", "train"))
+    assert held == set(whole.data.tokens("validation").row_id.tolist()) and not held & learnt
+    without = set(work.task(7, OTHER, FoldId(1)).data.tokens("validation").row_id.tolist())
+    assert without and learnt == set(whole.data.tokens("train").row_id.tolist()) - without
+    scoring = work.task(7, OTHER, FoldId(1, nested=True))
+    assert set(scoring.data.tokens("validation").row_id.tolist()) == without and scoring.data.without is None
+
+
+def test_work_travels_to_other_processes(work: Work) -> None:
+    again: Work = pickle.loads(pickle.dumps(work))  # noqa: S301  # ours
+    task = again.task(8, FIRST, FoldId(0))
+    assert task == work.task(8, FIRST, FoldId(0))
+
+
+def test_data_is_that_of_the_settings_that_change_it(tmp_path: Path, base_folder: Path) -> None:
+    base = resolve_base(str(base_folder))
+    values = {"name": "tiny", "data": {"train": "rows.csv"}, "tune": {"search": {"model.max_length": [16, 32]}}}
+    space = Space.of(Job(JobConfig.model_validate(values), Path("job.yaml"), values=values))
+    found = {
+        canonical({"model.max_length": length}): (base, Prepared(str(length), DataFolder(tmp_path), (), 0, 2, "random"))
+        for length in (16, 32)
+    }
+    made = Work(space, SweepFolder(tmp_path), found, ("loss",), 1, False)
+    assert made.data({"train.epochs": 3, "model.max_length": 32})[1].digest == "32"
+    assert made.task(1, {"model.max_length": 16}, FoldId(0)).data.digest == "16"
+
+
+def test_a_model_in_few_bits_is_read_anew_for_each_fold(
+    work: Work, built: list[JobConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "is_quantized", lambda _: True)
+    bench = Workbench(work)
+    first, second = (bench.loop(work.task(9, FIRST, FoldId(place))).model for place in (0, 1))
+    assert first is not second and len(built) == 2 and bench._models == {}
+
+
+def test_a_language_model_is_built_anew_for_each_fold(tmp_path: Path, built: list[JobConfig]) -> None:
+    """What its head computes knows the very modules that it was made for."""
+    base = write_causal_base(tmp_path / "base")
+    job = load_job(
+        job_of(
+            tmp_path,
+            base,
+            corpus_rows(60),
+            task="causal-lm",
+            data={"label": None, "group": None},
+            train={"epochs": 1},
+        ).path
+    )
+    made = work_of(job, run(job), tmp_path, {"train.learning_rate": [5e-3, 1e-3]})
+    made = Work(made.space, made.folder, made.prepared, ("loss",), 1, False)
+    bench = Workbench(made)
+    for place in (0, 1):
+        train(bench, made.task(1, FIRST, FoldId(place)))
+    assert len(built) == 2 and bench._models == {}
