@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import nn
 
 from raysft.metrics.judged import Judged
 from raysft.storage.commit import read_json, write_bytes, write_json
@@ -103,7 +104,7 @@ def _finish(loop: Loop, folder: FoldFolder, seconds: float) -> None:
     files = [folder.epoch(number) for number in range(1, epochs + 1)]
     texts = _join(files, folder.held_out)
     lines = [json.loads(text) for text in folder.metrics.read_text(encoding="utf-8").splitlines()]
-    progress, weights = loop.progress, list(loop.model.parameters())
+    progress, (parameters, trained) = loop.progress, _sizes(loop.model)
     eval_s = sum(line.get("eval_s", 0.0) for line in lines)
     scores = [_scores_of(line) for line in lines if "validation_loss" in line]
     prediction = {"prediction_ms": round(1000 * eval_s / max(1, texts * len(scores)), 4)}
@@ -116,14 +117,29 @@ def _finish(loop: Loop, folder: FoldFolder, seconds: float) -> None:
         examples=progress.examples,
         tokens=progress.tokens,
         padded=progress.padded,
-        parameters=sum(each.numel() for each in weights),
-        trained=sum(each.numel() for each in weights if each.requires_grad),
+        parameters=parameters,
+        trained=trained,
         precision=loop.precision.name,
         ended=progress.ended,
     )
     write_json(folder.done, record.to_json())
     for file in files:
         file.unlink(missing_ok=True)
+
+
+def _sizes(model: nn.Module) -> tuple[int, int]:
+    """(parameters, those that train), also of the tokens that were left out because no row has them: configurations are
+    compared by them, and not of all is anything left out (tuning/work.py)."""
+    weights = list(model.parameters())
+    found = [sum(each.numel() for each in weights), sum(each.numel() for each in weights if each.requires_grad)]
+    find: Any = getattr(model, "get_input_embeddings", None)
+    embedding = None if find is None else find()
+    if isinstance(embedding, nn.Embedding):
+        config: Any = model.config
+        tokens = max(0, getattr(config, "vocab_size", 0) - len(embedding.weight))
+        left_out = tokens * embedding.embedding_dim
+        found = [found[0] + left_out, found[1] + left_out * embedding.weight.requires_grad]
+    return found[0], found[1]
 
 
 def _join(files: Sequence[Path], target: Path) -> int:

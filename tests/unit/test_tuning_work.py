@@ -124,6 +124,20 @@ def test_a_fold_that_is_left_off_leaks_nothing_into_the_next(work: Work) -> None
     train(bench, work.task(5, FIRST, FoldId(1)))
 
 
+def test_a_model_has_as_many_parameters_whatever_of_it_trains(work: Work) -> None:
+    """Tokens that no row has are left out of some, and count all the same: configurations are chosen by their size."""
+    bench, trained = Workbench(work), []
+    for trial, settings in ((20, FIRST), (21, FROZEN)):
+        task = work.task(trial, settings, FoldId(0))
+        model = train(bench, task)
+        whole = build_model(task.config, task.base, LABELS)
+        record = read_record(work.fold_folder(trial, FoldId(0)))
+        assert record.parameters == sum(weight.numel() for weight in whole.parameters())
+        trained.append((record.trained, sum(weight.numel() for weight in model.parameters())))
+    assert trained[0][0] == record.parameters > trained[1][0]
+    assert trained[0][1] < record.parameters == trained[1][1]  # something was left out of the first
+
+
 @pytest.mark.parametrize("settings", [FIRST, DROPPED, FROZEN])
 def test_what_a_fold_scores_does_not_depend_on_what_the_process_trained_before(
     work: Work, settings: dict[str, Any]
