@@ -316,6 +316,6 @@ def test_where_all_are_about_equal_racing_loses_the_winner_seldom_too() -> None:
 
 
 def test_stopping_within_folds_saves_more_and_loses_no_more() -> None:
-    lost, saved = simulated(0.45, 0.75, sweeps=30, rows=77, classes=10, epochs=5)
-    _, between = simulated(0.45, 0.75, sweeps=30, rows=77, classes=10)
+    lost, saved = simulated(0.45, 0.75, sweeps=15, rows=77, classes=10, epochs=5)
+    _, between = simulated(0.45, 0.75, sweeps=15, rows=77, classes=10)
     assert lost < 0.05 and saved > between + 0.02
