@@ -282,10 +282,8 @@ def scores(files: list[Path]) -> dict[str, Found]:
 
 
 def read_raysft(result: Found) -> Row:
-    """From what `raysft tune --json` printed; the one place that knows its form.
-
-    busy_share is taken to be of the seconds of the sweep; start-up, data and report are not busy either.
-    """
+    """From what `raysft tune --json` printed; the one place that knows its form. Folds that were stopped within count as
+    idle."""
     found = result["found"]
     timing, settings = found["timing"], found["chosen"]["settings"]
     wall = result["all_s"] - timing["refit_s"]
@@ -293,11 +291,11 @@ def read_raysft(result: Found) -> Row:
         engine=result["engine"],
         wall_s=wall,
         folds=sum(trial["folds_done"] for trial in found["trials"]),
-        idle=1 - timing["busy_share"] * timing["sweep_s"] / wall,
+        idle=1 - timing["busy_s"] / (timing["slots"] * wall),
         chosen=(settings["train.learning_rate"], settings["train.batch_size"]),
         out_of_fold=found["chosen"]["out_of_fold"]["f1_macro"],
         refit_s=timing["refit_s"],
-        accuracy=found["test"]["accuracy"],
+        accuracy=found["metrics"]["test"]["accuracy"],
     )
 
 

@@ -40,7 +40,7 @@ from raysft.tuning.folds import cv_folds, refuse_small_classes, units_of
 from raysft.tuning.held_out import Part, out_of_fold
 from raysft.tuning.importance import importance_of
 from raysft.tuning.nested import nested_estimate
-from raysft.tuning.objectives import objectives_of
+from raysft.tuning.objectives import TIME, objectives_of
 from raysft.tuning.outcome import SweepResult
 from raysft.tuning.parameter import Settings, canonical
 from raysft.tuning.propose import algorithm_of, trials_of
@@ -117,7 +117,7 @@ class Sweep:
             space=self.space,
             folder=self.folder,
             prepared={key: (self.bases[key], data) for key, data in prepared.items()},
-            measures=tuple(name for name in {**self.objectives, "loss": "min"} if name != "prediction_ms"),
+            measures=tuple(name for name in {**self.objectives, "loss": "min"} if name != TIME),
             threads=threads(model_size(next(iter(self.bases.values()))), slots.cpus),
             gpu=slots.gpu,
             strategy=plan.strategy,
@@ -261,7 +261,7 @@ class Sweep:
         return result
 
     def _timing(self, director: Director, clock: Clock) -> dict[str, float]:
-        busy = sum(fold.seconds for trial in director.race.trials.values() for fold in trial.folds.values())
+        busy = sum(fold.busy_s for trial in director.race.trials.values() for fold in trial.folds.values())
         spent = clock.spent()
         return {**spent, "busy_s": round(busy, 1), "slots": director.slots, **clock.total()}
 

@@ -57,11 +57,11 @@ class TuneSection(Section):
     concurrent: int | None = Field(
         None, ge=1, description="Most folds that train at a time; null: as many as the cluster has room for."
     )
-    hours: float | None = Field(None, gt=0, description="Begin nothing new after so many hours; null: no limit.")
-    price: float | None = Field(None, gt=0, description="Of the cluster per hour, in the currency of `cost`.")
-    cost: float | None = Field(
-        None, gt=0, description="Begin nothing new once so much is spent, by `price`; null: no limit."
+    hours: float | None = Field(
+        None, gt=0, description="Stop after so many hours, and choose among what is done; null: no limit."
     )
+    price: float | None = Field(None, gt=0, description="Of the cluster per hour, in the currency of `cost`.")
+    cost: float | None = Field(None, gt=0, description="Stop once so much is spent, by `price`; null: no limit.")
 
     @field_validator("start", mode="before")
     @classmethod

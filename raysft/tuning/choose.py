@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from raysft.tuning.race import TIME
 from raysft.tuning.results import Difference, Trial, better, difference, oriented
 
 AS_CHEAP = 1.05  # costs that differ by less are the same
@@ -76,8 +75,3 @@ def _why(taken: Trial, best: Trial) -> str:
         f"its mean {measure} of {taken.mean(measure):.3f} is within one standard error ({best.error(measure):.3f}) of "
         f"the best, {best.mean(measure):.3f} of trial {best.number}, and it {cheaper}"
     )
-
-
-def has_rows(measure: str) -> bool:
-    """Whether rows contribute to a measure, so that two configurations can be compared by them."""
-    return measure != TIME

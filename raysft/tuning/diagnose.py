@@ -86,7 +86,8 @@ def edges(settings: dict[str, Any], parameters: Sequence[Parameter]) -> list[str
         if isinstance(value, bool) or not isinstance(value, int | float):
             continue
         known = sorted(v for v in each.limits() if isinstance(v, int | float) and not isinstance(v, bool))
-        if len(known) > 1 and value in (known[0], known[-1]):
+        ends = each.choices is None or len(known) > 2  # of two values one is always taken
+        if ends and value in (known[0], known[-1]):
             side = "lowest" if value == known[0] else "highest"
             found.append(f"{each.key}: {value:g} is the {side} value of the search; better ones may lie beyond")
     return found

@@ -60,7 +60,7 @@ class Orders(Protocol):
         """A fold could not be trained."""
 
     def stop(self, why: str) -> None:
-        """Begin nothing new."""
+        """Train nothing more: what is being trained ends with its epoch."""
 
 
 @dataclass
@@ -100,6 +100,47 @@ class Errand:
 
 
 @dataclass
+class Together:
+    """Several searches at a time, each without another fold; none waits for another."""
+
+    searches: dict[int, Director]  # by the fold that takes no part
+
+    @property
+    def running(self) -> int:
+        return sum(each.running for each in self.searches.values())
+
+    @property
+    def over(self) -> bool:
+        return all(each.over for each in self.searches.values())
+
+    def next(self) -> FoldJob | None:
+        """Of the search with the fewest folds behind it."""
+        for each in sorted(self.searches.values(), key=lambda search: search.begun):
+            if (job := each.next()) is not None:
+                return job
+        return None
+
+    def epoch(
+        self, job: FoldJob, epoch: int, scores: dict[str, float], row_id: Array, influence: dict[str, Array]
+    ) -> bool:
+        return self._of(job).epoch(job, epoch, scores, row_id, influence)
+
+    def done(self, job: FoldJob) -> None:
+        self._of(job).done(job)
+
+    def failed(self, job: FoldJob, why: str) -> None:
+        self._of(job).failed(job, why)
+
+    def stop(self, why: str) -> None:
+        for each in self.searches.values():
+            each.stop(why)
+
+    def _of(self, job: FoldJob) -> Director:
+        assert job.fold.without is not None
+        return self.searches[job.fold.without]
+
+
+@dataclass
 class Director:
     """One search over some folds. told: called whenever something has changed, with a line for people or ""."""
 
@@ -112,7 +153,7 @@ class Director:
     tune: TuneSection
     spent: float = 0.0  # seconds before this process
     told: Callable[[str], None] = lambda _: None
-    ended: str = ""  # why nothing new is begun
+    ended: str = ""  # why nothing more is trained
     _began: float = field(default_factory=time.monotonic)
     _partial: dict[tuple[int, int], list[dict[str, float]]] = field(default_factory=dict)
 
@@ -164,6 +205,11 @@ class Director:
     @property
     def running(self) -> int:
         return len(self.race.running)
+
+    @property
+    def begun(self) -> int:
+        """Folds that were trained or are being trained."""
+        return self.running + sum(len(trial.folds) for trial in self.race.trials.values())
 
     @property
     def over(self) -> bool:

@@ -22,6 +22,7 @@ from raysft.storage.commit import read_json, write_bytes, write_json
 from raysft.storage.layout import FoldFolder
 from raysft.training import ranks
 from raysft.training.loop import Loop
+from raysft.tuning.objectives import TIME
 
 Array = np.ndarray[Any, Any]
 
@@ -107,7 +108,7 @@ def _finish(loop: Loop, folder: FoldFolder, seconds: float) -> None:
     progress, (parameters, trained) = loop.progress, _sizes(loop.model)
     eval_s = sum(line.get("eval_s", 0.0) for line in lines)
     scores = [_scores_of(line) for line in lines if "validation_loss" in line]
-    prediction = {"prediction_ms": round(1000 * eval_s / max(1, texts * len(scores)), 4)}
+    prediction = {TIME: round(1000 * eval_s / max(1, texts * len(scores)), 4)}
     record = FoldRecord(
         scores=[{**each, **prediction} for each in scores],
         train_loss=_mean_losses(lines, loop.sampler.ends),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -16,7 +17,7 @@ from raysft.errors import TrainingFailed
 from raysft.events import Listener
 from raysft.preparation.prepared import Prepared
 from raysft.tuning.choose import choose
-from raysft.tuning.director import Director, Errand, FoldJob
+from raysft.tuning.director import Director, Errand, FoldJob, Together
 from raysft.tuning.engine import run_search
 from raysft.tuning.held_out import Part, out_of_fold
 from raysft.tuning.record import Units
@@ -36,7 +37,16 @@ def nested_estimate(
     listener: Listener,
 ) -> dict[str, Any]:
     """(scores with intervals, what was chosen without each fold), as result.json holds them."""
-    chosen = {fold: _search_without(fold, work, folds, objectives, epochs, units, slots, listener) for fold in folds}
+    searches = {
+        fold: Director.of(
+            work, [each for each in folds if each != fold], objectives, epochs, units, slots.count, without=fold
+        )
+        for fold in folds
+    }
+    for fold, search in searches.items():
+        search.told = partial(_tell, listener, fold)
+    run_search(work, Together(searches), slots)
+    chosen = {fold: _chosen_by(search, fold, listener) for fold, search in searches.items()}
     scoring = {fold: FoldId(fold, nested=True) for fold in folds}
     jobs = [
         FoldJob(trial.number, trial.settings, scoring[fold])
@@ -56,25 +66,18 @@ def nested_estimate(
     }
 
 
-def _search_without(
-    fold: int,
-    work: Work,
-    folds: Sequence[int],
-    objectives: dict[str, str],
-    epochs: int,
-    units: Units,
-    slots: Slots,
-    listener: Listener,
-) -> Trial:
-    """What a search chooses that has never seen this fold."""
-    inner = [each for each in folds if each != fold]
-    director = Director.of(work, inner, objectives, epochs, units, slots.count, without=fold)
-    run_search(work, director, slots)
-    finished = director.race.finished
+def _chosen_by(search: Director, fold: int, listener: Listener) -> Trial:
+    """What a search takes that has never seen this fold."""
+    finished = search.race.finished
     if not finished:
         raise TrainingFailed(
             f"nested: no configuration was trained without fold {fold}", "The same command goes on; see its lines."
         )
-    choice = choose(finished, work.space.tune.one_standard_error)
+    choice = choose(finished, search.tune.one_standard_error)
     listener.note(f"without fold {fold}: trial {choice.trial}, {choice.why}")
-    return director.race.trials[choice.trial]
+    return search.race.trials[choice.trial]
+
+
+def _tell(listener: Listener, fold: int, news: str) -> None:
+    if news:
+        listener.note(f"without fold {fold}: {news}")

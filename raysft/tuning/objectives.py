@@ -8,6 +8,9 @@ from raysft.config import Job, JobConfig
 from raysft.errors import Problem
 from raysft.metrics.measures import is_loss, measures_of
 
+TIME = "prediction_ms"  # of a text, where the folds are trained; no matter of rows
+NO_AIM = {"ece": "is low too where nothing is known, so it is no aim", "f1_weighted": "is no aim here; use f1_macro"}
+
 
 def objectives_of(config: JobConfig) -> dict[str, str]:
     """Measure -> "max" or "min"; the choice is made by the first."""
@@ -19,14 +22,16 @@ def objectives_of(config: JobConfig) -> dict[str, str]:
 
 def objective_problems(job: Job) -> Iterator[Problem]:
     """Measures that this job does not have or that are no aim, and directions that are the worse ones."""
-    known = [name for name in measures_of(job.config) if name != "ece"]
-    for name, direction in objectives_of(job.config).items():
-        better = "min" if is_loss(name) else "max"
+    known = [name for name in measures_of(job.config) if name not in NO_AIM]
+    for place, (name, direction) in enumerate(objectives_of(job.config).items()):
+        better = "min" if is_loss(name) or name == TIME else "max"
         text = ""
-        if name == "ece":
-            text = f"is low too where nothing is known, so it is no aim; this job may have {', '.join(known)}"
+        if name == TIME:
+            text = "" if place else f"cannot be the first, by which rows are compared; begin with {known[0]}"
+        elif name in NO_AIM:
+            text = f"{NO_AIM[name]}; this job may have {', '.join(known)}"
         elif name not in known:
-            text = f"this job measures {', '.join(known)}; found {name}"
+            text = f"this job measures {', '.join(known)}, and {TIME} beside them; found {name}"
         elif direction != better:
             text = f"is the better the {'lower' if better == 'min' else 'higher'}: write {better}, found {direction}"
         if text:

@@ -78,6 +78,16 @@ class Parameter:
         except EntryError:
             return value
 
+    def far(self, value: Any, own: Any) -> float:
+        """How far a value is from another, 0 to 1: numbers by their places among the values, others the same or not."""
+        if canonical(value) == canonical(own):
+            return 0.0
+        if not _is_number(value) or not _is_number(own) or not self.finite:
+            return 1.0
+        known = sorted(each for each in self.values() if _is_number(each))
+        nearest = min(known, key=lambda each: abs(math.log(each / own)) if each > 0 < own else abs(each - own))
+        return abs(known.index(value) - known.index(nearest)) / len(known)
+
     def matters(self, settings: Settings) -> bool:
         """Whether its condition holds. settings: of at least the keys that it names, where these matter themselves."""
         return all(key in settings and _is_among(settings[key], values) for key, values in self.when.items())

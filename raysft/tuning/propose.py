@@ -68,8 +68,10 @@ class Proposals:
         self._proposed: dict[str, Settings] = {}
         self._trials: dict[str, Trial] = {}  # of those that have no values yet
         combinations = space.grid_up_to(MOST_OF_A_GRID)  # None: more, or without number
-        self._all = None if combinations is None else {canonical(each): each for each in combinations}
-        self._starts = space.starts()
+        ordered = None if combinations is None else space.nearest_first(combinations)
+        self._all = None if ordered is None else {canonical(each): each for each in ordered}
+        own = space.own()
+        self._starts = [*space.starts(), *([] if own is None else [own])]
         self._study = None if self._algorithm == "grid" else _new_study(objectives)
         for settings, values in known:
             if canonical(settings) not in self._proposed:

@@ -27,12 +27,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from raysft.tuning.objectives import TIME
 from raysft.tuning.results import FoldScores, Trial, better, difference, oriented, variance_of
 
-Z = 2.5
-FIRST_FOLD = 3.0
+Z = 2.0
+FIRST_FOLD = 2.5
 Z_OTHER = 1.0
-TIME = "prediction_ms"  # an objective that is no matter of rows
 EARLIEST = 0.3  # of the epochs
 GAINS = 3  # folds that were trained to their end
 

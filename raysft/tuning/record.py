@@ -112,7 +112,15 @@ def scores_of(folder: SweepFolder, trial: int, fold: FoldId, units: Units) -> Fo
     # 2 operations a parameter and position forward, 4 backward where it trains (Kaplan et al. 2020, section 2.1).
     flops = record.padded * (2.0 * record.parameters + 4.0 * record.trained)
     own = _by_unit(held_out, units)
-    return FoldScores(record.scores, own, record.seconds, record.train_loss, record.parameters, flops)
+    return FoldScores(
+        scores=record.scores,
+        influence=own,
+        seconds=record.seconds,
+        busy_s=record.train_s + record.eval_s,
+        train_loss=record.train_loss,
+        parameters=record.parameters,
+        flops=flops,
+    )
 
 
 def _by_unit(held_out: HeldOut, units: Units) -> dict[str, Array]:

@@ -23,9 +23,10 @@ class Slots:
     resources: Resources = field(default_factory=lambda: Resources(1, 1, False))
 
     def bundle(self) -> dict[str, float]:
-        """Ray's resources for the process of a fold; where it has workers, it only waits for them."""
+        """Ray's resources for the process of a fold. Where it has workers it only waits for them, on the head, which is
+        not taken away as others are; of a CPU it would take what a worker needs."""
         if self.workers > 1:
-            return {"cpu": 0.001}
+            return {"node:__internal_head__": 0.001}
         return {"cpu": self.cpus, **({"gpu": self.share} if self.gpu else {})}
 
 
@@ -77,7 +78,8 @@ def _slots_on_gpus(nodes: list[tuple[float, float]], fitting: int, most: int) ->
     a_gpu = min((int(cpu // gpu) for cpu, gpu in nodes if gpu >= 1), default=1)
     wanted = -(-most // gpus)
     several = max(1, min(MOST_ON_A_GPU, fitting or 1, a_gpu, wanted))
-    return Slots(min(most, gpus * several), max(1, a_gpu // several), gpu=True, share=1 / several)
+    room = sum(min(int(cpu), int(gpu) * several) for cpu, gpu in nodes)
+    return Slots(max(1, min(most, room)), max(1, a_gpu // several), gpu=True, share=1 / several)
 
 
 def _times(found: Resources, nodes: list[tuple[float, float]]) -> int:

@@ -141,6 +141,22 @@ class Space:
         mattering = {each.key: each for each in self.parameters if each.matters(settings)}
         return settings.keys() == mattering.keys() and all(mattering[key].contains(settings[key]) for key in settings)
 
+    def own(self) -> Settings | None:
+        """The settings that the job has without a search; None where the space does not hold them."""
+        found: Settings = {}
+        for each in self.parameters:
+            if each.matters(found):
+                found[each.key] = _get(self.job.config.model_dump(mode="json"), each.key.split("."))
+        return found if self.contains(found) else None
+
+    def nearest_first(self, found: Sequence[Settings]) -> list[Settings]:
+        """From those most like the job's own settings on: what the person, or the defaults, took to be good soonest shows
+        shows which others cannot win."""
+        values = self.job.config.model_dump(mode="json")
+        own = {each.key: _get(values, each.key.split(".")) for each in self.parameters}
+        by_key = {each.key: each for each in self.parameters}
+        return sorted(found, key=lambda each: sum(by_key[key].far(value, own[key]) for key, value in each.items()))
+
     def names(self) -> dict[str, str]:
         """Key -> the shortest of its endings that no other key has, for tables: learning_rate, lora.dropout."""
         keys = [each.key.split(".") for each in self.parameters]
@@ -168,6 +184,13 @@ def _put(values: dict[str, Any], parts: Sequence[str], value: Any) -> None:
             values[part] = {}
         values = values[part]
     values[parts[-1]] = value
+
+
+def _get(values: Any, parts: Sequence[str]) -> Any:
+    """What stands at a place; None where there is no such section."""
+    for part in parts:
+        values = values.get(part) if isinstance(values, dict) else None
+    return values
 
 
 def _short(key: list[str], others: list[list[str]]) -> str:
