@@ -135,7 +135,7 @@ def compare(arguments: argparse.Namespace, folder: Path, logs: Path) -> None:
             (folder / "peer.json").write_text(json.dumps({**setup, "prepared": prepared}), encoding="utf-8")
             command = [__file__, "--engine", engine, "--folder", folder, "--logs", kept]
         else:
-            overrides = [f"output={folder / engine}", *OURS[engine]]
+            overrides = [f"output={kept / 'results'}", *OURS[engine]]
             command = ["-m", "raysft", "tune", folder / "tune.yaml", "--json"]
             command += [word for override in overrides for word in ("--set", override)]
         print(f"{engine}: {kept}", file=sys.stderr, flush=True)
@@ -282,8 +282,10 @@ def scores(files: list[Path]) -> dict[str, Found]:
 
 
 def read_raysft(result: Found) -> Row:
-    """From what `raysft tune --json` printed; the one place that knows its form. Folds that were stopped within count as
-    idle."""
+    """From what `raysft tune --json` printed; the one place that knows its form.
+
+    The epochs of folds that were stopped within count as idle.
+    """
     found = result["found"]
     timing, settings = found["timing"], found["chosen"]["settings"]
     wall = result["all_s"] - timing["refit_s"]

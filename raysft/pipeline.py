@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     from raysft.prediction.texts import Reading
 
 
+EACH_IN_TURN = "folds.validation=null"  # whatever fold a job names for `train`
+
+
 @dataclass(frozen=True)
 class DataResult:
     """What `raysft data` prepared."""
@@ -105,7 +108,7 @@ def tune(job: str | Path, overrides: Sequence[str] = (), listener: Listener | No
 
     Raises the errors of raysft.errors; each says what to do.
     """
-    loaded = load_job(job, overrides)
+    loaded = load_job(job, (*overrides, EACH_IN_TURN))
     if loaded.config.tune is None or not loaded.config.tune.search:
         raise UsageError(
             f"{job}: there is nothing to search: tune.search names no key",
@@ -116,9 +119,10 @@ def tune(job: str | Path, overrides: Sequence[str] = (), listener: Listener | No
 
 def cv(job: str | Path, overrides: Sequence[str] = (), listener: Listener | None = None) -> SweepResult:
     """Cross-validate the settings of a job as they are: a search of one configuration, which trains none afterwards."""
-    loaded = load_job(job, overrides)
-    written = loaded.config.tune or TuneSection()
-    alone = TuneSection(objectives=written.objectives, racing=False, early=False, refit=False, price=written.price)
+    loaded = load_job(job, (*overrides, EACH_IN_TURN))
+    alone = (loaded.config.tune or TuneSection()).model_copy(
+        update={"search": {}, "start": (), "racing": False, "early": False, "refit": False, "nested": False}
+    )
     loaded = replace(loaded, config=loaded.config.model_copy(update={"tune": alone}))
     return _sweep(loaded, f"{loaded.config.name}-cv", listener or Silent())
 
@@ -127,8 +131,6 @@ def _sweep(job: Job, name: str, listener: Listener) -> SweepResult:
     from raysft.sweep import Sweep
 
     clock = Clock()
-    everywhere = job.config.folds.model_copy(update={"validation": None})  # each fold validates in turn
-    job = replace(job, config=job.config.model_copy(update={"folds": everywhere}))
     output = open_output(job.config.output)
     return Sweep.of(job, output, output.sweep(name), listener).run(listener, clock)
 

@@ -142,7 +142,7 @@ def find_resources(train: TrainSection) -> Resources:
     nodes = [(node.get("CPU", 0.0), node.get("GPU", 0.0)) for node in alive]
     fewest, most = train.fewest_workers, train.most_workers
     found = replace(share_out_range(fewest, most, train.device, nodes), fewest=fewest, most=most)
-    _require_free(found)
+    require_free(found)
     if train.strategy != "auto" or found.workers == 1:
         return found  # nothing hangs on the memory
     memory = gpu_memory() if found.gpu else _memory_each(found, [node.get("memory", 0.0) for node in alive], nodes)
@@ -167,7 +167,7 @@ def _memory_each(found: Resources, memory: list[float], nodes: list[tuple[float,
     return int(min((each / some for each, some in zip(memory, slots, strict=True) if some), default=0))
 
 
-def _require_free(wanted: Resources) -> None:
+def require_free(wanted: Resources) -> None:
     """Wait a little for other jobs to end; Ray itself would wait for ever, and say nothing."""
     import ray
 

@@ -7,12 +7,9 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import date
 from typing import Any, TypeVar
-
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from raysft.claim import claim, identity, refuse_other
 from raysft.config import Job
@@ -28,17 +25,21 @@ from raysft.preparation.start import base_of
 from raysft.result import RunResult
 from raysft.run import Clock, evaluate_and_report, plan_of, prepare_and_train, prepare_with_page
 from raysft.session import Resources, ray_session
-from raysft.storage.commit import digest_of, write_json, writing
+from raysft.storage.commit import digest_of, read_json, write_json, writing
 from raysft.storage.layout import Output, SweepFolder
 from raysft.storage.lease import lease
 from raysft.storage.pretrained import Base
-from raysft.tuning.choose import Choice, choose
-from raysft.tuning.diagnose import diagnose, edges
-from raysft.tuning.director import Director
+from raysft.tuning.choose import choose
+from raysft.tuning.director import Director, describe
 from raysft.tuning.engine import run_search
-from raysft.tuning.folds import cv_folds, refuse_small_classes, units_of
-from raysft.tuning.held_out import Part, out_of_fold
-from raysft.tuning.importance import importance_of
+from raysft.tuning.folds import (
+    cv_folds,
+    refuse_nested,
+    refuse_other_rows,
+    refuse_other_tokens,
+    refuse_small_classes,
+    units_of,
+)
 from raysft.tuning.nested import nested_estimate
 from raysft.tuning.objectives import TIME, objectives_of
 from raysft.tuning.outcome import SweepResult
@@ -49,7 +50,8 @@ from raysft.tuning.rows import trial_rows
 from raysft.tuning.search import changes_data
 from raysft.tuning.slots import Slots, find_slots
 from raysft.tuning.space import Space
-from raysft.tuning.work import FoldId, Work
+from raysft.tuning.summary import summarise
+from raysft.tuning.work import Work
 from raysft.version import VERSION
 
 T = TypeVar("T")
@@ -72,7 +74,8 @@ class Sweep:
         for settings in space.preparations():
             bases[canonical(settings)] = base_of(space.applied(settings), listener)
         for settings in corners(space):
-            refuse_early(space.applied(settings), _under(bases, settings))
+            refuse_early(space.applied(settings), _of(bases, settings))
+        refuse_other_tokens(job, list(bases.values()))
         return Sweep(job, space, bases, output, folder)
 
     def run(self, listener: Listener, clock: Clock) -> SweepResult:
@@ -81,7 +84,10 @@ class Sweep:
             mine = self._identity()
             refuse_other(self.job, mine, self.folder)
             if self.folder.result.exists():
-                listener.note(f"sweep {self.job.config.name} is finished; this is its result")
+                listener.note(
+                    f"sweep {self.job.config.name} is finished; this is its result (another name starts another sweep, "
+                    f"with another {', '.join(f'tune.{key}' for key in MEANS_NOTHING)})"
+                )
                 return SweepResult.read(self.folder.result)
             listener.stage("start")
             with ray_session():
@@ -109,11 +115,46 @@ class Sweep:
         return found
 
     def _search(self, prepared: dict[str, Prepared], listener: Listener, clock: Clock) -> SweepResult:
-        some = next(iter(prepared.values()))
+        """Search, choose, write what was found; then what comes of it on rows that took no part."""
+        some, tune = next(iter(prepared.values())), self.space.tune
         folds = cv_folds(self.job, some)
         refuse_small_classes(self.job, some)
+        refuse_other_rows(self.job, list(prepared.values()))
+        if tune.nested:
+            refuse_nested(self.job, some, folds)
         slots, plan = self._slots(prepared, len(folds))
-        work = Work(
+        work = self._work(prepared, slots, plan)
+        units, epochs = units_of(some), self.job.config.train.epochs
+        director = Director.of(work, folds, self.objectives, epochs, units, slots.count)
+        self._announce(director, folds, slots, listener)
+        watch_board(director, listener)
+        with clock.timing("train_s"):
+            self._train(work, director, slots, listener)
+        candidates = director.candidates()
+        if not candidates:
+            raise TrainingFailed(*_why_nothing(director))
+        choice = choose(candidates, tune.one_standard_error)
+        taken = director.race.trials[choice.trial]
+        listener.note(f"chosen: trial {choice.trial} ({words_of_settings(self.space, taken.settings)}): {choice.why}")
+        result = summarise(work, director, choice, candidates, some, _timing(director, clock))
+        self._show(result)  # whatever becomes of the rest
+        if tune.nested:
+            listener.stage("nested")
+            with clock.timing("nested_s"):
+                found = nested_estimate(work, folds, self.objectives, epochs, units, slots, some, listener)
+            result = replace(result, nested=found)
+        if tune.refit:
+            run = self._refit(taken, director, listener, clock)
+            result = replace(result, metrics=run.metrics, artifact=run.artifact)
+        listener.stage("report")
+        result = replace(result, timing=_timing(director, clock))
+        self._show(result)
+        write_json(self.folder.result, result.to_json())
+        self._tidy()
+        return result
+
+    def _work(self, prepared: dict[str, Prepared], slots: Slots, plan: Plan) -> Work:
+        return Work(
             space=self.space,
             folder=self.folder,
             prepared={key: (self.bases[key], data) for key, data in prepared.items()},
@@ -121,27 +162,29 @@ class Sweep:
             threads=threads(model_size(next(iter(self.bases.values()))), slots.cpus),
             gpu=slots.gpu,
             strategy=plan.strategy,
+            timed=TIME in self.objectives,
         )
-        units = units_of(some)
-        epochs = self.job.config.train.epochs
-        director = Director.of(work, folds, self.objectives, epochs, units, slots.count)
-        self._announce(director, folds, slots, listener)
-        watch_board(director, listener)
-        with clock.timing("train_s"):
+
+    def _train(self, work: Work, director: Director, slots: Slots, listener: Listener) -> None:
+        try:
             run_search(work, director, slots)
-        finished = director.race.finished
-        if not finished and (reason := _why_nothing(director)):
-            raise TrainingFailed(*reason)
-        choice = choose(finished, self.space.tune.one_standard_error)
-        taken = director.race.trials[choice.trial]
-        listener.note(f"chosen: trial {choice.trial} ({words_of_settings(self.space, taken.settings)}): {choice.why}")
-        nested = None
-        if self.space.tune.nested:
-            listener.stage("nested")
-            with clock.timing("nested_s"):
-                nested = nested_estimate(work, folds, self.objectives, epochs, units, slots, some, listener)
-        run = self._refit(taken, listener, clock) if self.space.tune.refit else None
-        return self._result(director, choice, work, some, run, nested, listener, clock)
+        except KeyboardInterrupt:
+            if found := director.candidates():
+                best = better(found)[0]
+                words = words_of_settings(self.space, best.settings)
+                listener.note(f"best so far: trial {best.number} ({words}), {describe(best)}")
+            raise
+
+    def _show(self, result: SweepResult) -> None:
+        from raysft.report.sweep import write_sweep_report
+
+        write_sweep_report(result, self.folder, created=date.today().isoformat(), version=VERSION)
+
+    def _tidy(self) -> None:
+        """What a finished sweep does not need: states of frozen layers, and checkpoints that a killed process left."""
+        shutil.rmtree(self.folder.states, ignore_errors=True)
+        for path in self.folder.path.glob("folds/*/*/checkpoints"):
+            shutil.rmtree(path, ignore_errors=True)
 
     def _slots(self, prepared: dict[str, Prepared], folds: int) -> tuple[Slots, Plan]:
         """Room for the folds that may train at a time, and the plan of the largest configuration.
@@ -155,9 +198,8 @@ class Sweep:
         machine, plans = this_machine(), []
         for settings in corners(self.space):
             job = self.space.applied(settings)
-            base, data = _under(self.bases, settings), _under(prepared, settings)
             refuse_on(job, slots.gpu)
-            plan = plan_of(job, base, data, _resources(slots))
+            plan = plan_of(job, _of(self.bases, settings), _of(prepared, settings), _resources(slots))
             refuse_too_large(plan, machine, slots.gpu)
             plans.append(plan)
         largest = max(plans, key=lambda plan: plan.memory_bytes)
@@ -178,13 +220,14 @@ class Sweep:
             + (f" x {slots.workers} workers" if slots.workers > 1 else "")
         )
 
-    def _refit(self, taken: Trial, listener: Listener, clock: Clock) -> RunResult:
+    def _refit(self, taken: Trial, director: Director, listener: Listener, clock: Clock) -> RunResult:
         """The chosen configuration on all folds, with the epochs that the folds found best, scored on the test part."""
-        job = refit_job(self.space, taken)
-        base, run = _under(self.bases, taken.settings), self.folder.best
+        job = refit_job(self.space, taken, director.race.epochs_of(taken))
+        base, run = _of(self.bases, taken.settings), self.folder.best
         listener.stage("refit")
         mine = identity(job, base, data_digest(job, base, open_sources(job)))
-        refuse_other(job, mine, run)
+        if run.identity.exists() and digest_of(read_json(run.identity)) != digest_of(mine):
+            shutil.rmtree(run.path)  # of a choice that more configurations have changed
         if run.result.exists():
             return RunResult.read(run.result)
         own = Clock()
@@ -192,78 +235,10 @@ class Sweep:
             prepared, plan, outcome = prepare_and_train(job, base, self.output, run, mine, listener, own)
             return evaluate_and_report(job, base, prepared, plan, outcome, run, listener, own)
 
-    def _result(
-        self,
-        director: Director,
-        choice: Choice,
-        work: Work,
-        prepared: Prepared,
-        run: RunResult | None,
-        nested: dict[str, Any] | None,
-        listener: Listener,
-        clock: Clock,
-    ) -> SweepResult:
-        from raysft.report.sweep import write_sweep_report
 
-        listener.stage("report")
-        race = director.race
-        taken = race.trials[choice.trial]
-        corpus = pq.read_table(prepared.folder.corpus(sealed=False))
-        scores, tables = {}, []
-        for trial in better(race.finished):
-            parts = [Part(trial.number, FoldId(fold), trial.epoch) for fold in race.folds]
-            found, table = out_of_fold(work, parts, corpus, prepared.labels)
-            scores[trial.number] = found
-            tables.append(table)
-        pq.write_table(pa.concat_tables(tables, promote_options="default"), self.folder.predictions)
-        rows = trial_rows(race)
-        for row in rows:
-            if row["trial"] in scores:
-                row["out_of_fold"] = {name: asdict(each) for name, each in scores[row["trial"]].items()}
-        ahead = choice.ahead
-        result = SweepResult(
-            name=self.job.config.name,
-            task=self.job.config.task,
-            status=director.ended or "done",
-            objectives=self.objectives,
-            folds=list(race.folds),
-            epochs=race.epochs,
-            algorithm=algorithm_of(self.space, self.space.tune),
-            trials=rows,
-            chosen={
-                "trial": taken.number,
-                "settings": taken.settings,
-                "epoch": taken.epoch,
-                "why": choice.why,
-                "best": choice.best,
-                "runner_up": choice.runner_up,
-                "ahead": None
-                if ahead is None
-                else {"value": ahead.value, "low": ahead.interval()[0], "high": ahead.interval()[1], "p": ahead.p},
-                "out_of_fold": {name: asdict(each) for name, each in scores[taken.number].items()},
-                "edges": edges(taken.settings, self.space.parameters),
-            },
-            front=choice.front,
-            importance=importance_of(self.space, race),
-            diagnosis=asdict(diagnose(taken, race.epochs)),
-            timing=self._timing(director, clock),
-            rows=prepared.audit["rows"],
-            report=str(self.folder.report),
-            predictions=str(self.folder.predictions),
-            metrics=run.metrics if run else {},
-            artifact=run.artifact if run else None,
-            nested=nested,
-            names=self.space.names(),
-        )
-        write_sweep_report(result, self.folder, created=date.today().isoformat(), version=VERSION)
-        write_json(self.folder.result, result.to_json())
-        shutil.rmtree(self.folder.states, ignore_errors=True)
-        return result
-
-    def _timing(self, director: Director, clock: Clock) -> dict[str, float]:
-        busy = sum(fold.busy_s for trial in director.race.trials.values() for fold in trial.folds.values())
-        spent = clock.spent()
-        return {**spent, "busy_s": round(busy, 1), "slots": director.slots, **clock.total()}
+def _timing(director: Director, clock: Clock) -> dict[str, float]:
+    busy = sum(fold.busy_s for trial in director.race.trials.values() for fold in trial.folds.values())
+    return {**clock.spent(), "busy_s": round(busy, 1), "slots": director.slots, **clock.total()}
 
 
 def watch_board(director: Director, listener: Listener) -> None:
@@ -278,25 +253,28 @@ def watch_board(director: Director, listener: Listener) -> None:
     director.told = tell
 
 
-def refit_job(space: Space, taken: Trial) -> Job:
-    """The job that trains the chosen configuration on all folds."""
+def refit_job(space: Space, taken: Trial, epochs: int) -> Job:
+    """The job that trains the chosen configuration on all folds. epochs: that its folds were trained."""
     job = space.applied(taken.settings)
-    config = job.config
-    folds = config.folds.model_copy(update={"validation": "none", "k": config.folds.k})
-    epochs = config.train.epochs
-    train = config.train.model_copy(
-        update={"stop_at": None if taken.epoch == epochs else taken.epoch, "stop_after": None}
-    )
-    return replace(job, config=config.model_copy(update={"folds": folds, "train": train}))
+    folds = job.config.folds.model_copy(update={"validation": "none"})
+    changed: dict[str, Any] = {"stop_at": None if taken.epoch == epochs else taken.epoch, "stop_after": None}
+    if job.config.data.multi_label:
+        changed["threshold"] = round(taken.mean("threshold"), 4)
+    train = job.config.train.model_copy(update=changed)
+    return replace(job, config=job.config.model_copy(update={"folds": folds, "train": train}))
 
 
 def corners(space: Space) -> list[Settings]:
-    """Configurations among which are the largest and the smallest value of each key, and every choice."""
+    """Configurations among which are, for each kind of prepared data, the largest and the smallest value of each key,
+    and every choice."""
     found: list[Settings] = []
-    for parameter in space.parameters:
-        needed = space.under_which(parameter) or {}
-        found += [{**needed, parameter.key: value} for value in parameter.limits()]
-    return found or [{}]
+    for data in space.preparations():
+        found.append(data)
+        for parameter in space.parameters:
+            needed = space.under_which(parameter) or {}
+            if parameter.key not in data and all(data.get(key, value) == value for key, value in needed.items()):
+                found += [{**needed, **data, parameter.key: value} for value in parameter.limits()]
+    return found
 
 
 def words_of_settings(space: Space, settings: Settings) -> str:
@@ -305,10 +283,9 @@ def words_of_settings(space: Space, settings: Settings) -> str:
     return ", ".join(f"{names.get(key, key)} {value}" for key, value in settings.items()) or "the settings of the job"
 
 
-def _under(found: dict[str, T], settings: Settings) -> T:
-    """What was prepared for these settings; the first where they leave out some that it depends on."""
-    key = canonical({name: value for name, value in settings.items() if changes_data(name)})
-    return found.get(key, next(iter(found.values())))
+def _of(found: dict[str, T], settings: Settings) -> T:
+    """What was prepared for these settings."""
+    return found[canonical({name: value for name, value in settings.items() if changes_data(name)})]
 
 
 def _resources(slots: Slots) -> Resources:
@@ -319,8 +296,5 @@ def _why_nothing(director: Director) -> tuple[str, str]:
     """Nothing can be chosen: why, and what to do."""
     failures = [f"trial {trial.number}: {trial.failed}" for trial in director.race.trials.values() if trial.failed]
     if director.ended:
-        return (
-            f"no configuration has all its folds done: {director.ended}",
-            "Raise the limit; the same command goes on.",
-        )
+        return f"no fold was trained to its end: {director.ended}", "Raise the limit; the same command goes on."
     return "every configuration failed: " + "; ".join(failures[:3]), "Mend the cause; the same command tries again."

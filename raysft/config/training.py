@@ -94,6 +94,13 @@ class TrainSection(Section):
         description="Validation measure that picks the best checkpoint. f1_weighted and ece: where a row has one "
         "label; f1_micro: where it may have several, or entities; precision and recall: of entities.",
     )
+    threshold: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="Where a row may have several labels: the probability from which one is given; null: the best on "
+        "the validation part.",
+    )
     stop_after: int | None = Field(
         None, ge=1, description="Stop when so many epochs in a row were no better by `select`; null: train all epochs."
     )

@@ -41,8 +41,15 @@ class TuneSection(Section):
     racing: bool = Field(
         True, description="Stop configurations that cannot catch the leader, after the folds that show it."
     )
+    ties: bool = Field(
+        False,
+        description="Also stop configurations that could at best be about as good as the leader, to a standard error "
+        "of its score: faster where many are about equal; which of these wins is then a matter of their order.",
+    )
     early: bool = Field(
-        True, description="Also stop within a fold, after an epoch at which all finished configurations were better."
+        True,
+        description="Also stop within a fold, where the leader's score of it is out of reach even with the largest "
+        "gain that any fold made from that epoch on.",
     )
     one_standard_error: bool = Field(
         True,

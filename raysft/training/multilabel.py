@@ -67,11 +67,11 @@ class MultiLabel:
         return (losses * (1 + batch.targets * (self._weights - 1))).sum()
 
     def judge(self, forward: Forward) -> Judged:
-        """Scores at the threshold that is best on the validation part, which the artifact keeps."""
+        """Scores at the threshold that is set, or best on the validation part, which the artifact keeps."""
         logits = self._rows.logits(forward)
         if logits is None:
             return Judged()
-        threshold = best_threshold(self._true, logits)
+        threshold = self._settings.threshold or best_threshold(self._true, logits)
         return judge_label_sets(self._rows.validation.row_id, self._true, logits, threshold)
 
 

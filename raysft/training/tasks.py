@@ -98,4 +98,4 @@ def decision_facts(config: JobConfig, best: dict[str, float], objective: Objecti
         return {"units": "words" if objective.whole_words else "pieces"}
     if not config.data.multi_label:
         return {}
-    return {"threshold": best["threshold"] if best else DEFAULT_THRESHOLD}
+    return {"threshold": best["threshold"] if best else config.train.threshold or DEFAULT_THRESHOLD}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from raysft.tuning.results import Difference, Trial, better, difference, oriented
+from raysft.tuning.results import Difference, Trial, better, cautious, difference, oriented
 
 AS_CHEAP = 1.05  # costs that differ by less are the same
 
@@ -23,14 +23,14 @@ class Choice:
 
 
 def choose(trials: Sequence[Trial], one_standard_error: bool) -> Choice:
-    """Among configurations with all folds done, at least one."""
+    """Among at least one configuration, all with the same folds done."""
     ranked = better(list(trials))
     best = ranked[0]
     taken = cheapest_within_one_error(ranked) if one_standard_error else best
     others = [trial for trial in ranked if trial is not taken]
     runner_up = others[0] if others else None
     measure, way = best.primary, best.objectives[best.primary]
-    ahead = None if runner_up is None else oriented(difference(taken, runner_up, measure), way)
+    ahead = None if runner_up is None else cautious(oriented(difference(taken, runner_up, measure), way))
     return Choice(
         trial=taken.number,
         best=best.number,

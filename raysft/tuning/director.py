@@ -22,6 +22,7 @@ from raysft.tuning.results import FoldScores, Trial
 from raysft.tuning.work import FoldId, Work
 
 Array = np.ndarray[Any, Any]
+NEARLY = 0.7  # of the epochs of a fold, from which it ends though the budget is spent
 LEARNS = ("tpe", "nsga2")  # their proposals depend on what was found
 
 
@@ -171,9 +172,9 @@ class Director:
         record = Record(work.folder, without)
         known, spent = record.load()
         tune = work.space.tune
-        race = Race(folds, objectives, epochs, racing=False, early=tune.early)
+        race = Race(folds, objectives, epochs, racing=False, early=tune.early, ties=tune.ties)
         for number, each in known.items():
-            trial = Trial(number, each.settings, objectives, stopped=each.stopped)
+            trial = Trial(number, each.settings, objectives, stopped=each.stopped, behind=each.behind)
             race.add(trial)
             for fold in folds:
                 scores = scores_of(work.folder, number, FoldId(fold, without), units)
@@ -224,19 +225,25 @@ class Director:
         own = {name: self.units.sums(row_id, values)[None] for name, values in influence.items()}
         # Only the last epoch's influences are known here, and only they are asked for.
         found = FoldScores(scored, {name: np.repeat(values, len(scored), axis=0) for name, values in own.items()})
-        was_out = self.race.trials[job.trial].out
+        trial = self.race.trials[job.trial]
+        was_out = trial.out
         why = self.race.hopeless(job.trial, job.fold.fold, found)
-        if why or self.ended:
+        self._check_budget()
+        # What is nearly done is worth more than the rest of its time.
+        stops = bool(why) or (bool(self.ended) and epoch < NEARLY * self.race.epochs_of(trial))
+        if stops:
             self.race.leave(*place)
             if why and not was_out:
-                self._close(self.race.trials[job.trial], scores)
+                self._close(trial, scores)
         self.told("")
-        return bool(why or self.ended)
+        return stops
 
     def done(self, job: FoldJob) -> None:
         self._partial.pop((job.trial, job.fold.fold), None)
         scores = scores_of(self.work.folder, job.trial, job.fold, self.units)
-        assert scores is not None
+        if scores is None:
+            self.failed(job, f"its record is not in {self.work.folder.path}: all nodes must share the output folder")
+            return
         trial = self.race.trials[job.trial]
         stopped = self.race.finish(job.trial, job.fold.fold, scores)
         self.record.spent(self.seconds)
@@ -251,10 +258,23 @@ class Director:
         self.race.leave(job.trial, job.fold.fold)
         trial = self.race.trials[job.trial]
         if not trial.failed:
-            trial.failed = why
+            again = self.race.fail(trial.number, why)
             self.proposals.tell(trial.settings, None)
             self.record.failed(trial.number, why, self.seconds)
             self.told(f"trial {trial.number} failed: {why}")
+            for other in again:
+                self.record.again(other.number, self.seconds)
+                self.told(f"trial {other.number} is in the race again: what it could not catch has failed")
+
+    def candidates(self) -> list[Trial]:
+        """The configurations among which may be chosen: those with all folds done; where the search was ended before
+        there was one, those with most folds, of which there is at least one, that are still in the race."""
+        done = self.race.finished
+        if done or not self.ended:
+            return done
+        alive = [trial for trial in self.race.trials.values() if trial.folds and not trial.out]
+        most = max((len(trial.folds) for trial in alive), default=0)
+        return [trial for trial in alive if len(trial.folds) == most]
 
     def stop(self, why: str) -> None:
         self.ended = self.ended or why
@@ -302,11 +322,13 @@ class Director:
         else:
             values = {name: (scores or {}).get(name, math.nan) for name in self.race.objectives}
         self.proposals.tell(trial.settings, values)
-        self.record.ended(trial.number, values, trial.stopped, self.seconds)
+        self.record.ended(trial, values, self.seconds)
         if trial.stopped:
             self.told(f"trial {trial.number} stopped: {trial.stopped}")
 
     def _check_budget(self) -> None:
+        if self.record.without is not None:
+            return  # the budget is that of the search, not of what tells how good it is
         hours = self.seconds / 3600
         if self.tune.hours is not None and hours >= self.tune.hours:
             self.stop(f"{self.tune.hours:g} hours are over (tune.hours)")

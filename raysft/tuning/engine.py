@@ -186,7 +186,9 @@ def _scheduler(name: str) -> Any:
             return str(TrialScheduler.STOP)
 
         def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
-            """The process died more often than it is tried again."""
+            """The process died: of those deaths that Tune recovers from it tells too."""
+            if trial.should_recover():
+                return
             error = trial.get_pickled_error() or trial.get_error()
             _search(name).failed(trial.config["job"], _words(error) if error else "its process died")
 

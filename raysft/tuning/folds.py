@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pyarrow.parquet as pq
 
 from raysft.config import Job
 from raysft.folds.assign import GIVEN
 from raysft.preparation.prepared import Prepared
+from raysft.storage.pretrained import Base
 from raysft.tuning.record import Units
 
 OWN = 0  # the number under which the person's own validation rows are the only fold
@@ -46,6 +49,43 @@ def refuse_small_classes(job: Job, prepared: Prepared) -> None:
         f"each of {prepared.k} folds needs a row of every label to be validated on; fewer rows have "
         f"{shown}{more}; {fix}",
     )
+
+
+def refuse_nested(job: Job, prepared: Prepared, folds: list[int]) -> None:
+    """Raise JobFileError where no search can be made without a fold, or none on rows older than those that score."""
+    if prepared.order == "time":
+        raise job.problem("tune.nested", "a search without a fold would learn from newer ones; set it to false")
+    if len(folds) < 3:
+        raise job.problem("tune.nested", f"needs at least 3 folds, one of which is left out; there are {len(folds)}")
+
+
+def refuse_other_rows(job: Job, prepared: list[Prepared]) -> None:
+    """Raise JobFileError where some settings leave out other rows than the rest: there would be no common folds."""
+    first = _row_ids(prepared[0])
+    if all(np.array_equal(first, _row_ids(each)) for each in prepared[1:]):
+        return
+    raise job.problem(
+        "tune.search",
+        "the configurations do not have the same rows, so that their scores cannot be compared: some leave out rows "
+        "that others keep; set data.audit.wrong_labels: report, or search no key on which hangs which texts fit",
+    )
+
+
+def refuse_other_tokens(job: Job, bases: list[Base]) -> None:
+    """Raise JobFileError where a loss per token would be compared between bases that cut texts otherwise."""
+    if job.config.language_task is None or job.config.labels_are_words:
+        return
+    if len({base.tokenizer_sha256 for base in bases}) > 1:
+        raise job.problem(
+            "tune.search",
+            "a loss per token says nothing between bases with different tokenizers; search bases that share one, or "
+            "run a sweep for each",
+        )
+
+
+def _row_ids(prepared: Prepared) -> np.ndarray[Any, Any]:
+    corpus = pq.read_table(prepared.folder.corpus(sealed=False), columns=["row_id"])
+    return np.asarray(corpus.column("row_id").to_numpy())
 
 
 def units_of(prepared: Prepared) -> Units:

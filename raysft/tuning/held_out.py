@@ -31,9 +31,9 @@ class Part:
 
 
 def out_of_fold(
-    work: Work, parts: Sequence[Part], corpus: pa.Table, labels: Sequence[str]
+    work: Work, parts: Sequence[Part], corpus: pa.Table, labels: Sequence[str], scored: bool = True
 ) -> tuple[dict[str, Estimate], pa.Table]:
-    """(scores of the rows of all parts together, with their intervals; a line for each row).
+    """(scores of the rows of all parts together, with their intervals; a line for each row). scored: else none.
 
     corpus: the open rows, in the order of row_id.
     """
@@ -47,7 +47,7 @@ def out_of_fold(
         table = table.append_column(name, pa.array(np.repeat(values, counts), pa.int32()))
     for name, column in _columns(found, labels).items():
         table = table.append_column(name, column)
-    return _estimates(found, rows, len(labels)), table
+    return _estimates(found, rows, len(labels)) if scored else {}, table
 
 
 def _at(held_out: HeldOut, epoch: int) -> dict[str, Array]:

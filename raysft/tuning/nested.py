@@ -20,6 +20,7 @@ from raysft.tuning.choose import choose
 from raysft.tuning.director import Director, Errand, FoldJob, Together
 from raysft.tuning.engine import run_search
 from raysft.tuning.held_out import Part, out_of_fold
+from raysft.tuning.parameter import Settings
 from raysft.tuning.record import Units
 from raysft.tuning.results import Trial
 from raysft.tuning.slots import Slots
@@ -49,7 +50,7 @@ def nested_estimate(
     chosen = {fold: _chosen_by(search, fold, listener) for fold, search in searches.items()}
     scoring = {fold: FoldId(fold, nested=True) for fold in folds}
     jobs = [
-        FoldJob(trial.number, trial.settings, scoring[fold])
+        FoldJob(trial.number, _with_threshold(work, trial), scoring[fold])
         for fold, trial in chosen.items()
         if not work.fold_folder(trial.number, scoring[fold]).done.exists()
     ]
@@ -76,6 +77,13 @@ def _chosen_by(search: Director, fold: int, listener: Listener) -> Trial:
     choice = choose(finished, search.tune.one_standard_error)
     listener.note(f"without fold {fold}: trial {choice.trial}, {choice.why}")
     return search.race.trials[choice.trial]
+
+
+def _with_threshold(work: Work, trial: Trial) -> Settings:
+    """Where a row may have several labels, with the threshold of the inner folds: that of the fold itself flatters."""
+    if not work.space.job.config.data.multi_label:
+        return trial.settings
+    return {**trial.settings, "train.threshold": round(trial.mean("threshold"), 4)}
 
 
 def _tell(listener: Listener, fold: int, news: str) -> None:

@@ -11,6 +11,10 @@ Of two configurations of equal worth the one that happens to lead meets the othe
 luckiest of many: Z is wide because of that. benchmarks/racing.py replays whole recorded sweeps in many orders and
 counts how often the configuration that would have won is stopped.
 
+With `ties` it is also out, after two folds or more, where it could not be better than the leader by a standard error of
+the leader's score: the choice takes configurations that close for equals (choose.py), so that what is lost lies within
+the error of what is measured. Who of several equals wins is then a matter of their order.
+
 Within a fold a configuration is out where it could not reach the leader's score of that fold even if it gained from
 here as much as the one that gained most from that epoch on, in all folds done so far; never before EARLIEST of the
 epochs, and never before GAINS folds have shown how curves go on.
@@ -22,6 +26,7 @@ unreliable.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -33,6 +38,9 @@ from raysft.tuning.results import FoldScores, Trial, better, difference, oriente
 Z = 2.0
 FIRST_FOLD = 2.5
 Z_OTHER = 1.0
+Z_TIE = 1.28  # one-sided, 90%
+UNITS = 20  # of a fold, below which one fold alone stops nobody
+QUICKER = 0.9  # share of the leader's time per text from which a configuration counts as quicker
 EARLIEST = 0.3  # of the epochs
 GAINS = 3  # folds that were trained to their end
 
@@ -46,6 +54,7 @@ class Race:
     epochs: int
     racing: bool = True  # whether configurations are stopped between folds
     early: bool = True  # whether they are stopped within one
+    ties: bool = False  # whether those are stopped too that could at best be about as good as the leader
     trials: dict[int, Trial] = field(default_factory=dict)
     running: set[tuple[int, int]] = field(default_factory=set)
 
@@ -80,10 +89,24 @@ class Race:
         for trial in list(self.trials.values()):
             if trial.out or not trial.folds or len(trial.folds) == len(self.folds):
                 continue
-            trial.stopped = self._behind(trial)
+            self._stop(trial, *self._behind(trial))
             if trial.stopped:
                 stopped.append(trial)
         return stopped
+
+    def _stop(self, trial: Trial, why: str, leader: Trial | None) -> None:
+        if why:
+            assert leader is not None
+            trial.stopped, trial.behind = why, leader.number
+
+    def fail(self, number: int, why: str) -> list[Trial]:
+        """A configuration cannot be trained; gives those that are in the race again, since it was this one that they
+        could not catch."""
+        self.trials[number].failed = why
+        again = [each for each in self.trials.values() if each.behind == number and each.stopped and not each.failed]
+        for trial in again:
+            trial.stopped, trial.behind = "", None
+        return again
 
     def leave(self, number: int, fold: int) -> None:
         """A fold that was begun is not being trained any more."""
@@ -94,12 +117,13 @@ class Race:
         trial, done = self.trials[number], found.epochs
         if trial.out:
             return trial.stopped or trial.failed
-        if not self.early or done >= self.epochs or done < EARLIEST * self.epochs:
+        epochs = self.epochs_of(trial)
+        if not self.early or done >= epochs or done < EARLIEST * epochs:
             return ""
         leader = self.leader(fold)
         if leader is None or self.leader() is trial:  # a single fold is no reason to stop the best of all
             return ""
-        trial.stopped = self._cannot_reach(found, leader, fold)
+        self._stop(trial, self._cannot_reach(trial, found, leader, fold), leader)
         return trial.stopped
 
     def leader(self, fold: int | None = None) -> Trial | None:
@@ -127,29 +151,52 @@ class Race:
     def _left(self, trial: Trial) -> list[int]:
         return [fold for fold in self.folds if fold not in trial.folds and (trial.number, fold) not in self.running]
 
-    def _behind(self, trial: Trial) -> str:
-        """Why a configuration cannot catch the leader; "" where it may."""
+    def epochs_of(self, trial: Trial) -> int:
+        """How many epochs a configuration is trained."""
+        return int(trial.settings.get("train.epochs", self.epochs))
+
+    def _behind(self, trial: Trial) -> tuple[str, Trial | None]:
+        """Why a configuration cannot catch which other; "" where it may."""
         ready = [each for each in self.trials.values() if each.folds.keys() >= trial.folds.keys() and not each.out]
         leader = better(ready)[0]
         if leader is trial:
-            return ""
-        (first, way), *others = ((name, way) for name, way in self.objectives.items() if name != TIME)
+            return "", None
+        (first, way), *others = self.objectives.items()
         ahead = oriented(difference(leader, trial, first), way)
-        if ahead.z <= (FIRST_FOLD if ahead.folds == 1 else Z):
-            return ""
-        if any(oriented(difference(leader, trial, name), way).z < -Z_OTHER for name, way in others):
-            return ""
+        few = ahead.folds == 1 and len(leader.moved(first, next(iter(trial.folds)))) < UNITS
+        behind = not few and ahead.z > (FIRST_FOLD if ahead.folds == 1 else Z)
+        band = self._band(leader, first)
+        tied = self.ties and ahead.folds > 1 and Z_TIE * ahead.error - ahead.value < band
+        if not behind and not tied:
+            return "", None
+        if any(self._better_by(name, way, trial, leader) for name, way in others):
+            return "", None
         folds = "1 fold" if ahead.folds == 1 else f"{ahead.folds} folds"
-        return (
-            f"{first} {trial.mean(first):.3f} is behind trial {leader.number} by {ahead.value:.3f} ± {ahead.error:.3f} "
-            f"on {folds}"
+        gap = f"{ahead.value:.3f} ± {ahead.error:.3f} on {folds}"
+        if behind:
+            return f"{first} {trial.mean(first):.3f} is behind trial {leader.number} by {gap}", leader
+        why = (
+            f"{first} {trial.mean(first):.3f} could hardly be better than trial {leader.number} by a standard error "
+            f"({band:.3f}): it is behind by {gap}"
         )
+        return why, leader
 
-    def _cannot_reach(self, found: FoldScores, leader: Trial, fold: int) -> str:
-        first, way = next(iter(self.objectives.items()))
+    def _better_by(self, measure: str, way: str, trial: Trial, leader: Trial) -> bool:
+        """Whether a configuration may be on the front because of another objective."""
+        if measure == TIME:
+            return trial.mean(TIME) < QUICKER * leader.mean(TIME)
+        return oriented(difference(leader, trial, measure), way).z < -Z_OTHER
+
+    def _band(self, leader: Trial, measure: str) -> float:
+        """The standard error that the leader's score will have with all its folds, by its rows."""
+        own = math.sqrt(sum(float((leader.moved(measure, fold) ** 2).sum()) for fold in leader.folds))
+        return own / len(leader.folds) * math.sqrt(len(leader.folds) / len(self.folds))
+
+    def _cannot_reach(self, trial: Trial, found: FoldScores, leader: Trial, fold: int) -> str:
+        (first, way), *others = self.objectives.items()
         sign, at = (1 if way == "max" else -1), found.epochs - 1
-        gains = self._gains(first, sign, at)
-        if len(gains) < GAINS:
+        gains = self._gains(first, sign, at, self.epochs_of(trial))
+        if len(gains) < GAINS or any(_ahead(found, leader, fold, name, other) for name, other in others):
             return ""
         there, own = leader.folds[fold], found.scores[at][first]
         goal = leader.value(first, fold)
@@ -162,10 +209,19 @@ class Race:
             f"{goal:.3f}: none gained more than {max(0.0, *gains):.3f} from there"
         )
 
-    def _gains(self, measure: str, sign: int, at: int) -> list[float]:
-        """By how much each fold that was trained to its end got better after this epoch."""
-        done = [fold for trial in self.trials.values() for fold in trial.folds.values() if fold.epochs > at + 1]
+    def _gains(self, measure: str, sign: int, at: int, epochs: int) -> list[float]:
+        """By how much each fold that was trained to its end, with as many epochs, got better after this one."""
+        alike = [trial for trial in self.trials.values() if self.epochs_of(trial) == epochs]
+        done = [fold for trial in alike for fold in trial.folds.values() if fold.epochs > at + 1]
         return [
             max(sign * each[measure] for each in fold.scores[at + 1 :]) - sign * fold.scores[at][measure]
             for fold in done
         ]
+
+
+def _ahead(found: FoldScores, leader: Trial, fold: int, measure: str, way: str) -> bool:
+    """Whether a configuration is better than the leader by another objective already."""
+    if measure not in found.scores[-1]:
+        return False  # what a prediction takes is known when the fold is done
+    gap = found.scores[-1][measure] - leader.value(measure, fold)
+    return gap > 0 if way == "max" else gap < 0

@@ -17,7 +17,7 @@ import numpy as np
 from raysft.storage.layout import SweepFolder
 from raysft.tuning.fold import HeldOut, read_held_out, read_record
 from raysft.tuning.parameter import Settings
-from raysft.tuning.results import FoldScores
+from raysft.tuning.results import FoldScores, Trial
 from raysft.tuning.work import FoldId
 
 Array = np.ndarray[Any, Any]
@@ -29,6 +29,7 @@ class Known:
 
     settings: Settings
     stopped: str = ""
+    behind: int | None = None  # the configuration that it could not catch
     values: dict[str, float] | None = None  # its objectives, once it was stopped or was done
 
 
@@ -57,15 +58,23 @@ class Record:
                 found[line["trial"]] = Known(line["settings"])
             elif "values" in line:
                 known = found[line["trial"]]
-                known.stopped, known.values = line.get("stopped", ""), line["values"]
+                known.stopped, known.behind = line.get("stopped", ""), line.get("behind")
+                known.values = line["values"]
+            elif "again" in line:
+                found[line["trial"]] = Known(found[line["trial"]].settings)
         return found, spent
 
     def proposed(self, trial: int, settings: Settings, spent: float) -> None:
         self._append({"trial": trial, "settings": settings}, spent)
 
-    def ended(self, trial: int, values: Mapping[str, float], stopped: str, spent: float) -> None:
+    def ended(self, trial: Trial, values: Mapping[str, float], spent: float) -> None:
         """With all folds done, or stopped before."""
-        self._append({"trial": trial, "values": dict(values), **({"stopped": stopped} if stopped else {})}, spent)
+        stopped = {"stopped": trial.stopped, "behind": trial.behind} if trial.stopped else {}
+        self._append({"trial": trial.number, "values": dict(values), **stopped}, spent)
+
+    def again(self, trial: int, spent: float) -> None:
+        """In the race again, after it was stopped."""
+        self._append({"trial": trial, "again": True}, spent)
 
     def failed(self, trial: int, why: str, spent: float) -> None:
         """For people: the same command tries again."""

@@ -7,15 +7,14 @@ the rows that belong together (data.group).
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from raysft.metrics.measures import is_loss
-
 Array = np.ndarray[Any, Any]
+ENOUGH_FOLDS = 3
 
 
 @dataclass(frozen=True)
@@ -42,6 +41,7 @@ class Difference:
     value: float
     error: float
     folds: int
+    gaps: tuple[float, ...] = ()  # of each fold
 
     @property
     def z(self) -> float:
@@ -69,6 +69,7 @@ class Trial:
     objectives: dict[str, str]
     folds: dict[int, FoldScores] = field(default_factory=dict)
     stopped: str = ""  # why it is out of the race
+    behind: int | None = None  # the configuration that it could not catch
     failed: str = ""  # why it could not be trained
 
     def add(self, fold: int, scores: FoldScores) -> None:
@@ -97,14 +98,23 @@ class Trial:
         """Of one fold, at the common epoch."""
         return self.folds[fold].scores[self.epoch - 1][measure]
 
+    def moved(self, measure: str, fold: int) -> Array:
+        """The influence of each unit on the measure of one fold, at the common epoch, (u,)."""
+        return np.asarray(self.folds[fold].influence[measure][self.epoch - 1])
+
     def mean(self, measure: str) -> float:
         """Over the folds that are done, at the common epoch."""
         return self._mean(measure, self.epoch - 1)
 
     def error(self, measure: str) -> float:
-        """Standard error of the mean: what the folds differ by, over the root of their number; 0 of a single fold."""
+        """Standard error of the mean: what the folds differ by, over the root of their number; of a single fold that of
+        its rows."""
         values = [self.value(measure, fold) for fold in self.folds]
-        return float(np.std(values, ddof=1) / math.sqrt(len(values))) if len(values) > 1 else 0.0
+        if len(values) > 1:
+            return float(np.std(values, ddof=1) / math.sqrt(len(values)))
+        (fold,) = self.folds
+        known = measure in self.folds[fold].influence
+        return math.sqrt(float((self.moved(measure, fold) ** 2).sum())) if known else 0.0
 
     def curve(self, measure: str) -> list[float]:
         """Means over the folds, epoch after epoch."""
@@ -133,20 +143,28 @@ def difference(first: Trial, second: Trial, measure: str) -> Difference:
     """
     folds = sorted(first.folds.keys() & second.folds.keys())
     gaps = [first.value(measure, fold) - second.value(measure, fold) for fold in folds]
-    variances = [variance_of(_influence(first, fold, measure), _influence(second, fold, measure)) for fold in folds]
-    return Difference(float(np.mean(gaps)), math.sqrt(sum(variances)) / len(folds), len(folds))
+    variances = [variance_of(first.moved(measure, fold), second.moved(measure, fold)) for fold in folds]
+    return Difference(float(np.mean(gaps)), math.sqrt(sum(variances)) / len(folds), len(folds), tuple(gaps))
+
+
+def cautious(found: Difference) -> Difference:
+    """With the larger of two errors, that of the rows and that of the folds: the latter also has in it what another
+    training set does to a configuration, where there are folds enough to tell."""
+    if len(found.gaps) < ENOUGH_FOLDS:
+        return found
+    return replace(found, error=max(found.error, float(np.std(found.gaps, ddof=1)) / math.sqrt(len(found.gaps))))
 
 
 def variance_of(first: Array, second: Array) -> float:
-    """Of the difference of two measures on the same units, from the influences of these."""
-    if len(first) == len(second):
-        return float(((first - second) ** 2).sum())
-    return float((first**2).sum() + (second**2).sum())  # other rows were left out: nothing to pair
+    """Of the difference of two measures on the same units, from the influences of these; infinite of a single unit,
+    which does not tell how units differ."""
+    count = len(first)
+    return float(((first - second) ** 2).sum()) * count / (count - 1) if count > 1 else math.inf
 
 
 def oriented(found: Difference, direction: str) -> Difference:
     """The difference as how much better the first one is."""
-    return found if direction == "max" else Difference(-found.value, found.error, found.folds)
+    return found if direction == "max" else replace(found, value=-found.value, gaps=tuple(-gap for gap in found.gaps))
 
 
 def better(trials: list[Trial]) -> list[Trial]:
@@ -156,12 +174,3 @@ def better(trials: list[Trial]) -> list[Trial]:
         return tuple((-1 if way == "max" else 1) * trial.mean(name) for name, way in trial.objectives.items())
 
     return sorted(trials, key=lambda trial: (*key(trial), trial.number))
-
-
-def _influence(trial: Trial, fold: int, measure: str) -> Array:
-    return np.asarray(trial.folds[fold].influence[measure][trial.epoch - 1])
-
-
-def direction_of(measure: str) -> str:
-    """max or min."""
-    return "min" if is_loss(measure) else "max"

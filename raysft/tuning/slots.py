@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from raysft.config.sections import TrainSection
 from raysft.errors import NoCapacity
-from raysft.session import Resources, find_resources, gpu_memory, share_out
+from raysft.session import Resources, find_resources, gpu_memory, require_free, share_out
 
 MOST_ON_A_GPU = 4  # folds; more take turns rather than fill gaps
 
@@ -48,7 +48,9 @@ def find_slots(train: TrainSection, need_bytes: int, most: int, several: bool = 
     if train.device == "gpu" and not gpus:
         share_out(1, "gpu", nodes)  # says what there is
     if gpus and train.device != "cpu":
+        require_free(Resources(1, 1, True))
         return _slots_on_gpus(nodes, need_bytes and gpu_memory() // need_bytes, most)
+    require_free(Resources(1, 1, False))
     memory = [node.get("memory", 0.0) for node in alive]
     return slots_on_cpus([cpu for cpu, _ in nodes], memory, need_bytes, most)
 

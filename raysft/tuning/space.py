@@ -150,8 +150,8 @@ class Space:
         return found if self.contains(found) else None
 
     def nearest_first(self, found: Sequence[Settings]) -> list[Settings]:
-        """From those most like the job's own settings on: what the person, or the defaults, took to be good soonest shows
-        shows which others cannot win."""
+        """From those most like the job's own settings on: what the person, or the defaults, took to be good is the
+        soonest to show which others cannot win."""
         values = self.job.config.model_dump(mode="json")
         own = {each.key: _get(values, each.key.split(".")) for each in self.parameters}
         by_key = {each.key: each for each in self.parameters}

@@ -6,6 +6,7 @@ Imports Ray nowhere.
 from __future__ import annotations
 
 import copy
+import gc
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -62,6 +63,7 @@ class Work:
     threads: int
     gpu: bool
     strategy: str = "ddp"
+    timed: bool = False  # whether the time of a prediction counts, which replayed layers would not take
 
     def data(self, settings: Settings) -> tuple[Base, Prepared]:
         """The base and the data that a configuration is trained with."""
@@ -74,7 +76,7 @@ class Work:
         """What trains this configuration on all folds but this one. Raises JobFileError."""
         base, prepared = self.data(settings)
         job = self.space.applied(settings)
-        config = _without_trackers(job.config)
+        config = _as_a_fold(job.config)
         return Task(
             config=config,
             job_folder=job.folder,
@@ -94,9 +96,10 @@ def _rests(config: JobConfig) -> bool:
     return config.task != "masked-lm" and (freeze.layers > 0 or freeze.pattern is not None)
 
 
-def _without_trackers(config: JobConfig) -> JobConfig:
-    """Trackers are told of runs; a sweep would tell them of hundreds."""
-    return config.model_copy(update={"train": config.train.model_copy(update={"track": ()})})
+def _as_a_fold(config: JobConfig) -> JobConfig:
+    """Trackers are told of runs; a sweep would tell them of hundreds. All folds are trained as long: the epoch that is
+    best for all of them is looked for."""
+    return config.model_copy(update={"train": config.train.model_copy(update={"track": (), "stop_after": None})})
 
 
 @dataclass
@@ -126,6 +129,8 @@ class Workbench:
         config = task.config
         if config.language_task is not None or config.model.freeze.embeddings or _rests(config):
             return None
+        if config.train.optimizer != "adamw":
+            return None  # what others do to a row of a matrix depends on all of its rows
         return leave_out_unused(model, self._open_rows(task), pad_id(model))
 
     def _open_rows(self, task: Task) -> TokenizedRows:
@@ -138,7 +143,7 @@ class Workbench:
     def _use_states(self, task: Task, loop: Loop) -> None:
         """Where the bottom of the model rests: what it gives is the same in every epoch, fold and configuration, so
         that it is computed once for all of them."""
-        if not _rests(task.config):
+        if not _rests(task.config) or self.work.timed:
             return
         key = task.data.digest
         if key not in self._shelves:
@@ -168,5 +173,6 @@ class Workbench:
 
     def free(self) -> None:
         """Give back what the last fold took on a GPU, for those who share it."""
+        gc.collect()  # a model whose layers are replayed is part of a cycle
         if torch.cuda.is_available():
             torch.cuda.empty_cache()

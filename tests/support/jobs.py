@@ -110,10 +110,15 @@ def command(*arguments: str | Path, python: str | Path = sys.executable) -> list
 
 
 def run_cli(
-    *arguments: str | Path, cwd: Path | None = None, timeout: float = 300, python: str | Path = sys.executable
+    *arguments: str | Path,
+    cwd: Path | None = None,
+    timeout: float = 300,
+    python: str | Path = sys.executable,
+    hidden_gpus: bool = False,
 ) -> subprocess.CompletedProcess[str]:
     """Run raysft as a person does, in a process of its own, offline."""
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "COLUMNS": "200"}
+    environment |= {"CUDA_VISIBLE_DEVICES": ""} if hidden_gpus else {}
     return subprocess.run(
         command(*arguments, python=python),
         cwd=cwd,
