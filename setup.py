@@ -8,7 +8,7 @@ from setuptools.command.build_py import build_py
 
 SHIPPED = (
     *("quickstart", "quickstart.yaml", "tokens", "tokens.yaml", "chat", "chat.yaml"),
-    *("chat_lora.yaml", "pretraining.yaml"),
+    *("chat_lora.yaml", "pretraining.yaml", "sweep.yaml"),
 )
 
 

@@ -31,6 +31,7 @@ from raysft.storage.commit import writing
 from raysft.storage.layout import RunFolder, open_output
 from raysft.storage.lease import lease
 from raysft.tuning.outcome import SweepResult
+from raysft.tuning.space import Space
 
 if TYPE_CHECKING:
     from raysft.prediction.artifact import Artifact
@@ -58,6 +59,8 @@ class DataResult:
 def check(job: str | Path, overrides: Sequence[str] = ()) -> Check:
     """Validate a job, read a sample of its data and predict the run; takes seconds and does not start Ray."""
     loaded = load_job(job, overrides)
+    if loaded.config.tune is not None:
+        Space.of(loaded)  # for what it refuses
     return check_job(loaded, base_of(loaded))
 
 

@@ -55,7 +55,8 @@ from raysft.tuning.work import Work
 from raysft.version import VERSION
 
 T = TypeVar("T")
-MEANS_NOTHING = ("trials", "hours", "cost", "price", "concurrent", "refit", "nested")  # for what was found so far
+ASKED = ("trials", "hours", "cost", "refit", "nested")  # of which more may be asked of the same sweep
+ELSEWHERE = ("price", "concurrent")  # of the cluster
 
 
 class Sweep:
@@ -83,12 +84,9 @@ class Sweep:
         with writing(self.folder.path), lease(self.folder.lock, f"sweep {self.job.config.name}"):
             mine = self._identity()
             refuse_other(self.job, mine, self.folder)
-            if self.folder.result.exists():
-                listener.note(
-                    f"sweep {self.job.config.name} is finished; this is its result (another name starts another sweep, "
-                    f"with another {', '.join(f'tune.{key}' for key in MEANS_NOTHING)})"
-                )
-                return SweepResult.read(self.folder.result)
+            if (found := self._finished()) is not None:
+                listener.note(f"sweep {self.job.config.name} is finished; this is its result")
+                return found
             listener.stage("start")
             with ray_session():
                 listener.stage("data")
@@ -97,6 +95,17 @@ class Sweep:
                 claim(self.job, next(iter(self.bases.values())), mine, self.folder)
                 return self._search(prepared, listener, clock)
 
+    def _finished(self) -> SweepResult | None:
+        """The result, if it is there and nothing more is asked for now than was then."""
+        if not self.folder.result.exists():
+            return None
+        found = SweepResult.read(self.folder.result)
+        return found if found.asked == self._asked() else None
+
+    def _asked(self) -> dict[str, Any]:
+        """How long to search, and what to do with the choice."""
+        return self.space.tune.model_dump(mode="json", include=set(ASKED))
+
     def _identity(self) -> dict[str, Any]:
         """What makes two sweeps the same: all settings but those that only say how long to search, and the data."""
         found = []
@@ -104,7 +113,7 @@ class Sweep:
             job = self.space.applied(settings)
             base = self.bases[canonical(settings)]
             found.append(identity(job, base, data_digest(job, base, open_sources(job))))
-        tune = self.space.tune.model_dump(mode="json", exclude=set(MEANS_NOTHING))
+        tune = self.space.tune.model_dump(mode="json", exclude={*ASKED, *ELSEWHERE})
         return {"settings": {"tune": tune, **found[0]["settings"]}, "data": digest_of(found)}
 
     def _prepare(self, listener: Listener) -> dict[str, Prepared]:
@@ -147,7 +156,7 @@ class Sweep:
             run = self._refit(taken, director, listener, clock)
             result = replace(result, metrics=run.metrics, artifact=run.artifact)
         listener.stage("report")
-        result = replace(result, timing=_timing(director, clock))
+        result = replace(result, timing=_timing(director, clock), asked=self._asked())
         self._show(result)
         write_json(self.folder.result, result.to_json())
         self._tidy()

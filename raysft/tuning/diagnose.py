@@ -5,7 +5,6 @@ Every statement rests on a paired comparison of two epochs on the same rows, or 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from raysft.tuning.parameter import Parameter
-from raysft.tuning.results import Difference, Trial, oriented, variance_of
+from raysft.tuning.results import Trial, between_epochs, oriented
 
 SURE = 2.0  # standard errors
 GAP = 3.0  # validation loss in training losses, from which the rows are known by heart
@@ -36,7 +35,7 @@ def diagnose(trial: Trial, epochs: int) -> Diagnosis:
     lowest = 1 + int(np.argmin(losses))
     trained = _training_loss(trial)
     findings = [
-        f"after epoch {trial.epoch}, the best of {last}: training loss {trained[trial.epoch - 1]:.3f}, validation loss "
+        f"after epoch {trial.epoch} of {last}: training loss {trained[trial.epoch - 1]:.3f}, validation loss "
         f"{losses[trial.epoch - 1]:.3f}, {measure} {scores[trial.epoch - 1]:.3f}"
     ]
     worse_loss = between_epochs(trial, "loss", last, lowest)
@@ -65,17 +64,6 @@ def diagnose(trial: Trial, epochs: int) -> Diagnosis:
         )
         return Diagnosis("well fitted", findings, _more_rows())
     return Diagnosis("well fitted", findings)
-
-
-def between_epochs(trial: Trial, measure: str, first: int, second: int) -> Difference:
-    """A measure after one epoch minus that after another, over the folds, row by row."""
-    gaps, variances = [], []
-    for fold in trial.folds.values():
-        gaps.append(fold.scores[first - 1][measure] - fold.scores[second - 1][measure])
-        influence = fold.influence.get(measure)
-        if influence is not None:
-            variances.append(variance_of(influence[first - 1], influence[second - 1]))
-    return Difference(float(np.mean(gaps)), math.sqrt(sum(variances)) / len(gaps), len(gaps))
 
 
 def edges(settings: dict[str, Any], parameters: Sequence[Parameter]) -> list[str]:

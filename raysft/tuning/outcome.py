@@ -33,6 +33,7 @@ class SweepResult:
     artifact: str | None = None
     nested: dict[str, Any] | None = None
     names: dict[str, str] = field(default_factory=dict)  # short names of the keys that were searched
+    asked: dict[str, Any] = field(default_factory=dict)  # how long to search, and what to do with the choice
 
     def to_json(self) -> dict[str, Any]:
         return {"schema": "raysft.sweep/1", **asdict(self)}

@@ -86,13 +86,15 @@ class Trial:
 
     @cached_property
     def epoch(self) -> int:
-        """The epoch, from 1, whose mean over the folds is best by the first objective; of equal ones the one with the
-        lower loss, then the earlier. One for all folds: the best of each would flatter."""
-        count = min(each.epochs for each in self.folds.values())
-        means = [self._mean(self.primary, epoch) for epoch in range(count)]
+        """The epoch that counts, from 1, one for all folds: the last, at which the rates have fallen, unless another is
+        better in the mean by the first objective by more than a standard error of the difference. The best of all would
+        flatter, and the best of each fold more."""
+        last = min(each.epochs for each in self.folds.values())
+        means = [self._mean(self.primary, at) for at in range(last)]
         sign = 1 if self.objectives[self.primary] == "max" else -1
-        losses = [self._mean("loss", epoch) for epoch in range(count)]
-        return 1 + max(range(count), key=lambda at: (sign * means[at], -losses[at], -at))
+        best = 1 + max(range(last), key=lambda at: (sign * means[at], at))
+        gain = between_epochs(self, self.primary, best, last)
+        return best if sign * gain.value > gain.error else last
 
     def value(self, measure: str, fold: int) -> float:
         """Of one fold, at the common epoch."""
@@ -145,6 +147,17 @@ def difference(first: Trial, second: Trial, measure: str) -> Difference:
     gaps = [first.value(measure, fold) - second.value(measure, fold) for fold in folds]
     variances = [variance_of(first.moved(measure, fold), second.moved(measure, fold)) for fold in folds]
     return Difference(float(np.mean(gaps)), math.sqrt(sum(variances)) / len(folds), len(folds), tuple(gaps))
+
+
+def between_epochs(trial: Trial, measure: str, first: int, second: int) -> Difference:
+    """A measure after one epoch minus that after another, counted from 1, over the folds, row by row."""
+    gaps, variances = [], []
+    for fold in trial.folds.values():
+        gaps.append(fold.scores[first - 1][measure] - fold.scores[second - 1][measure])
+        influence = fold.influence.get(measure)
+        if influence is not None and first != second:
+            variances.append(variance_of(influence[first - 1], influence[second - 1]))
+    return Difference(float(np.mean(gaps)), math.sqrt(sum(variances)) / len(gaps), len(gaps))
 
 
 def cautious(found: Difference) -> Difference:

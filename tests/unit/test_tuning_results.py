@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raysft.metrics.scores import Array
-from raysft.tuning.results import Difference, Trial, better, difference, direction_of, oriented, variance_of
+from raysft.tuning.results import Difference, Trial, better, difference, oriented, variance_of
 from tests.support.sweeps import ONE, TWO, fold, trial
 
 SCORES = st.floats(0, 1)
@@ -95,7 +95,6 @@ def test_certainty_is_in_standard_errors() -> None:
 def test_oriented_a_lower_loss_is_a_gain() -> None:
     found = Difference(-0.2, 0.1, 3)
     assert oriented(found, "min") == Difference(0.2, 0.1, 3) and oriented(found, "max") is found
-    assert (direction_of("loss"), direction_of("ece"), direction_of("f1_macro")) == ("min", "min", "max")
 
 
 def test_from_the_best_down_others_decide_between_equals_then_the_number() -> None:
