@@ -26,11 +26,11 @@ def objective_problems(job: Job) -> Iterator[Problem]:
     for place, (name, direction) in enumerate(objectives_of(job.config).items()):
         better = "min" if is_loss(name) or name == TIME else "max"
         text = ""
-        if name == TIME:
-            text = "" if place else f"cannot be the first, by which rows are compared; begin with {known[0]}"
+        if name == TIME and not place:
+            text = f"cannot be the first, by which rows are compared; begin with {known[0]}"
         elif name in NO_AIM:
             text = f"{NO_AIM[name]}; this job may have {', '.join(known)}"
-        elif name not in known:
+        elif name not in (*known, TIME):
             text = f"this job measures {', '.join(known)}, and {TIME} beside them; found {name}"
         elif direction != better:
             text = f"is the better the {'lower' if better == 'min' else 'higher'}: write {better}, found {direction}"

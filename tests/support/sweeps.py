@@ -25,6 +25,7 @@ from raysft.tuning.work import Work
 
 ONE, TWO = {"f1_macro": "max"}, {"f1_macro": "max", "loss": "min"}
 UNITS = 64
+DIFFERS = (2 * UNITS / (UNITS - 1)) ** 0.5
 Scores = float | Sequence[float]  # after one epoch, or after each
 
 
@@ -38,14 +39,15 @@ def fold(
     seconds: float = 1.0,
     parameters: int = 100,
     flops: float = 1e9,
+    rows: int = UNITS,
 ) -> FoldScores:
     """A fold that is done. error: of either measure; each number errs on a unit of its own, so that the error of a
-    difference of two is `error` times the root of 2, and that of two epochs of one is 0. loss: 1 - f1 unless given."""
+    difference of two is `error` times DIFFERS, and that of two epochs of one is 0. loss: 1 - f1 unless given."""
     scores = each_epoch(f1)
     losses = [1 - score for score in scores] if loss is None else each_epoch(loss)
     trained = each_epoch(train_loss)
-    own = np.zeros((len(scores), UNITS))
-    own[:, number % UNITS] = error
+    own = np.zeros((len(scores), rows))
+    own[:, number % rows] = error
     return FoldScores(
         scores=[{"f1_macro": a, "loss": b} for a, b in zip(scores, losses, strict=True)],
         influence={"f1_macro": own, "loss": own},
@@ -71,7 +73,7 @@ def trial(
     train_loss: Scores = 0.1,
 ) -> Trial:
     """A configuration by its macro-F1 on folds. See `fold`."""
-    found = Trial(number, {"train.epochs": number}, objectives or TWO)
+    found = Trial(number, {"train.seed": number}, objectives or TWO)
     for place, f1 in (folds or {}).items():
         own = None if loss is None else loss[place]
         scores = fold(f1, own, number=number, error=error, train_loss=train_loss, parameters=cost[0], flops=cost[1])

@@ -57,8 +57,15 @@ def test_one_that_is_alone_has_no_runner_up() -> None:
     assert (found.trial, found.runner_up, found.ahead, found.front) == (1, None, None, [1])
 
 
-def test_of_a_single_fold_no_error_is_known_and_the_best_is_taken() -> None:
-    assert taken(({0: 0.7}, (100, 1)), ({0: 0.699}, (1, 1))).trial == 1
+def test_of_a_single_fold_the_error_is_that_of_its_rows() -> None:
+    assert taken(({0: 0.7}, (100, 1)), ({0: 0.691}, (1, 1))).trial == 2
+    assert taken(({0: 0.7}, (100, 1)), ({0: 0.689}, (1, 1))).trial == 1
+
+
+def test_how_sure_it_is_that_the_runner_up_is_worse_has_the_error_of_the_folds_in_it() -> None:
+    """It is better by 0, 0.1 and 0.2; by the rows of three folds the error would be 0.008."""
+    found = taken(({0: 0.7, 1: 0.8, 2: 0.9}, (100, 1)), ({0: 0.7, 1: 0.7, 2: 0.7}, (100, 1)))
+    assert found.ahead is not None and found.ahead.error == pytest.approx(0.1 / 3**0.5)
 
 
 def test_a_loss_is_chosen_where_it_is_lowest() -> None:

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from raysft.tuning.diagnose import between_epochs, diagnose, edges
+from raysft.tuning.diagnose import diagnose, edges
 from raysft.tuning.parameter import Parameter
-from raysft.tuning.results import Trial
-from tests.support.sweeps import trial
+from raysft.tuning.results import Trial, between_epochs
+from tests.support.sweeps import DIFFERS, trial
 from tests.unit.test_tuning_space import of
 
 Curve = list[float]
@@ -20,7 +20,7 @@ def learnt(f1: Curve, loss: Curve, train_loss: Curve, error: float = 0.0, **more
     found = trial(1, {0: f1, 1: f1}, {0: loss, 1: loss}, train_loss=train_loss, error=0.0, **more)
     for fold in found.folds.values():
         for epoch in range(len(f1)):
-            fold.influence["f1_macro"][epoch, epoch] = error / 2**0.5
+            fold.influence["f1_macro"][epoch, epoch] = error / DIFFERS
     return found
 
 
@@ -32,7 +32,7 @@ def test_scores_that_fall_again_are_too_much() -> None:
     found = diagnose(learnt([0.5, 0.7, 0.6, 0.55, 0.5], FALLING, [1.0, 0.7, 0.5, 0.3, 0.1], error=0.05), epochs=5)
     assert found.kind == "overfitting"
     assert found.findings == [
-        "after epoch 2, the best of 5: training loss 0.700, validation loss 0.800, f1_macro 0.700",
+        "after epoch 2 of 5: training loss 0.700, validation loss 0.800, f1_macro 0.700",
         "f1_macro is 0.200 ± 0.035 worse after the last epoch than after epoch 2",
     ]
     assert found.advice[0] == "train.epochs: 2 instead of 5, whose rates fall sooner"
@@ -90,7 +90,7 @@ def test_a_search_by_loss_alone_is_judged_by_it() -> None:
 
 def test_folds_that_ended_early_are_judged_by_the_epochs_that_all_have() -> None:
     found = trial(1, {0: [0.5, 0.7, 0.1], 1: [0.5, 0.7]}, train_loss=0.5)
-    assert "the best of 2" in diagnose(found, 3).findings[0]
+    assert "after epoch 2 of 2:" in diagnose(found, 3).findings[0]
 
 
 def test_two_epochs_are_compared_on_the_rows_of_all_folds() -> None:

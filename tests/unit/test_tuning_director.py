@@ -13,6 +13,7 @@ import pytest
 from raysft.tuning.director import Director, Errand, FoldJob, describe
 from raysft.tuning.parameter import Settings
 from raysft.tuning.propose import Proposals
+from raysft.tuning.record import Record
 from raysft.tuning.results import FoldScores
 from raysft.tuning.work import FoldId
 from tests.support.sweeps import TWO, World, fold, trial, units_of, work_in, write_fold
@@ -156,7 +157,7 @@ def test_one_that_is_stopped_in_its_first_fold_is_worth_its_last_epoch(tmp_path:
     assert first is not None
     of.race.start(1, 1)
     for place in range(3):  # curves that gain nothing
-        of.race.finish(1, place, fold([0.7] * EPOCHS, number=1))
+        of.race.finish(1, place, fold([0.7] * EPOCHS, number=1, rows=WORLD.rows))
     job = of.next()
     assert job is not None and job.trial == 2 and job.fold == FoldId(0)
     assert of.epoch(job, 1, {"f1_macro": 0.2, "loss": 0.9}, units_of(64).row_id[:30], influences()) is True
@@ -173,7 +174,7 @@ def test_a_fold_that_is_begun_anew_is_judged_by_its_own_epochs(tmp_path: Path) -
     of = director(tmp_path, trials=2, algorithm="grid")
     of.next()
     for place in range(3):
-        of.race.finish(1, place, fold([0.2, 0.68, 0.7], number=1))
+        of.race.finish(1, place, fold([0.2, 0.68, 0.7], number=1, rows=WORLD.rows))
     job = of.next()
     assert job is not None and job.trial == 2
     scores = {"f1_macro": 0.2, "loss": 0.9}
@@ -186,7 +187,7 @@ def test_all_folds_of_one_that_is_stopped_end_and_it_is_told_of_once(tmp_path: P
     of = director(tmp_path, slots=3, trials=2, algorithm="grid")
     jobs = [of.next() for _ in range(4)]
     for place in range(3):
-        of.race.finish(1, place, fold([0.7] * EPOCHS, number=1))
+        of.race.finish(1, place, fold([0.7] * EPOCHS, number=1, rows=WORLD.rows))
     assert of.running == 2
     for job in jobs:
         if job is not None and job.trial == 2:
@@ -258,6 +259,66 @@ def test_once_the_budget_is_spent_nothing_is_begun_the_time_before_an_interrupti
     of.record.spent(1.5 * 3600)
     of = director(tmp_path, **tune)
     assert of.next() is None and of.over and of.ended == why
+
+
+def spend(of: Director, hours: float) -> None:
+    of.spent = hours * 3600
+
+
+@pytest.mark.parametrize(("epoch", "stops"), [(1, True), (6, True), (7, False), (9, False)])
+def test_within_a_fold_the_budget_lets_what_is_nearly_done_be_done(tmp_path: Path, epoch: int, stops: bool) -> None:
+    work = work_in(tmp_path, {"train.epochs": [10, 20]}, hours=1.0, algorithm="grid")
+    of = Director.of(work, range(3), TWO, EPOCHS, units_of(30), 1)
+    job = of.next()
+    assert job is not None and job.settings == {"train.epochs": 10}  # whose epochs count, not those of the job
+    spend(of, 1.0)
+    assert of.epoch(job, epoch, {"f1_macro": 0.2, "loss": 0.9}, units_of(30).row_id, influences()) is stops
+    assert of.ended == "1 hours are over (tune.hours)" and of.running == (0 if stops else 1)
+    assert of.over is stops and not of.race.trials[1].out
+
+
+def test_a_search_within_other_folds_has_no_budget(tmp_path: Path) -> None:
+    of = director(tmp_path, without=1, hours=1.0)
+    spend(of, 2.0)
+    assert of.next() is not None and not of.ended
+
+
+def test_where_a_budget_ended_the_search_those_with_most_folds_are_chosen_among(tmp_path: Path) -> None:
+    of = director(tmp_path, algorithm="grid")
+    of.next()
+    assert of.candidates() == []
+    for number, places in ((1, 1), (2, 2), (3, 2), (4, 2), (5, 0)):
+        for place in range(places):
+            of.race.trials[number].add(place, fold(0.5, number=number))
+    of.race.trials[4].stopped = "behind"
+    assert of.candidates() == []  # it goes on
+    of.stop("hours are over")
+    assert [each.number for each in of.candidates()] == [2, 3]
+    of.race.trials[1].add(1, fold(0.5))
+    of.race.trials[1].add(2, fold(0.5))
+    assert [each.number for each in of.candidates()] == [1]
+
+
+def test_what_could_not_catch_one_that_fails_is_in_the_race_again_after_an_interruption_too(tmp_path: Path) -> None:
+    of = director(tmp_path, trials=2, algorithm="grid")
+    jobs = {}
+    for number, score in ((1, 0.9), (2, 0.1)):
+        job = jobs[number] = of.next()
+        assert job is not None and job.trial == number and job.fold == FoldId(0)
+        write_fold(of.work.fold_folder(number, FoldId(0)), fold([score] * EPOCHS, number=number, rows=WORLD.rows))
+        of.done(job)
+    assert of.race.trials[2].behind == 1 and lines(of)[-1]["behind"] == 1
+    assert director(tmp_path, trials=2, algorithm="grid").race.trials[2].behind == 1
+    heard: list[str] = []
+    of.told = heard.append
+    job = of.next()
+    assert job is not None and job.trial == 1
+    of.failed(job, "no memory")
+    assert not of.race.trials[2].out and lines(of)[-1]["again"] is True
+    assert heard == ["trial 1 failed: no memory", "trial 2 is in the race again: what it could not catch has failed"]
+    job = of.next()
+    assert job is not None and (job.trial, job.fold) == (2, FoldId(1))
+    assert Record(of.record.folder).load()[0][2].stopped == ""
 
 
 def test_who_asks_to_stop_first_is_named(tmp_path: Path) -> None:

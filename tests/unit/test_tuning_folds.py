@@ -15,7 +15,7 @@ from raysft.folds.assign import GIVEN
 from raysft.preparation.prepared import Prepared
 from raysft.storage.commit import write_json
 from raysft.storage.layout import DataFolder
-from raysft.tuning.folds import OWN, cv_folds, refuse_small_classes, units_of
+from raysft.tuning.folds import OWN, cv_folds, refuse_nested, refuse_other_rows, refuse_small_classes, units_of
 
 
 def job(**values: Any) -> Job:
@@ -87,6 +87,25 @@ def test_labels_with_as_many_rows_as_folds_will_do(tmp_path: Path, k: int) -> No
 def test_entities_and_texts_have_no_classes_that_could_be_too_small(tmp_path: Path) -> None:
     for task in ("token-classification", "causal-lm"):
         refuse_small_classes(job(task=task), prepared(tmp_path / task, labels=COUNTS))
+
+
+def test_a_nested_search_needs_three_folds_and_none_by_time(tmp_path: Path) -> None:
+    refuse_nested(job(), prepared(tmp_path / "three"), [0, 1, 2])
+    for name, order, folds, words in (
+        ("few", "random", [0, 1], "at least 3 folds"),
+        ("time", "time", [1, 2, 3], "newer"),
+    ):
+        with pytest.raises(JobFileError, match=words) as caught:
+            refuse_nested(job(), prepared(tmp_path / name, order=order), folds)
+        assert caught.value.problems[0].key == "tune.nested"
+
+
+def test_settings_that_leave_out_other_rows_than_the_rest_have_no_common_folds(tmp_path: Path) -> None:
+    same = [prepared(tmp_path / str(number)) for number in range(2)]
+    refuse_other_rows(job(), same)
+    refuse_other_rows(job(), same[:1])
+    with pytest.raises(JobFileError, match="do not have the same rows"):
+        refuse_other_rows(job(), [*same, prepared(tmp_path / "fewer", folds=(0, 1, 2))])
 
 
 def test_rows_of_one_unit_belong_together(tmp_path: Path) -> None:

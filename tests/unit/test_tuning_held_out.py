@@ -91,6 +91,11 @@ def test_every_row_has_a_line_with_who_judged_it_and_what_it_said(work: Work) ->
         assert row["log_probability_of_label"] == pytest.approx(log_p[at, LABEL[at]], abs=1e-5)
 
 
+def test_without_scores_the_lines_are_the_same(work: Work) -> None:
+    found, table = out_of_fold(work, PARTS, corpus(), LABELS, scored=False)
+    assert found == {} and table.equals(out_of_fold(work, PARTS, corpus(), LABELS)[1])
+
+
 def test_each_fold_may_be_judged_by_another_configuration_after_another_epoch(work: Work) -> None:
     """As where a search is nested."""
     leave(work, 5, FoldId(1, nested=True), [judged_in(1, np.eye(3)[LABEL])])

@@ -140,10 +140,54 @@ def test_starting_points_come_first_and_what_they_leave_out_is_proposed() -> Non
 
 def test_a_grid_begins_with_the_starting_points() -> None:
     search = {"train.epochs": [1, 2, 3], "train.seed": [1, 2]}
-    done = [found for found, _ in all_of(proposals(of(search, start=({"train.epochs": 3}, {"train.seed": 2}))))]
-    assert done[0] == {"train.epochs": 3, "train.seed": 1}
-    assert done[1] == {"train.epochs": 1, "train.seed": 2}
+    done = [found for found, _ in all_of(proposals(of(search, start=({"train.epochs": 1}, {"train.seed": 1}))))]
+    assert done[0] == {"train.epochs": 1, "train.seed": 2}  # the job has 12 and 7
+    assert done[1] == {"train.epochs": 3, "train.seed": 1}
+    assert done[2] == {"train.epochs": 3, "train.seed": 2}
     assert {canonical(each) for each in done} == {canonical(each) for each in of(search).grid()}
+
+
+OWN: Settings = {"train.epochs": 12, "train.batch_size": 16}
+
+
+@pytest.mark.parametrize("algorithm", [*ALGORITHMS, "grid"])
+def test_the_settings_of_the_job_come_first_after_what_was_to_start_with(algorithm: str) -> None:
+    search = {"train.epochs": [4, 8, 12, 16], "train.batch_size": [8, 16, 32]}
+    start: Settings = {"train.epochs": 4, "train.batch_size": 8}
+    for starts, expected in (((), [OWN]), ((start,), [start, OWN]), ((OWN,), [OWN])):
+        done = [found for found, _ in all_of(proposals(of(search, algorithm=algorithm, trials=5, start=starts)))]
+        assert done[: len(expected)] == expected and done.count(OWN) == 1
+
+
+def test_the_settings_of_the_job_are_proposed_only_where_the_space_holds_them() -> None:
+    assert of({"train.epochs": [4, 8, 16], "train.batch_size": [8, 16]}).own() is None
+    assert of({"train.epochs": {"int": [1, 20]}, "train.batch_size": [8, 16]}).own() == OWN
+    adapters = {
+        "model.lora": [None, {"r": 8}],
+        "model.lora.dropout": {"uniform": [0, 0.2], "when": {"model.lora": {"r": 8}}},
+    }
+    assert of(adapters).own() == {"model.lora": None}  # without the key that does not matter
+
+
+def test_a_grid_goes_from_what_is_nearest_to_the_job_to_what_is_farthest() -> None:
+    search = {"train.batch_size": [64, 4, 16, 8], "model.pooler": ["keep", "auto"]}
+    found = of(search).nearest_first(of(search).grid())
+    assert [each["train.batch_size"] for each in found if each["model.pooler"] == "auto"] == [16, 64, 8, 4]
+    assert found[0] == of(search).own() and [each["train.batch_size"] for each in found[-1:]] == [4]
+    assert [each for each, _ in all_of(proposals(of(search)))] == found
+
+
+def test_how_far_a_value_is_from_another() -> None:
+    search = {
+        "train.batch_size": [64, 4, 16, 8],
+        "model.pooler": ["auto", "keep"],
+        "train.learning_rate": {"log": [1e-5, 1]},
+    }
+    size, pooler, rate = of(search).parameters
+    assert [size.far(value, 16) for value in (4, 8, 16, 64)] == [0.5, 0.25, 0.0, 0.25]
+    assert [size.far(value, 1000) for value in (4, 64)] == [0.75, 0.0]  # from the nearest of its own
+    assert (pooler.far("auto", "auto"), pooler.far("keep", "auto"), size.far(4, None)) == (0.0, 1.0, 1.0)
+    assert (rate.far(0.1, 0.1), rate.far(0.1, 0.2)) == (0.0, 1.0)
 
 
 def test_fewer_trials_than_a_grid_has_are_drawn_from_all_of_it() -> None:

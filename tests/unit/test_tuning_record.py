@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from raysft.storage.layout import SweepFolder
 from raysft.tuning.parameter import Settings
 from raysft.tuning.record import Known, Record, Units, scores_of
+from raysft.tuning.results import Trial
 from raysft.tuning.work import FoldId
 from tests.support.sweeps import fold, units_of, write_fold
 
@@ -24,6 +25,10 @@ TWO: Settings = {"train.learning_rate": 1e-4, "model.lora": None}
 
 def record(folder: Path, without: int | None = None) -> Record:
     return Record(SweepFolder(folder / "sweep"), without)
+
+
+def ended(number: int, stopped: str = "", behind: int | None = None) -> Trial:
+    return Trial(number, {}, {"loss": "min"}, stopped=stopped, behind=behind)
 
 
 def test_of_a_sweep_that_has_not_begun_nothing_is_known(tmp_path: Path) -> None:
@@ -36,12 +41,12 @@ def test_configurations_come_back_in_order_with_what_became_of_them(tmp_path: Pa
     found.proposed(2, TWO, 1.0)
     found.proposed(3, {"name": "größer\u2028\x85"}, 2.0)
     found.spent(7.54)
-    found.ended(2, {"f1_macro": 0.5}, "f1_macro 0.5 is behind trial 1 by 0.1 ± 0.01", 5.0)
-    found.ended(1, {"f1_macro": 0.7}, "", 6.0)
+    found.ended(ended(2, "f1_macro 0.5 is behind trial 1 by 0.1 ± 0.01", 1), {"f1_macro": 0.5}, 5.0)
+    found.ended(ended(1), {"f1_macro": 0.7}, 6.0)
     known, spent = record(tmp_path).load()
     assert list(known.items()) == [
-        (1, Known(ONE, "", {"f1_macro": 0.7})),
-        (2, Known(TWO, "f1_macro 0.5 is behind trial 1 by 0.1 ± 0.01", {"f1_macro": 0.5})),
+        (1, Known(ONE, values={"f1_macro": 0.7})),
+        (2, Known(TWO, "f1_macro 0.5 is behind trial 1 by 0.1 ± 0.01", 1, {"f1_macro": 0.5})),
         (3, Known({"name": "größer\u2028\x85"})),
     ]
     assert spent == 7.5
@@ -55,10 +60,19 @@ def test_what_failed_is_for_people_and_is_tried_again(tmp_path: Path) -> None:
     assert "no memory" in found.folder.trials.read_text()
 
 
+def test_one_that_is_in_the_race_again_is_known_as_it_was_proposed(tmp_path: Path) -> None:
+    found = record(tmp_path)
+    found.proposed(1, ONE, 0.0)
+    found.ended(ended(1, "behind trial 2", 2), {"loss": 0.1}, 1.0)
+    assert found.load()[0] == {1: Known(ONE, "behind trial 2", 2, {"loss": 0.1})}
+    found.again(1, 2.0)
+    assert found.load() == ({1: Known(ONE)}, 2.0)
+
+
 def test_a_value_that_is_no_number_comes_back_as_one(tmp_path: Path) -> None:
     found = record(tmp_path)
     found.proposed(1, ONE, 0.0)
-    found.ended(1, {"loss": math.nan}, "", 0.0)
+    found.ended(ended(1), {"loss": math.nan}, 0.0)
     values = found.load()[0][1].values
     assert values is not None and math.isnan(values["loss"])
 
@@ -66,9 +80,9 @@ def test_a_value_that_is_no_number_comes_back_as_one(tmp_path: Path) -> None:
 def test_searches_within_folds_have_their_own_configurations_and_one_clock(tmp_path: Path) -> None:
     record(tmp_path).proposed(1, ONE, 1.0)
     record(tmp_path, 0).proposed(1, TWO, 2.0)
-    record(tmp_path, 0).ended(1, {"loss": 0.1}, "", 9.0)
+    record(tmp_path, 0).ended(ended(1), {"loss": 0.1}, 9.0)
     assert record(tmp_path).load() == ({1: Known(ONE)}, 9.0)
-    assert record(tmp_path, 0).load() == ({1: Known(TWO, "", {"loss": 0.1})}, 9.0)
+    assert record(tmp_path, 0).load() == ({1: Known(TWO, values={"loss": 0.1})}, 9.0)
     assert record(tmp_path, 1).load() == ({}, 9.0)
 
 
@@ -82,7 +96,7 @@ def test_wherever_a_line_is_torn_those_before_and_those_after_it_are_read(tmp_pa
     write: list[Callable[[], None]] = [
         lambda: found.proposed(1, {"name": "größer"}, 1.0),
         lambda: found.proposed(2, TWO, 2.0),
-        lambda: found.ended(2, {"loss": 0.5}, "0.1 ± 0.2", 3.0),
+        lambda: found.ended(ended(2, "0.1 ± 0.2", 1), {"loss": 0.5}, 3.0),
     ]
     for each in write[: place + 1]:
         each()
@@ -94,7 +108,7 @@ def test_wherever_a_line_is_torn_those_before_and_those_after_it_are_read(tmp_pa
         torn = found.load()
         for each in write[place:]:
             each()
-        assert found.load()[0] == {**whole[0], 2: Known(TWO, "0.1 ± 0.2", {"loss": 0.5})}, before[start:end]
+        assert found.load()[0] == {**whole[0], 2: Known(TWO, "0.1 ± 0.2", 1, {"loss": 0.5})}, before[start:end]
         assert torn[0] != whole[0]
 
 

@@ -1,4 +1,4 @@
-"""Configurations are compared on the folds that both have done, row by row, each after its own best epoch."""
+"""Configurations are compared on the folds that both have done, row by row, each after an epoch of its own."""
 
 from __future__ import annotations
 
@@ -11,8 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raysft.metrics.scores import Array
-from raysft.tuning.results import Difference, Trial, better, difference, oriented, variance_of
-from tests.support.sweeps import ONE, TWO, fold, trial
+from raysft.tuning.results import (
+    Difference,
+    Trial,
+    better,
+    between_epochs,
+    cautious,
+    difference,
+    oriented,
+    variance_of,
+)
+from tests.support.sweeps import DIFFERS, ONE, TWO, UNITS, fold, trial
 
 SCORES = st.floats(0, 1)
 
@@ -25,8 +34,33 @@ def test_one_epoch_is_taken_for_all_folds_the_best_by_their_mean() -> None:
     assert found.curve("f1_macro") == pytest.approx([0.5, 0.65, 0.4])
 
 
-def test_of_equal_epochs_the_one_with_the_lower_loss_is_taken_then_the_earlier() -> None:
-    assert trial(1, {0: [0.5, 0.7, 0.7, 0.7]}, {0: [1, 0.6, 0.5, 0.5]}).epoch == 3
+def test_of_equal_epochs_the_last_is_taken_whatever_the_loss() -> None:
+    assert trial(1, {0: [0.5, 0.7, 0.7, 0.7]}, {0: [1, 0.5, 0.6, 0.7]}).epoch == 4
+    assert trial(1, {0: [0.5, 0.7, 0.7, 0.6]}).epoch == 3
+
+
+@pytest.mark.parametrize(("gain", "epoch"), [(0.0199, 3), (0.0201, 2)])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_last_epoch_counts_unless_another_is_better_by_a_standard_error(gain: float, epoch: int, sign: int) -> None:
+    """Four folds, each with an error of 0.04 of the difference of two epochs; in the mean 0.02."""
+    scores = {place: [0.1, 0.7 + gain, 0.7] for place in range(4)}
+    losses = {place: [0.9, 0.3 - gain, 0.3] for place in range(4)}
+    found = Trial(1, {}, ONE if sign == 1 else {"loss": "min"})
+    for place in scores:
+        found.add(place, fold(scores[place], losses[place], error=0.0))
+        for at in range(3):
+            found.folds[place].influence["f1_macro"][at, at] = 0.04 / DIFFERS
+    assert found.epoch == epoch
+
+
+def test_two_epochs_are_compared_row_by_row_over_the_folds() -> None:
+    found = trial(1, {0: [0.5, 0.7], 1: [0.6, 0.9]}, error=0.0)
+    for each in found.folds.values():
+        each.influence["f1_macro"][0, 3] = 0.1
+    gap = between_epochs(found, "f1_macro", 2, 1)
+    assert gap.value == pytest.approx(0.25) and gap.folds == 2
+    assert gap.error == pytest.approx(math.sqrt(2 * 0.1**2 * UNITS / (UNITS - 1)) / 2)
+    assert between_epochs(found, "f1_macro", 2, 2).error == 0.0
 
 
 def test_a_loss_is_best_where_it_is_lowest() -> None:
@@ -45,10 +79,27 @@ def test_another_fold_may_change_the_epoch() -> None:
     assert found.epoch == 2
 
 
-def test_the_error_of_a_mean_is_that_of_the_folds_and_none_is_known_of_one() -> None:
+def test_the_error_of_a_mean_is_that_of_the_folds_and_of_one_that_of_its_rows() -> None:
     found = trial(1, {0: 0.6, 1: 0.7, 2: 0.8})
     assert found.error("f1_macro") == pytest.approx(0.1 / math.sqrt(3))
-    assert trial(1, {0: 0.6}).error("f1_macro") == 0.0
+    one = trial(1, {0: 0.6}, error=0.03)
+    one.folds[0].influence["f1_macro"][0, 9] = 0.04
+    assert one.error("f1_macro") == pytest.approx(0.05)
+    one.folds[0].scores[0]["prediction_ms"] = 9.0
+    assert one.error("prediction_ms") == 0.0  # no matter of rows
+
+
+def test_a_cautious_difference_has_the_larger_error_from_three_folds_on() -> None:
+    def found(*gaps: float) -> Difference:
+        rows = enumerate(gaps)
+        return difference(
+            trial(1, {place: 0.5 + gap for place, gap in rows}), trial(2, dict.fromkeys(range(len(gaps)), 0.5)), "loss"
+        )
+
+    wide, narrow = found(0.0, 0.1, 0.2), found(0.1, 0.1, 0.1)
+    assert cautious(wide).error == pytest.approx(0.1 / math.sqrt(3)) and cautious(wide).value == wide.value
+    assert narrow.error == pytest.approx(0.01 * DIFFERS / math.sqrt(3)) and cautious(narrow) == narrow
+    assert cautious(found(0.0, 0.2)).error == found(0.0, 0.2).error
 
 
 def test_cost_is_that_of_parameters_and_of_training_a_fold() -> None:
@@ -63,7 +114,7 @@ def test_a_difference_is_taken_on_the_folds_of_both() -> None:
     second = trial(2, {0: 0.6, 1: 0.6, 3: 0.9}, error=0.04)
     found = difference(first, second, "f1_macro")
     assert found.value == pytest.approx(0.15) and found.folds == 2
-    assert found.error == pytest.approx(0.05 / math.sqrt(2))  # the mean of two folds, of an error of 0.05 each
+    assert found.error == pytest.approx(0.05 * math.sqrt(UNITS / (UNITS - 1)) / math.sqrt(2))  # the mean of two folds
 
 
 def test_a_difference_takes_each_configuration_after_its_own_epoch() -> None:
@@ -71,7 +122,9 @@ def test_a_difference_takes_each_configuration_after_its_own_epoch() -> None:
     assert difference(first, second, "f1_macro").value == pytest.approx(0.3)
     first.folds[0].influence["f1_macro"][0, 5] = 0.3  # of the first epoch
     second.folds[0].influence["f1_macro"][0, 6] = 0.4  # of an epoch that is not asked for
-    assert difference(first, second, "f1_macro").error == pytest.approx(math.sqrt(0.3**2 + 2 * 0.01**2))
+    assert difference(first, second, "f1_macro").error == pytest.approx(
+        math.sqrt((0.3**2 + 2 * 0.01**2) * UNITS / (UNITS - 1))
+    )
 
 
 def test_what_two_have_in_common_is_no_part_of_the_error() -> None:
@@ -79,9 +132,10 @@ def test_what_two_have_in_common_is_no_part_of_the_error() -> None:
     assert difference(trial(3, {0: 0.7}), trial(3, {0: 0.6}), "f1_macro").error == 0.0
 
 
-def test_units_that_are_not_the_same_are_not_paired() -> None:
+def test_a_variance_is_that_of_a_sample_and_a_single_unit_tells_none() -> None:
     assert variance_of(np.array([1.0, 2.0]), np.array([1.0, 2.0])) == 0.0
-    assert variance_of(np.array([1.0, 2.0]), np.array([1.0, 2.0, 3.0])) == 5.0 + 14.0
+    assert variance_of(np.array([1.0, 2.0, 3.0]), np.array([0.0, 0.0, 1.0])) == (1 + 4 + 4) * 3 / 2
+    assert variance_of(np.array([1.0]), np.array([1.0])) == math.inf
 
 
 def test_certainty_is_in_standard_errors() -> None:
@@ -125,4 +179,4 @@ def test_who_is_compared_with_whom_changes_only_the_sign(scores: list[tuple[floa
         return [each.influence["f1_macro"][0] for each in of.folds.values()]
 
     own = sum(((a - b) ** 2).sum() for a, b in zip(sums(one), sums(other), strict=True))
-    assert there.error == pytest.approx(math.sqrt(own) / len(scores))
+    assert there.error == pytest.approx(math.sqrt(own * UNITS / (UNITS - 1)) / len(scores))

@@ -66,7 +66,7 @@ def test_one_that_failed_after_all_else_is_told_as_such(of: Race) -> None:
 def test_without_a_fold_there_are_no_scores(of: Race) -> None:
     assert trial_row(of.trials[2], 2, of) == {
         "trial": 2,
-        "settings": {"train.epochs": 2},
+        "settings": {"train.seed": 2},
         "status": "waiting",
         "folds_done": 0,
         "folds": 2,

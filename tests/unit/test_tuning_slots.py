@@ -69,6 +69,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch, *nodes: dict[str, float], gpu_bytes
     found.append({"Alive": False, "Resources": {"CPU": 64.0, "GPU": 8.0, "memory": 1e12}})
     monkeypatch.setattr(ray, "nodes", lambda: found)
     monkeypatch.setattr(slots, "gpu_memory", lambda: gpu_bytes)
+    monkeypatch.setattr(slots, "require_free", lambda _: None)
 
 
 TRAIN = TrainSection()
@@ -129,7 +130,7 @@ def test_groups_of_workers_stand_beside_each_other(
     monkeypatch.setattr(slots, "find_resources", lambda _: found)
     made = find_slots(TRAIN, 0, most, several=True)
     assert made == Slots(count, found.cpus, found.gpu, 1.0, found.workers, found)
-    assert made.bundle() == {"cpu": 0.001}  # its process only waits for them
+    assert made.bundle() == {"node:__internal_head__": 0.001}  # its process only waits for them
 
 
 def test_what_ray_is_asked_for() -> None:

@@ -256,6 +256,7 @@ def test_a_grid_has_no_ranges_but_of_whole_numbers(tmp_path: Path) -> None:
         ("task: causal-lm\n", {"loss": "min"}),
         ("tune: {objectives: {accuracy: max}}\n", {"accuracy": "max"}),
         ("tune: {}\n", {"f1_macro": "max", "loss": "min"}),
+        ("tune: {objectives: {loss: min, prediction_ms: min}}\n", {"loss": "min", "prediction_ms": "min"}),
     ],
 )
 def test_objectives_are_those_of_the_task_unless_written(tmp_path: Path, text: str, expected: dict[str, str]) -> None:
@@ -267,9 +268,20 @@ def test_objectives_are_those_of_the_task_unless_written(tmp_path: Path, text: s
     [
         ("", "{f1_macro: min}", "better the higher: write max, found min"),
         ("", "{loss: max}", "better the lower: write min, found max"),
-        ("", "{ece: min}", "so it is no aim; this job may have accuracy, f1_macro, f1_weighted, loss"),
-        ("", "{f1_micro: max}", "this job measures accuracy, f1_macro, f1_weighted, loss; found f1_micro"),
-        ("task: generation\n", "{f1_macro: max}", "this job measures loss; found f1_macro"),
+        ("", "{ece: min}", "so it is no aim; this job may have accuracy, f1_macro, loss"),
+        (
+            "",
+            "{f1_micro: max}",
+            "this job measures accuracy, f1_macro, loss, and prediction_ms beside them; found f1_micro",
+        ),
+        (
+            "task: generation\n",
+            "{f1_macro: max}",
+            "this job measures loss, and prediction_ms beside them; found f1_macro",
+        ),
+        ("", "{f1_weighted: max}", "is no aim here; use f1_macro; this job may have accuracy, f1_macro, loss"),
+        ("", "{prediction_ms: min, loss: min}", "cannot be the first, by which rows are compared"),
+        ("", "{loss: min, prediction_ms: max}", "better the lower: write min, found max"),
     ],
 )
 def test_objectives_that_are_none_are_refused(tmp_path: Path, more: str, objectives: str, words: str) -> None:
