@@ -149,7 +149,9 @@ class World:
             )
             moved.append(of_f1_macro(labels, predicted, self.classes))
             losses.append(of_mean(loss))
-        return FoldScores(scores, {"f1_macro": np.stack(moved), "loss": np.stack(losses)}, 1.0, [0.1] * self.epochs)
+        return FoldScores(
+            scores, {"f1_macro": np.stack(moved), "loss": np.stack(losses)}, 1.0, train_loss=[0.1] * self.epochs
+        )
 
 
 @dataclass
