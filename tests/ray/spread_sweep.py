@@ -41,7 +41,7 @@ def main(job: str, folds: Path) -> None:
 
         threading.Thread(target=take_away, daemon=True).start()
         pipeline.tune(job)
-        print(sum(node["Alive"] for node in ray.nodes()))
+        print(f"alive {sum(node['Alive'] for node in ray.nodes())}")
     finally:
         ray.shutdown()
         cluster.shutdown()
