@@ -11,6 +11,8 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator
+from contextlib import redirect_stdout
+from pathlib import Path
 from typing import Any
 
 from raysft.errors import RaysftError
@@ -71,7 +73,9 @@ def run_search(work: Work, director: Orders, slots: Slots) -> None:
         ),
     )
     try:
-        fit_aside(tuner.fit)
+        # Of processes that died Tune prints tables, which would stand in front of the answer; the director tells too.
+        with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
+            fit_aside(tuner.fit)
     except KeyboardInterrupt:
         director.stop("interrupted")
         raise
