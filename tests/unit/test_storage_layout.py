@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from raysft.errors import OutputError
-from raysft.storage.layout import DataFolder, RunFolder, home_path, open_output
+from raysft.storage.layout import DataFolder, RunFolder, SweepFolder, home_path, open_output
 
 
 def test_the_output_is_created_absolute_and_left_empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,9 +54,13 @@ def test_a_tilde_is_the_home_folder_only_where_it_names_one(tmp_path: Path, monk
 
 
 def test_no_two_results_share_a_path() -> None:
-    for folder in (RunFolder(Path("r")), DataFolder(Path("d"))):
-        names = [name for name, value in vars(type(folder)).items() if isinstance(value, property)]
-        paths = {getattr(folder, name) for name in names}
+    for folder in (RunFolder(Path("r")), DataFolder(Path("d")), SweepFolder(Path("s"))):
+        found = {
+            name: getattr(folder, name) for name, value in vars(type(folder)).items() if isinstance(value, property)
+        }
+        found = {name: each.path if isinstance(each, RunFolder) else each for name, each in found.items()}
+        names = [name for name, each in found.items() if isinstance(each, Path)]
+        paths = {found[name] for name in names}
         assert len(paths) == len(names) >= 4
         beside = {getattr(folder, name, None) for name in ("lock", "partial")}
         assert all(folder.path in path.parents for path in paths - beside)
