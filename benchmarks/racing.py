@@ -139,7 +139,8 @@ def main() -> None:
     parser.add_argument("--slots", type=int, default=2)
     arguments = parser.parse_args()
     print(
-        "| sweep | Z, first fold | within folds | ties | lost | lost by more than a standard error | mean behind | most behind | epochs run |"
+        "| sweep | Z, first fold | within folds | ties | lost | by more than a standard error | mean behind "
+        "| most behind | epochs run |"
     )
     print("|---|---|---|---|---|---|---|---|---|")
     for path in arguments.sweeps:

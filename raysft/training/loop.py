@@ -79,6 +79,12 @@ class Loop:
         self._guard = Guard(self.settings.on_nonfinite, self._scaler, self.train.row_id, self.places)
         self._journal = Journal(self.metrics, self.device, self.sampler, self._guard, self.tracking)
 
+    @property
+    def kept(self) -> Path:
+        """Where checkpoints are, of a loop that keeps them."""
+        assert self.checkpoints is not None
+        return self.checkpoints
+
     def run(self) -> Progress:
         """Train from wherever the newest valid checkpoint is to the end; returns the final progress."""
         for _ in self.epochs():

@@ -112,7 +112,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_with_its_rows(base: Base, tmp_p
         loop.run()
     assert f"16 rows: row_id {rows[0]}, row_id {rows[1]}, " in str(caught.value)
     assert torch.equal(found[2], found[3]) and all(each.isfinite().all() for each in found)
-    assert len(losses(loop)) == 2 and not list(loop.checkpoints.glob("step-*"))
+    assert len(losses(loop)) == 2 and not list(loop.kept.glob("step-*"))
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])

@@ -149,14 +149,14 @@ def test_training_that_gets_no_better_stops_and_says_so(base: Base, tmp_path: Pa
     reason = "2 epochs in a row were no better by loss (train.stop_after)"
     assert lines(loop)[-1] == {"step": 28, "ended": reason} and progress.ended == reason
     assert lines(loop)[0]["total_steps"] == 42  # the schedule is that of all epochs
-    assert checkpoint.at_step(loop.checkpoints, 14).exists()
+    assert checkpoint.at_step(loop.kept, 14).exists()
 
 
 def test_a_run_that_had_ended_trains_no_more(base: Base, tmp_path: Path) -> None:
     """Killed after its last checkpoint, before the artifact."""
     settings = changed(epochs=6, stop_after=1, select="loss")
     first = make_loop(base, tmp_path, settings)
-    first.objective.evaluate = lambda forward: {"loss": 1.0}  # type: ignore[method-assign]
+    first.objective.judge = lambda forward: Judged({"loss": 1.0})  # type: ignore[method-assign]
     first.run()
     before = lines(first)
     again = make_loop(base, tmp_path, settings)
@@ -190,7 +190,7 @@ def test_the_average_is_evaluated_and_kept_and_does_not_touch_training(base: Bas
     assert trajectory(tmp_path / "average") == trajectory(tmp_path / "plain")
     assert ranks.weights_digest(loop.model) == ranks.weights_digest(plain.model)
     kept = build_classifier(base, ModelSection(), LABELS, 0)
-    path = checkpoint.at_step(loop.checkpoints, loop.progress.step)
+    path = checkpoint.at_step(loop.kept, loop.progress.step)
     checkpoint.load_best(path, kept)
     for name, parameter in kept.named_parameters():
         torch.testing.assert_close(parameter.detach().double(), expected[name], rtol=1e-5, atol=1e-6)

@@ -134,7 +134,7 @@ def test_a_torn_newest_checkpoint_costs_only_itself(base: Base, tmp_path: Path) 
     whole.run()
     loop = make_loop(base, tmp_path / "torn")
     loop.run()
-    newest = checkpoint.newest(loop.checkpoints)
+    newest = checkpoint.newest(loop.kept)
     assert newest is not None and newest.name == "step-000014"
     with (newest / "optimizer.safetensors").open("r+b") as file:
         file.truncate(1000)

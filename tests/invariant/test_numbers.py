@@ -89,7 +89,7 @@ def test_stop_leaves_the_weights_clean_and_names_the_rows(base: Base, tmp_path: 
     assert len(found) == (STEPS if late else 3) + 1
     assert torch.equal(found[2], found[3]), "the update was not applied"
     assert all(each.isfinite().all() for each in found)
-    assert not list(loop.checkpoints.glob("step-*")), "nothing is saved after it"
+    assert not list(loop.kept.glob("step-*")), "nothing is saved after it"
     assert losses(loop)[-1] == losses(loop)[1] and len(losses(loop)) == 2, "the steps before it are written"
 
 
@@ -188,7 +188,7 @@ def test_a_jump_of_the_loss_is_written_and_a_resumed_run_sees_the_same(base: Bas
     loop = jumping(tmp_path)
     loop.run()
     assert [line["step"] for line in lines_of(loop) if line.get("spike")] == [24]
-    shutil.rmtree(loop.checkpoints / "step-000028")
+    shutil.rmtree(loop.kept / "step-000028")
     again = jumping(tmp_path)
     again.run()
     assert again.resumed_from == 21
