@@ -21,15 +21,7 @@ def command(job: Path, overrides: tuple[str, ...], as_json: bool) -> None:
       raysft cv jobs/quickstart.yaml
       raysft cv jobs/quickstart.yaml --set folds.k=10
     """
-    from raysft.cli.console import Watch, print_json, stdout
-    from raysft.cli.sweep_table import sweep_tables
+    from raysft.cli.sweep_answer import answer
     from raysft.pipeline import cv
 
-    with Watch() as watch:
-        result = cv(job, overrides, watch)
-    if as_json:
-        print_json(result.to_json())
-        return
-    for table in sweep_tables(result):
-        stdout().print(table)
-    stdout().print(f"report  {result.report}", soft_wrap=True, highlight=False)
+    answer(cv, job, overrides, as_json)

@@ -21,17 +21,7 @@ def command(job: Path, overrides: tuple[str, ...], as_json: bool) -> None:
       raysft tune jobs/sweep.yaml
       raysft tune jobs/sweep.yaml --set tune.hours=2
     """
-    from raysft.cli.console import Watch, print_json, stdout
-    from raysft.cli.sweep_table import sweep_tables
+    from raysft.cli.sweep_answer import answer
     from raysft.pipeline import tune
 
-    with Watch() as watch:
-        result = tune(job, overrides, watch)
-    if as_json:
-        print_json(result.to_json())
-        return
-    for table in sweep_tables(result):
-        stdout().print(table)
-    if result.artifact:
-        stdout().print(f"model   {result.artifact}", soft_wrap=True, highlight=False)
-    stdout().print(f"report  {result.report}", soft_wrap=True, highlight=False)
+    answer(tune, job, overrides, as_json)
