@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +12,9 @@ import pytest
 from raysft import pipeline
 from raysft.storage.commit import read_json
 from tests.support.jobs import corpus_rows, write_job
+from tests.support.nodes import run_on_nodes
 
 pytestmark = pytest.mark.ray
-LIMIT_S = 300  # some 60 s on two idle cores
 
 
 def test_a_lost_node_costs_a_worker_and_not_the_run(cluster: None, tmp_path: Path, base: Path) -> None:
@@ -29,19 +27,7 @@ def test_a_lost_node_costs_a_worker_and_not_the_run(cluster: None, tmp_path: Pat
     alone = pipeline.train(write_job(tmp_path / "alone", base, rows, train=settings))
     job = write_job(tmp_path / "elastic", base, rows, train={**settings, "workers": {"min": 1, "max": 2}})
     run = tmp_path / "elastic" / "out" / "runs" / "tiny"
-    with subprocess.Popen(
-        [sys.executable, "-m", "tests.ray.elastic", str(job), str(run / "checkpoints")],
-        cwd=Path(__file__).parents[2],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        try:
-            _, said = process.communicate(timeout=LIMIT_S)
-        except subprocess.TimeoutExpired:
-            process.terminate()  # it ends the nodes that it started
-            _, said = process.communicate(timeout=60)
-    assert process.returncode == 0, said[-3000:]
+    run_on_nodes("tests.ray.elastic", job, run / "checkpoints")
     assert read_json(run / "result.json")["resumed_from"]  # the node was there at the beginning
     np.testing.assert_allclose(losses(run), losses(Path(alone.artifact).parent), rtol=0, atol=1e-4)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,9 +9,9 @@ import pytest
 from raysft import pipeline
 from raysft.tuning.outcome import SweepResult
 from tests.support.jobs import corpus_rows, write_job
+from tests.support.nodes import run_on_nodes
 
 pytestmark = pytest.mark.ray
-LIMIT_S = 300  # some 60 s on two idle cores
 SWEEP = {
     "folds": {"k": 3},
     "train": {"epochs": 4, "device": "cpu"},
@@ -25,19 +23,7 @@ def test_a_lost_node_costs_time_and_no_number(cluster: None, tmp_path: Path, bas
     alone = pipeline.tune(write_job(tmp_path / "alone", base, corpus_rows(120), **SWEEP))
     job = write_job(tmp_path / "spread", base, corpus_rows(120), **SWEEP)
     folder = tmp_path / "spread" / "out" / "sweeps" / "tiny"
-    with subprocess.Popen(
-        [sys.executable, "-m", "tests.ray.spread_sweep", str(job), str(folder / "folds")],
-        cwd=Path(__file__).parents[2],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        try:
-            printed, said = process.communicate(timeout=LIMIT_S)
-        except subprocess.TimeoutExpired:
-            process.terminate()  # it ends the nodes that it started
-            printed, said = process.communicate(timeout=60)
-    assert process.returncode == 0, said[-3000:]
+    printed = run_on_nodes("tests.ray.spread_sweep", job, folder / "folds")
     assert "alive 3" in printed, "the node was not lost while the sweep ran"
     spread = SweepResult.read(folder / "result.json")
     assert [row["by_fold"] for row in spread.trials] == [row["by_fold"] for row in alone.trials]
