@@ -1,6 +1,7 @@
 """What a person writes: the job file, its sections and its problems."""
 
-from raysft.config.load import Job, load_job
+from raysft.config.cluster import ClusterConfig
+from raysft.config.load import Cluster, Job, load_cluster, load_job
 from raysft.config.sections import JobConfig
 
-__all__ = ["Job", "JobConfig", "load_job"]
+__all__ = ["Cluster", "ClusterConfig", "Job", "JobConfig", "load_cluster", "load_job"]

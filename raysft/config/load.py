@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 from ruamel.yaml import YAML
@@ -14,10 +14,13 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.reader import ReaderError
 
+from raysft.config.cluster import ClusterConfig
 from raysft.config.problems import Lines, problems_of
+from raysft.config.section import Section
 from raysft.config.sections import JobConfig
 from raysft.errors import JobFileError, NotAllowed, NotFound, Problem
 
+S = TypeVar("S", bound=Section)
 DOTTED = ("tune", "search")  # the keys in this section are keys of the job file, with dots
 
 
@@ -36,13 +39,24 @@ class Job:
 
     def where(self, *key: str) -> str:
         """`jobs/x.yaml:12` of a key, or of the nearest section that was written."""
-        while key and key not in self.lines:
-            key = key[:-1]
-        return self.lines.get(key, str(self.path))
+        return _nearest_line(self.lines, self.path, key)
 
     def problem(self, key: str, text: str) -> JobFileError:
         """An error that points at `key` of this file."""
         return JobFileError([Problem(self.where(*key.split(".")), key, text)])
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A validated cluster file: what was written, and where it stands."""
+
+    config: ClusterConfig
+    path: Path
+    lines: Lines = field(default_factory=dict, compare=False)
+
+    def where(self, *key: str) -> str:
+        """`cluster/x.yaml:12` of a key, or of the nearest section that was written."""
+        return _nearest_line(self.lines, self.path, key)
 
 
 def load_job(path: str | Path, overrides: Sequence[str] = ()) -> Job:
@@ -51,25 +65,45 @@ def load_job(path: str | Path, overrides: Sequence[str] = ()) -> Job:
     Raises NotFound (no such file), NotAllowed (no permission) or JobFileError (every problem in it).
     """
     path = Path(path)
-    values, lines = _read_yaml(path)
-    for override in overrides:
-        _apply_override(values, lines, override)
-    try:
-        config = JobConfig.model_validate(values)
-    except ValidationError as error:
-        raise JobFileError(list(problems_of(error, values, lines, path))) from None
+    config, values, lines = _load(JobConfig, path, overrides, "job")
     return Job(config, path.absolute(), lines, values)
 
 
-def _read_yaml(path: Path) -> tuple[dict[str, Any], Lines]:
+def load_cluster(path: str | Path, overrides: Sequence[str] = ()) -> Cluster:
+    """Read and validate a cluster file, as load_job does."""
+    path = Path(path)
+    config, _, lines = _load(ClusterConfig, path, overrides, "cluster")
+    return Cluster(config, path.absolute(), lines)
+
+
+def _load(kind: type[S], path: Path, overrides: Sequence[str], what: str) -> tuple[S, dict[str, Any], Lines]:
+    values, lines = _read_yaml(path, what)
+    for override in overrides:
+        _apply_override(values, lines, override)
+    try:
+        return kind.model_validate(values), values, lines
+    except ValidationError as error:
+        raise JobFileError(list(problems_of(error, values, lines, path, kind))) from None
+
+
+def _nearest_line(lines: Lines, path: Path, key: tuple[str, ...]) -> str:
+    while key and key not in lines:
+        key = key[:-1]
+    return lines.get(key, str(path))
+
+
+def _read_yaml(path: Path, what: str) -> tuple[dict[str, Any], Lines]:
+    """what: job or cluster."""
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
-        raise NotFound(f"no such job file: {path}", _similar_files(path)) from None
+        raise NotFound(f"no such {what} file: {path}", _similar_files(path, what)) from None
     except IsADirectoryError:
-        raise NotFound(f"{path} is a folder, not a job file", "Name the .yaml file in it.") from None
+        raise NotFound(f"{path} is a folder, not a {what} file", "Name the .yaml file in it.") from None
     except PermissionError:
-        raise NotAllowed(f"no permission to read {path}", "Mend its permissions, or name another job file.") from None
+        raise NotAllowed(
+            f"no permission to read {path}", f"Mend its permissions, or name another {what} file."
+        ) from None
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         raise JobFileError([Problem(f"{path}:{line}", "", "not UTF-8 text; save the file as UTF-8")]) from None
@@ -88,8 +122,9 @@ def _read_yaml(path: Path) -> tuple[dict[str, Any], Lines]:
         line = text.count("\n", 0, error.position) + 1
         raise JobFileError([Problem(f"{path}:{line}", "", f"not valid YAML: {str(error).splitlines()[0]}")]) from None
     except RecursionError:
-        raise JobFileError([Problem(f"{path}:1", "", "nested too deeply for a job file")]) from None
-    raise JobFileError([Problem(f"{path}:1", "", "a job file holds `key: value` lines; `raysft init` writes one")])
+        raise JobFileError([Problem(f"{path}:1", "", f"nested too deeply for a {what} file")]) from None
+    hint = "; `raysft init` writes one" if what == "job" else ""
+    raise JobFileError([Problem(f"{path}:1", "", f"a {what} file holds `key: value` lines{hint}")])
 
 
 def _collect_lines(node: Any, key: tuple[str, ...], path: str, lines: Lines) -> None:
@@ -144,10 +179,12 @@ def _apply_override(values: dict[str, Any], lines: Lines, override: str) -> None
     lines[keys] = where
 
 
-def _similar_files(path: Path) -> str:
+def _similar_files(path: Path, what: str) -> str:
     folder = path.parent if path.parent.is_dir() else Path()
     names = sorted(str(found) for found in folder.glob("*.y*ml"))
     close = difflib.get_close_matches(str(path), names, n=1, cutoff=0.4)
     if close:
         return f"Did you mean {close[0]}?"
+    if what == "cluster":
+        return f"Files here: {', '.join(names[:5])}" if names else "The folder cluster/ of raysft has one of each kind."
     return f"Job files here: {', '.join(names[:5])}" if names else "`raysft init DATA.csv` writes one."

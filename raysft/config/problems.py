@@ -25,13 +25,15 @@ KINDS = {
 }
 
 
-def problems_of(error: ValidationError, values: Any, lines: Lines, path: Path) -> Iterable[Problem]:
-    """One problem a key, in the order in which pydantic found them. values: what was validated."""
+def problems_of(
+    error: ValidationError, values: Any, lines: Lines, path: Path, kind: type[BaseModel] = JobConfig
+) -> Iterable[Problem]:
+    """One problem a key, in the order in which pydantic found them. values: what was validated. kind: as what."""
     for key, items in _by_key(error, values).items():
         known = key
         while known and known not in lines:
             known = known[:-1]
-        yield Problem(lines.get(known, f"{path}:1"), ".".join(key), _explain_all(items, key))
+        yield Problem(lines.get(known, f"{path}:1"), ".".join(key), _explain_all(items, key, kind))
 
 
 def _by_key(error: ValidationError, values: Any) -> dict[tuple[str, ...], list[Any]]:
@@ -70,9 +72,9 @@ def _is_other_kind(item: Any) -> bool:
     return str(item["type"]).endswith("_type") or item["type"] == "literal_error"
 
 
-def _explain_all(items: list[Any], key: tuple[str, ...]) -> str:
+def _explain_all(items: list[Any], key: tuple[str, ...], root: type[BaseModel]) -> str:
     if len(items) == 1:
-        return _explain(items[0], key)
+        return _explain(items[0], key, root)
     return f"must be {' or '.join(_kind(item) for item in items)}, found {_shown(items[0]['input'])}"
 
 
@@ -83,16 +85,18 @@ def _kind(item: Any) -> str:
     return KINDS.get(item["type"], "`key: value` lines")
 
 
-def _explain(item: Any, key: tuple[str, ...]) -> str:
+def _explain(item: Any, key: tuple[str, ...], root: type[BaseModel]) -> str:
     kind, found = item["type"], item.get("input")
     if kind == "extra_forbidden":
-        return f"no such key{_nearest(key)}"
+        return f"no such key{_nearest(key, root)}"
     if kind == "missing":
         return "must be given"
     if kind == "literal_error":
         return f"must be {item['ctx']['expected']}, found {_shown(found)}"
     if kind == "value_error":
         return str(item["ctx"]["error"])
+    if kind == "string_pattern_mismatch" and root is not JobConfig:
+        return f"must be like {item['ctx']['pattern']}, found {_shown(found)}"
     if kind == "string_pattern_mismatch":
         return f"letters, digits, dot, dash and underscore, at most 100, found {_shown(found)}"
     if kind in {"model_type", "dict_type"}:
@@ -108,8 +112,8 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _nearest(key: tuple[str, ...]) -> str:
-    section: type[BaseModel] = JobConfig
+def _nearest(key: tuple[str, ...], root: type[BaseModel]) -> str:
+    section = root
     for part in key[:-1]:
         if part.isdigit():  # a place in a list
             continue
