@@ -6,10 +6,11 @@
 Engines, each in a process of its own, one after the other: `trainer`, Ray Tune over a loop over the folds with Hugging
 Face Trainer at its defaults, two trials at a time with a CPU each; `trainer-asha`, the same with the Trainer's best
 flags for this machine and ASHA, which may stop a configuration after one fold and after three and gets them in a
-shuffled order; `raysft`, `raysft tune`; `raysft-full`, the same without racing and early stopping. All train on the
-same rows and folds: the peers read those that `raysft data` prepared, at no cost to them, while raysft prepares its own
-each time. `wall s` is from the start of the process to its end, without the fit of the chosen configuration on all rows
-and its scoring on test, `refit s`. `idle` is the share of two slots over that wall time in which nothing trains or
+shuffled order; `raysft`, `raysft tune` with a head that starts at the means of its labels; `raysft-ties`, the same with
+`tune.ties`; `raysft-full`, without racing and early stopping. All train on the same rows and folds: the peers read
+those that `raysft data` prepared, at no cost to them, while raysft prepares its own each time. `wall s`
+is from the start of the process to its end, without the fit of the chosen configuration on all rows and its scoring on
+test, `refit s`. `idle` is the share of two slots over that wall time in which nothing trains or
 evaluates. Out-of-fold macro-F1 is of the chosen configuration, all its folds together, with a 95% interval
 (raysft/metrics/interval.py).
 
@@ -58,7 +59,12 @@ tune:
     train.batch_size: {batches}
 """
 PEERS = {"trainer": False, "trainer-asha": True}  # whether with the best flags and ASHA
-OURS = {"raysft": (), "raysft-full": ("tune.racing=false", "tune.early=false")}
+MEANS = "model.head_start=means"  # few rows a class: what our tutorial says to do then
+OURS = {
+    "raysft": (MEANS,),
+    "raysft-ties": (MEANS, "tune.ties=true"),
+    "raysft-full": (MEANS, "tune.racing=false", "tune.early=false"),
+}
 ENGINES = [*PEERS, *OURS]
 HEADER = (
     "| engine | wall s | ratio | folds | chosen: rate, batch | out-of-fold macro-F1 | idle | refit s | test accuracy |"

@@ -130,6 +130,11 @@ class ModelSection(Section):
         description="Tokens kept of each text, and the audit says how many texts are cut; or of each window, where "
         "entities or texts alone are learnt, of which nothing is cut.",
     )
+    head_start: Literal["random", "means"] = Field(
+        "random",
+        description="Where the head over the labels starts. means: at the mean of each label's training texts, as the "
+        "base sees them, which helps where a label has few; train.head_learning_rate is then 1e-3, unless set.",
+    )
     pooler: Literal["auto", "keep", "identity"] = Field(
         "auto",
         description="The layer between first token and head. identity: start it as a pass-through; auto: do so where "

@@ -25,6 +25,7 @@ __all__ = [
 
 
 LANGUAGE_TASKS = ("masked-lm", "causal-lm")  # learn from texts alone, without labels
+RATE_AT_MEANS = 1e-3  # of a head that starts at the means of its labels: training/means.py
 VOCABULARY_TASKS = (*LANGUAGE_TASKS, "generation")  # the head has a logit for each token of the vocabulary
 SEVERAL_PIECES = (*LANGUAGE_TASKS, "token-classification")  # of long texts learn all, as pieces of model.max_length
 Action = Literal["report", "drop", "quarantine", "fail"]
@@ -195,11 +196,19 @@ class JobConfig(Section):
         """Without classes there is no F1 to select by, and the head of a language model is no new one."""
         train = values.get("train", {}) if isinstance(values, dict) else None
         words, task = _says_words(values), values.get("task") if isinstance(values, dict) else None
+        if isinstance(train, dict) and _starts_at_means(values):
+            return {**values, "train": {"head_learning_rate": RATE_AT_MEANS, **train}}
         if not isinstance(train, dict) or not (words or task in VOCABULARY_TASKS):
             return values
         rate = train.get("learning_rate", TrainSection.model_fields["learning_rate"].default)
         measure = {} if words else {"select": "loss"}
         return {**values, "train": {**measure, "head_learning_rate": rate, **train}}
+
+
+def _starts_at_means(values: Any) -> bool:
+    """Whether the head of a job, not yet checked, starts where it should be: there a small rate is enough."""
+    model = values.get("model")
+    return isinstance(model, dict) and model.get("head_start") == "means"
 
 
 def _says_words(values: Any) -> bool:

@@ -62,15 +62,19 @@ def build_classifier(
 def start_head(model: nn.Module, seed: int) -> None:
     """Draw the head's linear layers anew, the last one first: a base that was a classifier before must not lend what it
     learnt for its old labels."""
-    body = prefix_of(model) + "."
-    named = [(name, module) for name, module in model.named_modules() if isinstance(module, nn.Linear)]
-    head = [module for name, module in named if not name.startswith(body)]
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for linear in reversed(head):
+        for linear in reversed(head_of(model)):
             linear.weight.normal_(0.0, float(getattr(model.config, "initializer_range", 0.02)), generator=generator)
             if linear.bias is not None:
                 linear.bias.zero_()
+
+
+def head_of(model: nn.Module) -> list[nn.Linear]:
+    """The linear layers outside the body, in their order; the last one gives the logits."""
+    body = prefix_of(model) + "."
+    named = [(name, module) for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+    return [module for name, module in named if not name.startswith(body)]
 
 
 def _start_pooler(model: nn.Module, base: Base, asked: str) -> None:

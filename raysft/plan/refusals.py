@@ -25,6 +25,7 @@ def refuse_early(job: Job, base: Base) -> None:
     refuse_for_entities(job)
     refuse_packing(job)
     refuse_words(job, base)
+    _refuse_means(job)
     _refuse_too_long(job, base)
     _refuse_endless(job, base)
     refuse_settings(job)
@@ -70,6 +71,17 @@ def refuse_too_large(plan: Plan, machine: Machine, gpu: bool) -> None:
 def elsewhere() -> bool:
     """Whether workers may stand on other machines than this one."""
     return "RAY_ADDRESS" in os.environ
+
+
+def _refuse_means(job: Job) -> None:
+    """Means are of labels of which each text has one."""
+    config = job.config
+    if config.model.head_start != "means":
+        return
+    if config.task != "classification" or config.labels_are_words or config.data.multi_label:
+        raise job.problem("model.head_start", "means needs one label of a head for each text; use random")
+    if config.train.strategy == "fsdp":
+        raise job.problem("model.head_start", "means needs a whole head, which train.strategy fsdp shares out; use ddp")
 
 
 def _refuse_endless(job: Job, base: Base) -> None:

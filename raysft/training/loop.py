@@ -30,6 +30,7 @@ from raysft.training.checkpoint import Progress
 from raysft.training.dropout import RowRandom, use_row_dropout
 from raysft.training.forward import evaluating
 from raysft.training.journal import Journal
+from raysft.training.means import start_at_means
 from raysft.training.memory import MicroBatch
 from raysft.training.objective import Objective
 from raysft.training.optimizer import after_load, build_optimizer
@@ -97,6 +98,8 @@ class Loop:
         Whoever leaves off keeps the checkpoints of the epochs before.
         """
         self._resume()
+        if self.model_settings.head_start == "means" and self.progress.step == 0:
+            start_at_means(self.model, self.objective, self.train, self.precision)
         self._agree_on_micro_batch()
         while not self.progress.ended:
             epoch, done = self.sampler.place(self.progress.step)
