@@ -31,7 +31,7 @@ from raysft.preparation.answering import answering_of, words_of
 from raysft.preparation.build import load_prepared, prepare
 from raysft.preparation.prepared import Prepared
 from raysft.result import RunResult, baselines_json, metrics_json
-from raysft.session import Resources, find_resources, ray_session
+from raysft.session import Resources, find_resources, hold, ray_session
 from raysft.storage.commit import is_whole, read_json, write_bytes, write_json, writing
 from raysft.storage.layout import Output, RunFolder
 from raysft.storage.pretrained import Base
@@ -56,6 +56,7 @@ def prepare_and_train(
         with clock.timing("data_s"):
             prepared = prepare_with_page(job, base, output, listener)
         claim(job, base, mine, run)
+        resources = hold(resources, job.config.train, listener)  # only now: until here nodes would wait for the data
         plan = plan_of(job, base, prepared, resources)
         write_json(run.plan, plan.to_json())
         listener.stage("train")

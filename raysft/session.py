@@ -8,20 +8,24 @@ import shlex
 import signal
 import sys
 import threading
-import time
 import warnings
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
+from raysft.capacity import CAPACITY_KEY as CAPACITY_KEY  # whoever makes nodes writes it
+from raysft.capacity import Node, find_capacity, grows, wait_for_room
 from raysft.config.sections import TrainSection
 from raysft.errors import NoCapacity, NotFound
+from raysft.events import Listener
 
 # Ray reads these when it is imported or when a worker starts, so they are set before either.
 ENVIRONMENT = {
     "RAY_TRAIN_V2_ENABLED": "1",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # the controller's poll; 2 s by default
+    "RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S": "1",  # 5 s by default, of which a node may have 30 left
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -34,7 +38,8 @@ ENVIRONMENT = {
 }
 
 
-FREE_S = 30.0
+HAS = "the cluster has"
+LIST_NODES = 4  # named one by one in an error; more are counted by kind
 
 
 @dataclass(frozen=True)
@@ -135,18 +140,29 @@ def _quiet_data() -> Iterator[None]:
 
 
 def find_resources(train: TrainSection) -> Resources:
-    """What the workers get on the Ray that is running. Raises NoCapacity, with the arithmetic, when it cannot be."""
-    import ray
+    """What the workers get on the Ray that is running, counting nodes that may come: what `hold` waits for.
 
-    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    nodes = [(node.get("CPU", 0.0), node.get("GPU", 0.0)) for node in alive]
+    Raises NoCapacity, with the arithmetic, when it can never be.
+    """
     fewest, most = train.fewest_workers, train.most_workers
-    found = replace(share_out_range(fewest, most, train.device, nodes), fewest=fewest, most=most)
-    require_free(found)
+    found = share_out_range(fewest, most, train.device, find_capacity().pairs, most_words())
+    return replace(found, fewest=fewest, most=most)
+
+
+def most_words() -> str:
+    """How an error begins to say what there is at most."""
+    return "the cluster can grow to" if grows() else HAS
+
+
+def hold(found: Resources, train: TrainSection, listener: Listener) -> Resources:
+    """Wait until the workers have room; then what was found, with what only the nodes themselves tell.
+
+    Raises NoCapacity where other jobs keep it on a cluster that does not grow.
+    """
+    wait_for_room(found.fewest or found.workers, found.bundle(), listener)
     if train.strategy != "auto" or found.workers == 1:
         return found  # nothing hangs on the memory
-    memory = gpu_memory() if found.gpu else _memory_each(found, [node.get("memory", 0.0) for node in alive], nodes)
-    return replace(found, memory_bytes=memory)
+    return replace(found, memory_bytes=gpu_memory() if found.gpu else _memory_each(found, find_capacity().nodes))
 
 
 def gpu_memory() -> int:
@@ -161,31 +177,10 @@ def gpu_memory() -> int:
     return int(ray.get(ray.remote(num_gpus=1)(measure).remote()))
 
 
-def _memory_each(found: Resources, memory: list[float], nodes: list[tuple[float, float]]) -> int:
+def _memory_each(found: Resources, nodes: Sequence[Node]) -> int:
     """Bytes of a worker's share of its node, where most of them may stand on one; 0 when Ray does not tell."""
-    slots = [min(found.workers, int(cpu // found.cpus)) for cpu, _ in nodes]
-    return int(min((each / some for each, some in zip(memory, slots, strict=True) if some), default=0))
-
-
-def require_free(wanted: Resources) -> None:
-    """Wait a little for other jobs to end; Ray itself would wait for ever, and say nothing."""
-    import ray
-
-    workers = wanted.fewest or wanted.workers
-    needed = {name: amount * workers for name, amount in wanted.bundle().items()}
-    deadline = time.monotonic() + FREE_S
-    while True:
-        free = ray.available_resources()
-        short = {name: amount for name, amount in needed.items() if free.get(name, 0.0) < amount}
-        if not short:
-            return
-        if time.monotonic() > deadline:
-            said = ", ".join(f"{amount:g} {name} ({free.get(name, 0.0):g} free)" for name, amount in short.items())
-            raise NoCapacity(
-                f"the cluster is busy: {workers} worker(s) need {said}, and none came free in {FREE_S:.0f} s",
-                "Wait for the other jobs (`ray status`), or use fewer workers.",
-            )
-        time.sleep(1)
+    slots = [min(found.workers, int(node.cpus // found.cpus)) for node in nodes]
+    return int(min((node.memory / some for node, some in zip(nodes, slots, strict=True) if some), default=0))
 
 
 def _most_cpus(workers: int, gpu: bool, nodes: list[tuple[float, float]]) -> int:
@@ -197,26 +192,25 @@ def _most_cpus(workers: int, gpu: bool, nodes: list[tuple[float, float]]) -> int
     return 0
 
 
-def share_out_range(fewest: int, most: int, device: str, nodes: list[tuple[float, float]]) -> Resources:
-    """As many workers as fit between `fewest` and `most`; on GPUs where that gives any, with `auto`."""
+def share_out_range(fewest: int, most: int, device: str, nodes: list[tuple[float, float]], has: str = HAS) -> Resources:
+    """As many workers as fit between `fewest` and `most`; on GPUs where that gives any, with `auto`. has: see
+    `most_words`."""
     slots = sum(int(cpu) for cpu, _ in nodes)
     for kind in {"auto": ("gpu", "cpu")}.get(device, (device,)):
         for workers in range(min(most, slots), fewest - 1, -1):
             with suppress(NoCapacity):
                 return share_out(workers, kind, nodes)
-    return share_out(fewest, device, nodes)
+    return share_out(fewest, device, nodes, has)
 
 
-def share_out(workers: int, device: str, nodes: list[tuple[float, float]]) -> Resources:
+def share_out(workers: int, device: str, nodes: list[tuple[float, float]], has: str = HAS) -> Resources:
     """Divide nodes of (CPUs, GPUs) among workers: a GPU each if asked or enough, and as many CPUs as fit."""
     gpus = sum(int(gpu) for _, gpu in nodes)
-    found = f"{len(nodes)} node(s) with " + ", ".join(
-        f"{cpu:g} CPU" + (f" + {gpu:g} GPU" if gpu else "") for cpu, gpu in nodes
-    )
     if device == "gpu" and gpus < workers:
+        fewer = f"Use --set train.workers={gpus} or fewer" if gpus else "Use fewer workers"
         raise NoCapacity(
-            f"train.workers {workers} x 1 GPU = {workers} GPUs; the cluster has {gpus} ({found})",
-            "Use fewer workers, --set train.device=cpu, or a cluster with more GPUs (RAY_ADDRESS).",
+            f"train.workers {workers} x 1 GPU = {workers} GPUs; {has} {gpus} ({_words(nodes)})",
+            f"{fewer}, --set train.device=cpu, or a cluster with more GPUs (RAY_ADDRESS).",
         )
     # With `auto`, GPUs first; where their nodes lack the CPUs, or there are too few, CPUs alone.
     for gpu in {"gpu": [True], "cpu": [False], "auto": [True, False]}[device]:
@@ -225,6 +219,14 @@ def share_out(workers: int, device: str, nodes: list[tuple[float, float]]) -> Re
             return Resources(workers, cpus, gpu)
     total = sum(int(cpu) for cpu, _ in nodes)
     raise NoCapacity(
-        f"train.workers {workers} x 1 CPU = {workers} CPUs; the cluster has {total} ({found})",
+        f"train.workers {workers} x 1 CPU = {workers} CPUs; {has} {total} ({_words(nodes)})",
         f"Use --set train.workers={max(1, total)} or fewer; the result is the same.",
     )
+
+
+def _words(nodes: list[tuple[float, float]]) -> str:
+    """Each node, or how many there are of each kind where they are many."""
+    shapes = [str(Node(cpu, gpu)) for cpu, gpu in nodes]
+    kinds = Counter(shapes)
+    shown = shapes if len(shapes) <= LIST_NODES else [f"{count} x ({shape})" for shape, count in kinds.items()]
+    return f"{len(nodes)} node(s) with " + ", ".join(shown)

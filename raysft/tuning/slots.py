@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from raysft.capacity import find_capacity, wait_for_room
 from raysft.config.sections import TrainSection
 from raysft.errors import NoCapacity
-from raysft.session import Resources, find_resources, gpu_memory, require_free, share_out
+from raysft.events import Listener, Silent
+from raysft.session import Resources, find_resources, gpu_memory, hold, most_words, share_out
 
 MOST_ON_A_GPU = 4  # folds; more take turns rather than fill gaps
 
@@ -30,29 +32,30 @@ class Slots:
         return {"cpu": self.cpus, **({"gpu": self.share} if self.gpu else {})}
 
 
-def find_slots(train: TrainSection, need_bytes: int, most: int, several: bool = False) -> Slots:
-    """Room for the folds of a sweep on the Ray that is running. need_bytes: memory of one that trains; 0: not known.
-    most: folds that could train at a time. several: whether the workers of train.workers train each fold together.
+def find_slots(
+    train: TrainSection, need_bytes: int, most: int, several: bool = False, listener: Listener | None = None
+) -> Slots:
+    """Room for the folds of a sweep on the Ray that is running, counting nodes that may come; waits until there is room
+    for one of them. need_bytes: memory of one that trains; 0: not known. most: folds that could train at a time.
+    several: whether the workers of train.workers train each fold together.
 
     Raises NoCapacity.
     """
-    import ray
-
-    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    nodes = [(node.get("CPU", 0.0), node.get("GPU", 0.0)) for node in alive]
+    listener = listener or Silent()
+    capacity = find_capacity()
+    nodes = capacity.pairs
     if several:
-        found = find_resources(train)
+        found = hold(find_resources(train), train, listener)
         fitting = _times(found, nodes)
         return Slots(max(1, min(most, fitting)), found.cpus, found.gpu, 1.0, found.workers, found)
     gpus = sum(int(gpu) for _, gpu in nodes)
     if train.device == "gpu" and not gpus:
-        share_out(1, "gpu", nodes)  # says what there is
+        share_out(1, "gpu", nodes, most_words())  # says what there is
     if gpus and train.device != "cpu":
-        require_free(Resources(1, 1, True))
+        wait_for_room(1, Resources(1, 1, True).bundle(), listener)
         return _slots_on_gpus(nodes, need_bytes and gpu_memory() // need_bytes, most)
-    require_free(Resources(1, 1, False))
-    memory = [node.get("memory", 0.0) for node in alive]
-    return slots_on_cpus([cpu for cpu, _ in nodes], memory, need_bytes, most)
+    wait_for_room(1, Resources(1, 1, False).bundle(), listener)
+    return slots_on_cpus([cpu for cpu, _ in nodes], [node.memory for node in capacity.nodes], need_bytes, most)
 
 
 def slots_on_cpus(cpus: list[float], memory: list[float], need_bytes: int, most: int) -> Slots:

@@ -20,6 +20,7 @@ ORDER = [
     ["child", "errors", "events", "version"],
     ["config"],
     ["storage"],
+    ["capacity"],
     ["session", "claim"],
     ["reading"],
     ["corpus"],
@@ -45,11 +46,11 @@ ORDER = [
 ]
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
 RAY = {
+    "capacity.py",
     "session.py",
     "preparation/engine.py",
     "training/launch.py",
     "tuning/engine.py",
-    "tuning/slots.py",
 }
 HEAVY = ("ray", "torch", "transformers", "sklearn", "matplotlib", "optuna")
 FILES = sorted(PACKAGE.rglob("*.py"))

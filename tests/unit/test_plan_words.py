@@ -30,6 +30,7 @@ def on_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setattr(run, "ray_session", nullcontext)
     monkeypatch.setattr(run, "find_resources", lambda train: Resources(train.most_workers, 1, gpu=False))
+    monkeypatch.setattr(run, "hold", lambda found, *_: found)
     monkeypatch.setattr(preflight, "may_use_gpu", lambda device: False)
     monkeypatch.setattr(launch, "launch", _begun)
 

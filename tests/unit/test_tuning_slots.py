@@ -69,7 +69,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch, *nodes: dict[str, float], gpu_bytes
     found.append({"Alive": False, "Resources": {"CPU": 64.0, "GPU": 8.0, "memory": 1e12}})
     monkeypatch.setattr(ray, "nodes", lambda: found)
     monkeypatch.setattr(slots, "gpu_memory", lambda: gpu_bytes)
-    monkeypatch.setattr(slots, "require_free", lambda _: None)
+    monkeypatch.setattr(slots, "wait_for_room", lambda *_: None)
 
 
 TRAIN = TrainSection()
@@ -128,6 +128,7 @@ def test_groups_of_workers_stand_beside_each_other(
 ) -> None:
     cluster(monkeypatch, *nodes)
     monkeypatch.setattr(slots, "find_resources", lambda _: found)
+    monkeypatch.setattr(slots, "hold", lambda found, *_: found)
     made = find_slots(TRAIN, 0, most, several=True)
     assert made == Slots(count, found.cpus, found.gpu, 1.0, found.workers, found)
     assert made.bundle() == {"node:__internal_head__": 0.001}  # its process only waits for them

@@ -1,0 +1,203 @@
+"""What nodes a cluster has and may come to have, and waiting for room on them while saying what is waited for.
+
+Ray tells of nodes that are there. Of those that may come it knows nothing: a cluster that grows tells by POOLS, and
+why it does not grow by CAPACITY_KEY.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from raysft.errors import NoCapacity
+from raysft.events import Listener
+
+# The pools of a cluster that grows: a JSON list of {"name": str, "cpus": int, "gpus": int, "memory_gib": float,
+# "most": int}, `most` nodes at most. Where the driver has it in its environment (the head's, on a cluster, or what
+# submitted the job sets it), that counts; else the same under POOLS_KEY in Ray's internal KV; else Ray's own record.
+POOLS = "RAYSFT_POOLS"
+NEEDED = {"name", "cpus", "gpus", "most"}
+POOLS_KEY = b"raysft/pools"
+# Why nodes do not come, in the words of whatever makes them: a JSON list of lines, in Ray's internal KV.
+CAPACITY_KEY = b"raysft/capacity"
+POOL_LABELS = ("raysft.io/pool", "ray.io/node-group")  # of a node: the name of its pool
+FREE_S = 30.0  # how long other jobs may hold what is needed, on a cluster that does not grow
+TELL_S = 30.0  # between two lines that say the same
+QUIET_S = 2.0  # what comes so soon is not worth a line
+LOOK_S = 1.0
+
+
+@dataclass(frozen=True)
+class Node:
+    """What a node has, or would have."""
+
+    cpus: float
+    gpus: float
+    memory: float = 0.0  # bytes; 0: not known
+
+    def __str__(self) -> str:
+        return f"{self.cpus:g} CPU" + (f" + {self.gpus:g} GPU" if self.gpus else "")
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """The nodes that are there, and those that may come beside them."""
+
+    there: Sequence[Node]
+    coming: Sequence[Node] = ()
+
+    @property
+    def nodes(self) -> list[Node]:
+        return [*self.there, *self.coming]
+
+    @property
+    def pairs(self) -> list[tuple[float, float]]:
+        """(CPUs, GPUs) of each node, there or not."""
+        return [(node.cpus, node.gpus) for node in self.nodes]
+
+
+def find_capacity() -> Capacity:
+    """Of the Ray that is running."""
+    import ray
+
+    alive = [node for node in ray.nodes() if node["Alive"]]
+    there = [_node(node["Resources"]) for node in alive]
+    counts = Counter(_pool_of(node.get("Labels") or {}) for node in alive)
+    coming: list[Node] = []
+    for pool in declared_pools():
+        shape = Node(float(pool["cpus"]), float(pool["gpus"]), float(pool.get("memory_gib", 0.0)) * 2**30)
+        coming += [shape] * max(0, int(pool["most"]) - counts[str(pool["name"])])
+    return Capacity(there, coming)
+
+
+def grows() -> bool:
+    """Whether the cluster has pools at all, however many of their nodes are there."""
+    return bool(declared_pools())
+
+
+def declared_pools() -> list[dict[str, Any]]:
+    """What POOLS, POOLS_KEY or Ray itself tells of the pools; nothing where none does, or what it tells is no list."""
+    if text := os.environ.get(POOLS) or _kv(POOLS_KEY):
+        with suppress(ValueError):
+            found = json.loads(text)
+            return [
+                pool for pool in found if isinstance(pool, dict) and pool.keys() >= {"name", "cpus", "gpus", "most"}
+            ]
+        return []
+    return _ray_groups()
+
+
+def capacity_words() -> list[str]:
+    """Why nodes do not come, as whatever makes them has left it."""
+    with suppress(ValueError):
+        found = json.loads(_kv(CAPACITY_KEY) or "[]")
+        return [str(line) for line in found] if isinstance(found, list) else []
+    return []
+
+
+def wait_for_room(count: int, bundle: dict[str, float], listener: Listener) -> None:
+    """Return when `count` workers with these resources each have room. Raises NoCapacity where they never come.
+
+    A cluster that grows is asked for nodes, and waited for without limit; on others jobs have FREE_S to end.
+    """
+    if grows():
+        _ask_for(count, bundle, listener)
+    else:
+        _wait_until_free(count, bundle)
+
+
+def _ask_for(count: int, bundle: dict[str, float], listener: Listener) -> None:
+    """By a group of places, as the workers will have: while it is pending, the autoscaler is asked for its nodes."""
+    from ray.util.placement_group import placement_group, remove_placement_group
+
+    group = placement_group([bundle] * count, strategy="PACK")
+    started, said_at, said = time.monotonic(), 0.0, ""
+    try:
+        while not group.wait(timeout_seconds=LOOK_S):
+            now, words = time.monotonic(), waiting_words(count, bundle)
+            if now - started > QUIET_S and (words != said or now - said_at > TELL_S):
+                listener.note(words)
+                said, said_at = words, now
+    finally:
+        remove_placement_group(group)
+
+
+def waiting_words(count: int, bundle: dict[str, float]) -> str:
+    """What is waited for, what of it is there, and what may come."""
+    import ray
+
+    free, name = ray.available_resources(), "GPU" if "GPU" in bundle else "CPU"
+    needed = bundle[name] * count
+    more = len(find_capacity().coming)
+    growth = f"the cluster may grow by {more} node{'s' * (more != 1)}" if more else "the cluster is at its largest"
+    return "; ".join(
+        [
+            f"waiting for {count} worker{'s' * (count != 1)} x {bundle[name]:g} {name}: "
+            f"{min(needed, free.get(name, 0.0)):g} of {needed:g} {name}s are free",
+            growth,
+            *capacity_words(),
+        ]
+    )
+
+
+def _wait_until_free(count: int, bundle: dict[str, float]) -> None:
+    """Ray itself would wait for ever, and say nothing."""
+    import ray
+
+    needed = {name: amount * count for name, amount in bundle.items()}
+    deadline = time.monotonic() + FREE_S
+    while True:
+        free = ray.available_resources()
+        short = {name: amount for name, amount in needed.items() if free.get(name, 0.0) < amount}
+        if not short:
+            return
+        if time.monotonic() > deadline:
+            said = ", ".join(f"{amount:g} {name} ({free.get(name, 0.0):g} free)" for name, amount in short.items())
+            raise NoCapacity(
+                f"the cluster is busy: {count} worker(s) need {said}, and none came free in {FREE_S:.0f} s",
+                "Wait for the other jobs (`ray status`), or use fewer workers.",
+            )
+        time.sleep(LOOK_S)
+
+
+def _node(resources: dict[str, float]) -> Node:
+    return Node(resources.get("CPU", 0.0), resources.get("GPU", 0.0), resources.get("memory", 0.0))
+
+
+def _pool_of(labels: dict[str, str]) -> str:
+    return next((labels[name] for name in POOL_LABELS if name in labels), "")
+
+
+def _kv(key: bytes) -> str:
+    """A text of Ray's internal KV; "" where there is none."""
+    import ray
+    from ray.experimental.internal_kv import _internal_kv_get
+
+    if not ray.is_initialized():
+        return ""
+    return (_internal_kv_get(key) or b"").decode("utf-8", "replace")
+
+
+def _ray_groups() -> list[dict[str, Any]]:
+    """The groups of Ray's own record, which whatever runs the autoscaler may have reported."""
+    import ray
+    from ray._private.state import state
+
+    config = state.get_cluster_config() if ray.is_initialized() else None
+    groups = config.node_group_configs if config is not None else ()
+    return [
+        {
+            "name": group.name,
+            "cpus": group.resources.get("CPU", 0),
+            "gpus": group.resources.get("GPU", 0),
+            "memory_gib": group.resources.get("memory", 0) / 2**30,
+            "most": 1000 if group.max_count < 0 else group.max_count,  # below 0: no limit
+        }
+        for group in groups
+    ]
