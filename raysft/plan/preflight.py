@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from raysft.config import Job
-from raysft.config.sections import SEVERAL_PIECES
+from raysft.config.sections import SEVERAL_PIECES, JobConfig
 from raysft.corpus.encode import encode_texts
 from raysft.corpus.label_words import LabelWords
 from raysft.corpus.rows import TEST, TRAIN, VALIDATION, Meaning, canonical, concat
@@ -22,10 +22,11 @@ from raysft.errors import NoCapacity
 from raysft.plan.approach import planned_groups, planned_weights
 from raysft.plan.language import piece_lengths
 from raysft.plan.machine import Machine, this_machine
-from raysft.plan.plan import Plan, make_plan
+from raysft.plan.plan import ModelSize, Plan, make_plan
 from raysft.plan.precision import may_use_gpu
 from raysft.plan.refusals import elsewhere, refuse_early, refuse_on, refuse_on_parts, refuse_too_large
 from raysft.plan.size import model_size
+from raysft.plan.weights import Weights
 from raysft.preparation.address import Sources, open_sources
 from raysft.preparation.answering import answering_of, require_words, words_of
 from raysft.preparation.decide import screen
@@ -60,14 +61,54 @@ class Check:
         return asdict(self)
 
 
+@dataclass(frozen=True)
+class Measured:
+    """All that a plan is made from, so that one reading of the data serves several machines."""
+
+    config: JobConfig
+    size: ModelSize
+    lengths: np.ndarray[Any, Any]  # tokens of each training row, or of a sample of them, shape (n,)
+    rows: dict[str, int]  # of each part
+    machine: Machine  # this one
+    weights: Weights
+    scored: int
+
+    def plan(self, gpu: bool, workers: int = 0, worker_bytes: int = 0, **train: Any) -> Plan:
+        """Predict the run; see make_plan. train: settings of the job's section that are other than it says."""
+        config = self.config
+        if train:
+            config = config.model_copy(update={"train": config.train.model_copy(update=train)})
+        return make_plan(
+            config,
+            self.size,
+            self.lengths,
+            self.rows,
+            self.machine,
+            gpu,
+            workers,
+            worker_bytes,
+            weights=self.weights,
+            scored=self.scored,
+        )
+
+
 def check_job(job: Job, base: Base) -> Check:
-    """Read a sample of the data and predict the run. Raises what the run itself would raise about job and data."""
+    """Read a sample of the data and predict the run on this machine, or wherever RAY_ADDRESS is. Raises what the run
+    itself would raise about job and data."""
+    return check_on(job, base, may_use_gpu(job.config.train.device), here=not elsewhere())[0]
+
+
+def check_on(job: Job, base: Base, gpu: bool, here: bool) -> tuple[Check, Measured]:
+    """The same of a run on GPUs or not, and what plans of it on other machines are made from.
+
+    here: on this machine, which may be too small (NoCapacity).
+    """
     config = job.config
-    gpu = may_use_gpu(config.train.device)
     refuse_early(job, base)
     refuse_on(job, gpu)
     machine = this_machine()
-    _refuse_few_cpus(job, machine, gpu)
+    if here:
+        _refuse_few_cpus(job, machine, gpu)
     sources = open_sources(job)
     rows, scale = _sample(job, base, sources)
     sampled = any(times > 1 for times in scale.values())
@@ -90,9 +131,11 @@ def check_job(job: Job, base: Base) -> Check:
         refuse_on_parts(job, counts)
     weights = planned_weights(job, base, len(labels.names))
     scored = 0 if words is None else words.scored
-    plan = make_plan(config, model_size(base), training, counts, machine, gpu, weights=weights, scored=scored)
-    refuse_too_large(plan, machine, gpu)
-    return Check(
+    measured = Measured(config, model_size(base), training, counts, machine, weights, scored)
+    plan = measured.plan(gpu)
+    if here:
+        refuse_too_large(plan, machine, gpu)
+    found = Check(
         name=config.name,
         files=[source.path for source in sources.files],
         columns={role: getattr(sources.columns, role) for role in ("text", "label", "group")},
@@ -107,6 +150,7 @@ def check_job(job: Job, base: Base) -> Check:
         plan=plan,
         groups=planned_groups(job, base, len(labels.names)),
     )
+    return found, measured
 
 
 def _lengths(
@@ -124,7 +168,7 @@ def _lengths(
 def _refuse_few_cpus(job: Job, machine: Machine, gpu: bool) -> None:
     """What the run itself finds out from Ray."""
     workers = job.config.train.fewest_workers
-    if not gpu and not elsewhere() and workers > machine.cpus:
+    if not gpu and workers > machine.cpus:
         raise NoCapacity(
             f"train.workers {workers} x 1 CPU = {workers} CPUs; this machine has {machine.cpus}",
             f"Use --set train.workers={machine.cpus}, or run on a cluster (RAY_ADDRESS).",

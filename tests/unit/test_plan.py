@@ -135,6 +135,22 @@ def test_on_a_gpu_no_time_is_predicted() -> None:
     assert shared.strategy == "ddp" and "known when the run starts" in shared.why["strategy"]
 
 
+def test_fused_attention_of_a_gpu_keeps_nothing_that_grows_with_the_square_of_the_length() -> None:
+    def memory(length: int, gpu: bool = True) -> int:
+        job = config(length, micro_batch=1)
+        return make_plan(job, SIZE, np.full(8, length), {"train": 8}, SMALL_MACHINE, gpu=gpu).memory_bytes
+
+    assert memory(768) - memory(512) == memory(512) - memory(256)
+    assert memory(768, gpu=False) - memory(512, gpu=False) > 1.5 * (memory(512, gpu=False) - memory(256, gpu=False))
+
+
+def test_operations_are_counted_on_every_device() -> None:
+    job = config(batch_size=8, epochs=3, precision="fp32")
+    rows = {"train": 40, "validation": 10}
+    cpu, gpu = (make_plan(job, SIZE, np.full(40, 10), rows, SMALL_MACHINE, gpu=gpu) for gpu in (False, True))
+    assert cpu.flops == gpu.flops == 3 * (3 * 2 * 600 * 400 + 2 * 600 * 100)
+
+
 def test_more_parameters_longer_texts_and_larger_micro_batches_take_more_memory() -> None:
     def memory(size: ModelSize = SIZE, length: int = 16, micro: int = 4) -> int:
         return make_plan(
