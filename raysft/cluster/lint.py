@@ -1,0 +1,78 @@
+"""What is wrong with rendered files that their schemas cannot say. Each rule is a function that yields findings."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+
+from raysft.cluster.finding import Finding
+from raysft.cluster.render import render
+from raysft.cluster.rendered import Rendered, walk
+from raysft.config import Cluster
+from raysft.config.cluster import ANYWHERE
+
+Rule = Callable[[Rendered], Iterator[Finding]]
+# Kinds whose files have rules beside those for all files, and the module that has them as RULES.
+MODULES = {
+    "aws": ("ray_up_rules", "aws_rules", "policy_rules"),
+    "gcp": ("ray_up_rules", "gcp_rules", "policy_rules"),
+    "azure": ("ray_up_rules", "azure_rules", "policy_rules"),
+}
+SECRETS = {
+    "a token of Hugging Face": r"\bhf_[A-Za-z0-9]{16,}",
+    "an access key of AWS": r"\b(AKIA|ASIA)[0-9A-Z]{16}\b",
+    "a private key": r"-----BEGIN [A-Z ]*PRIVATE KEY-----",
+    "a token of GitHub": r"\bgh[pousr]_[A-Za-z0-9]{20,}",
+    "an API key": r"\bsk-[A-Za-z0-9_-]{20,}",
+    "a password in an address": r"://[^/\s:@]+:[^/\s@]+@",
+    "the cluster's token": r"\bRAY_AUTH_TOKEN=\S",
+}
+
+
+def lint(cluster: Cluster, files: dict[str, str] | None = None) -> list[Finding]:
+    """All findings, in the order of the files. files: as rendered, by default rendered here.
+
+    Raises JobFileError where the cluster file cannot be rendered.
+    """
+    rendered = Rendered(cluster, render(cluster) if files is None else files)
+    rules = [*RULES, *(rule for module in MODULES.get(cluster.config.kind, ()) for rule in _rules(module))]
+    found = [finding for rule in rules for finding in rule(rendered)]
+    order = list(rendered.texts)
+    return sorted(dict.fromkeys(found), key=lambda finding: order.index(finding.file))
+
+
+def not_checked(cluster: Cluster) -> list[str]:
+    """What `lint` leaves out here for want of a package."""
+    if cluster.config.kind == "aws" and find_spec("botocore") is None:
+        return ["node_config against EC2's own model (pip install 'raysft[aws]')"]
+    return []
+
+
+def _rules(module: str) -> tuple[Rule, ...]:
+    found: tuple[Rule, ...] = importlib.import_module(f"raysft.cluster.{module}").RULES
+    return found
+
+
+def open_to_the_world(rendered: Rendered) -> Iterator[Finding]:
+    """No address range of everyone, in whatever place."""
+    for file, document in rendered.documents():
+        for key, value in walk(document):
+            if isinstance(value, str) and any(word in value for word in ANYWHERE):
+                yield Finding(file, key, f"{value} is everyone", "Name the range or the group that has to get in.")
+
+
+def secrets(rendered: Rendered) -> Iterator[Finding]:
+    """Nothing that looks like a secret; what was found is not repeated."""
+    for file, text in rendered.texts.items():
+        for number, line in enumerate(text.splitlines(), 1):
+            for what, pattern in SECRETS.items():
+                if re.search(pattern, line):
+                    fix = (
+                        "Take it out, make it invalid where it is from, and give nodes a role or a token file instead."
+                    )
+                    yield Finding(file, f"line {number}", f"looks like {what}", fix)
+
+
+RULES: tuple[Rule, ...] = (open_to_the_world, secrets)
