@@ -26,6 +26,7 @@ VERBS = {
     "cv": "Cross-validate the settings of a job.",
     "evaluate": "Score a finished run again, or on other labelled files.",
     "predict": "Label texts or files with a finished run.",
+    "cluster": "Clusters: files that make them, up, down, and how they are.",
     "schema": "Print the JSON schema of the job file.",
 }
 
