@@ -28,9 +28,9 @@ def as_ec2_takes_it(rendered: Rendered) -> Iterator[Finding]:
     """The model that Amazon's own client checks requests against."""
     if find_spec("botocore") is None:
         return
-    from botocore.loaders import Loader  # type: ignore[import-untyped, unused-ignore]
-    from botocore.model import ServiceModel  # type: ignore[import-untyped, unused-ignore]
-    from botocore.validate import ParamValidator  # type: ignore[import-untyped, unused-ignore]
+    from botocore.loaders import Loader
+    from botocore.model import ServiceModel
+    from botocore.validate import ParamValidator
 
     model = ServiceModel(Loader().load_service_model("ec2", "service-2"), "ec2")
     shape = model.operation_model("RunInstances").input_shape

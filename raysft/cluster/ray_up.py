@@ -16,6 +16,7 @@ from raysft.config import Cluster
 
 HEAD_TYPE = "head_node"  # names of pools have no underscore, so none is called so
 LABEL_POOL, LABEL_MARKET = "raysft.io/pool", "raysft.io/market"
+TOKEN_NAME = "auth_token"  # noqa: S105  # name of a file
 SECRETS = "/opt/raysft-secrets"  # in every container; made before it, by the file mounts
 PORT_GCS, PORT_DASHBOARD = 6379, 8265
 # Seconds between SIGTERM and SIGKILL of a job that is stopped; Ray's own 3 s are too short to save a checkpoint.
@@ -105,7 +106,7 @@ def _docker(cluster: Cluster) -> dict[str, Any]:
     storage = cluster.config.storage
     environment = {
         "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN_PATH": f"{SECRETS}/auth_token",
+        "RAY_AUTH_TOKEN_PATH": f"{SECRETS}/{TOKEN_NAME}",
         "RAY_USAGE_STATS_ENABLED": "0",
         "HF_HUB_DISABLE_TELEMETRY": "1",
     }

@@ -1,0 +1,82 @@
+"""Who brings which kind of cluster up and down."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from raysft.config import Cluster
+from raysft.config.cluster import CLOUDS
+from raysft.errors import UsageError
+from raysft.events import Listener
+
+BY_HAND = {
+    "slurm": "sbatch the rendered script on the cluster's login node",
+    "static": "run the rendered scripts on the machines, the head's first",
+}
+
+
+class Power(Protocol):
+    """What a kind of cluster can be asked for."""
+
+    def up(self, cluster: Cluster, files: dict[str, str], listener: Listener) -> None:
+        """Brings it up from its rendered files."""
+
+    def down(self, cluster: Cluster, listener: Listener) -> None:
+        """Takes it down."""
+
+    def status(self, cluster: Cluster) -> dict[str, Any] | None:
+        """How it is; None where that was printed."""
+
+
+def power_of(cluster: Cluster) -> Power:
+    """By kind."""
+    kind = cluster.config.kind
+    if kind in BY_HAND:
+        return ByHand()
+    if kind == "local":
+        return Local()
+    module = "clouds" if kind in CLOUDS else "kubectl"
+    found: Power = importlib.import_module(f"raysft.cluster.{module}")
+    return found
+
+
+class Local:
+    """This machine; nothing is rendered."""
+
+    def up(self, cluster: Cluster, files: dict[str, str], listener: Listener) -> None:
+        _local().up(cluster, listener)
+
+    def down(self, cluster: Cluster, listener: Listener) -> None:
+        _local().down(cluster)
+        listener.note(f"{cluster.config.name} is down")
+
+    def status(self, cluster: Cluster) -> dict[str, Any] | None:
+        found: dict[str, Any] = _local().status(cluster)
+        return found
+
+
+def _local() -> Any:
+    return importlib.import_module("raysft.cluster.local")
+
+
+@dataclass(frozen=True)
+class ByHand:
+    """Clusters that people start themselves, with files that are rendered for them."""
+
+    def up(self, cluster: Cluster, files: dict[str, str], listener: Listener) -> None:
+        raise self._how(cluster)
+
+    def down(self, cluster: Cluster, listener: Listener) -> None:
+        raise self._how(cluster)
+
+    def status(self, cluster: Cluster) -> dict[str, Any] | None:
+        raise self._how(cluster)
+
+    def _how(self, cluster: Cluster) -> UsageError:
+        kind = cluster.config.kind
+        return UsageError(
+            f"{cluster.config.name}: {kind} clusters are started where they are, not from here",
+            f"`raysft cluster render {cluster.path} --to FOLDER`, then {BY_HAND[kind]}; see docs/operations.md.",
+        )

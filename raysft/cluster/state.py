@@ -1,0 +1,83 @@
+"""What this machine keeps of a cluster that it brought up: its files, and the token that it asks for."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from pathlib import Path
+
+from raysft.cluster.endpoint import TOKEN
+from raysft.cluster.named import FILE, state_folder
+from raysft.cluster.ray_up import TOKEN_NAME, secrets_folder
+from raysft.config import Cluster
+from raysft.errors import NotAllowed, NotFound
+
+OWNER_ONLY, OWNER_ONLY_FOLDER = 0o600, 0o700
+
+
+def keep(cluster: Cluster, files: dict[str, str]) -> Path:
+    """Writes the cluster file, the rendered files and the token for one's own eyes alone; returns their folder.
+
+    Raises NotAllowed where the cluster file names a token file that cannot be read.
+    """
+    folder = state_folder(cluster.config.name)
+    token = token_of(cluster)
+    _folder(folder)
+    _folder(folder / "secrets")
+    _write(folder / TOKEN, token)
+    _write(folder / "secrets" / TOKEN_NAME, token)
+    for name, text in files.items():
+        _write(folder / name, text.replace(secrets_folder(cluster.config.name), str(folder / "secrets")))
+    # Last, since a cluster whose file is here counts as one that was brought up.
+    _write(folder / FILE, cluster.path.read_text(encoding="utf-8"))
+    return folder
+
+
+def token_of(cluster: Cluster) -> str:
+    """That of the file which the cluster file names; else the one that is kept here; else one that is made now.
+
+    Raises NotAllowed.
+    """
+    kept = state_folder(cluster.config.name) / TOKEN
+    named = cluster.config.token_file
+    if named is None:
+        return kept.read_text(encoding="utf-8").strip() if kept.is_file() else secrets.token_hex(32)
+    try:
+        token = Path(named).expanduser().read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise NotAllowed(
+            f"{cluster.where('token_file')}: token_file: {named} cannot be read: {error.strerror}",
+            "Name a file with a token in it, or leave the key out: one is made then.",
+        ) from None
+    if not token:
+        raise NotAllowed(f"{cluster.where('token_file')}: token_file: {named} is empty", "Put a token in it.")
+    return token
+
+
+def kept_folder(cluster: Cluster) -> Path:
+    """Of a cluster that was brought up here. Raises NotFound."""
+    folder = state_folder(cluster.config.name)
+    if not (folder / FILE).is_file():
+        raise NotFound(
+            f"{cluster.config.name} was not brought up on this machine: {folder} has no {FILE}",
+            f"`raysft cluster up {cluster.path}` brings it up; what it makes is remembered there.",
+        )
+    return folder
+
+
+def forget(cluster: Cluster) -> None:
+    """After a cluster is down."""
+    shutil.rmtree(state_folder(cluster.config.name), ignore_errors=True)
+
+
+def _folder(path: Path) -> None:
+    path.mkdir(parents=True, exist_ok=True)
+    path.chmod(OWNER_ONLY_FOLDER)
+
+
+def _write(path: Path, text: str) -> None:
+    """A file that nobody else could read, not even while it is written."""
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWNER_ONLY), "w", encoding="utf-8") as file:
+        file.write(text)
