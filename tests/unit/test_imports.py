@@ -47,9 +47,16 @@ ORDER = [
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
 RAY = {
     "capacity.py",
+    "cluster/providers/aws.py",
+    "cluster/providers/azure.py",
+    "cluster/providers/fails_over.py",
+    "cluster/providers/gcp.py",
+    "cluster/providers/shared.py",
+    "cluster/providers/simulated.py",
     "session.py",
     "preparation/engine.py",
     "training/launch.py",
+    "training/shared.py",
     "tuning/engine.py",
 }
 HEAVY = ("ray", "torch", "transformers", "sklearn", "matplotlib", "optuna")
