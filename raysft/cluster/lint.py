@@ -39,6 +39,10 @@ def lint(cluster: Cluster, files: dict[str, str] | None = None) -> list[Finding]
     rendered = Rendered(cluster, render(cluster) if files is None else files)
     rules = [*RULES, *(rule for module in MODULES.get(cluster.config.kind, ()) for rule in _rules(module))]
     found = [finding for rule in rules for finding in rule(rendered)]
+    if cluster.config.kind == "kubernetes":
+        from raysft.cluster.kubernetes_rules import findings
+
+        found += findings(rendered.texts)
     order = list(rendered.texts)
     return sorted(dict.fromkeys(found), key=lambda finding: order.index(finding.file))
 
