@@ -6,6 +6,7 @@ from functools import cache
 from typing import Any
 
 from raysft.cluster.providers.fails_over import provider_class
+from raysft.cluster.providers.given import given
 
 
 def __getattr__(name: str) -> Any:
@@ -18,6 +19,7 @@ def __getattr__(name: str) -> Any:
 @cache
 def _provider() -> type[Any]:
     """Raises ImportError where the packages of this cloud are not installed."""
+    from ray.autoscaler._private._azure.config import _configure_key_pair
     from ray.autoscaler._private._azure.node_provider import AzureNodeProvider
 
-    return provider_class(AzureNodeProvider)
+    return provider_class(given(AzureNodeProvider, _configure_key_pair))
