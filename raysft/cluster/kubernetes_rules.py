@@ -6,7 +6,7 @@ A rule is a function that yields (key, what is wrong, what to do) for one part o
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from raysft.cluster.finding import Finding
@@ -25,13 +25,17 @@ WHOLE_WORLD = ("0.0.0.0/0", "::/0")
 
 def findings(files: Mapping[str, str]) -> list[Finding]:
     """Everything that is wrong in these manifests. files: name -> text. Raises YAMLError for what is no YAML."""
-    documents = [(name, document) for name, text in files.items() for document in read_manifests(text)]
-    found = [Finding(name, *broken) for name, document in documents for broken in _rules(document)]
-    if files:
-        found += _without_policy(documents)
-        together = [document for _, document in documents]
-        found += [Finding(name, *broken) for name, document in documents for broken in kueue_rules(document, together)]
-    return found
+    return findings_in([(name, document) for name, text in files.items() for document in read_manifests(text)])
+
+
+def findings_in(documents: Sequence[tuple[str, Manifest]]) -> list[Finding]:
+    """The same of documents that are read, each with the name of its file."""
+    together = [document for _, document in documents]
+    found = []
+    for name, document in documents:
+        rules = (_rules(document), kueue_rules(document, together))
+        found += [Finding(name, *broken) for rule in rules for broken in rule]
+    return found + _without_policy(documents)
 
 
 def _rules(document: Manifest) -> Iterator[Broken]:
@@ -187,7 +191,7 @@ def _policy(spec: Mapping[str, Any]) -> Iterator[Broken]:
                 yield f"spec.{way}.{index}", "lets everything out", "Name ports."
 
 
-def _without_policy(documents: list[tuple[str, Manifest]]) -> list[Finding]:
+def _without_policy(documents: Sequence[tuple[str, Manifest]]) -> list[Finding]:
     """Each cluster has its policy that denies what no other allows."""
     denied = [
         document["spec"].get("podSelector", {}).get("matchLabels", {}).items()
