@@ -152,6 +152,8 @@ def _estimates(result: SweepResult) -> Table:
     if chosen["ahead"] is not None:
         ahead = chosen["ahead"]
         _estimate(table, f"ahead of trial {chosen['runner_up']} (p = {ahead['p']:.2g})", ahead)
+    elif chosen["runner_up"] is not None:
+        table.add_row(Text(f"ahead of trial {chosen['runner_up']}"), "not known", "", "")
     for name, estimate in (result.nested or {}).get("metrics", {}).items():
         _estimate(table, f"{name}, nested", estimate)
     for name, estimate in (result.metrics.get("test") or {}).items():

@@ -61,8 +61,13 @@ def comparison(result: SweepResult) -> str:
     chosen = result.chosen
     if len(result.trials) < 2:
         return ""
-    if chosen["ahead"] is None:
+    if chosen["runner_up"] is None:
         return "No other configuration was trained on all folds: there is no runner-up to compare it with."
+    if chosen["ahead"] is None:
+        return (
+            f"How far it is ahead of the runner-up, trial {chosen['runner_up']}, is not known: it takes two folds, or "
+            "two rows or groups in each, to tell what is chance."
+        )
     ahead, rival = _ahead(chosen["ahead"]), f"trial {chosen['runner_up']}"
     name = measure_name(next(iter(result.objectives)), result.task)
     verdict, p = compared(ahead), _p(chosen["ahead"]["p"])

@@ -17,7 +17,7 @@ class Choice:
     trial: int
     best: int  # with the highest mean
     runner_up: int | None
-    ahead: Difference | None  # how much better than the runner-up by the first objective
+    ahead: Difference | None  # how much better than the runner-up by the first objective; None: not known
     front: list[int]  # that no other is better than by every objective, the best by the first one first
     why: str
 

@@ -18,7 +18,7 @@ from raysft.tuning.parameter import Settings
 from raysft.tuning.propose import Proposals, algorithm_of
 from raysft.tuning.race import Race
 from raysft.tuning.record import Record, Units, scores_of
-from raysft.tuning.results import FoldScores, Trial
+from raysft.tuning.results import FoldScores, Trial, with_most_in_common, worth
 from raysft.tuning.work import FoldId, Work
 
 Array = np.ndarray[Any, Any]
@@ -33,6 +33,7 @@ class FoldJob:
     trial: int
     settings: Settings = field(hash=False)
     fold: FoldId
+    deadline: float | None = field(default=None, compare=False)  # when to leave off, in seconds since 1970
 
 
 class Orders(Protocol):
@@ -42,9 +43,9 @@ class Orders(Protocol):
     def running(self) -> int:
         """Folds that are being trained."""
 
-    @property
-    def over(self) -> bool:
-        """Whether nothing is being trained, and nothing will be."""
+    def nothing_left(self) -> bool:
+        """Whether nothing is being trained, and nothing will be: a search proposes, and writes down, what it needs to
+        know that."""
 
     def next(self) -> FoldJob | None:
         """What to train now; None: nothing, for now or for good."""
@@ -56,6 +57,9 @@ class Orders(Protocol):
 
     def done(self, job: FoldJob) -> None:
         """A fold was trained to its end; its record is on storage."""
+
+    def left(self, job: FoldJob) -> None:
+        """Those who train a fold left off at its deadline."""
 
     def failed(self, job: FoldJob, why: str) -> None:
         """A fold could not be trained."""
@@ -73,8 +77,7 @@ class Errand:
     failures: dict[FoldJob, str] = field(default_factory=dict)
     running: int = 0
 
-    @property
-    def over(self) -> bool:
+    def nothing_left(self) -> bool:
         return not self.running and not self.jobs
 
     def next(self) -> FoldJob | None:
@@ -91,6 +94,9 @@ class Errand:
     def done(self, job: FoldJob) -> None:
         self.running -= 1
         self.told(f"fold {job.fold} done")
+
+    def left(self, job: FoldJob) -> None:
+        raise AssertionError(f"fold {job.fold} has no deadline")
 
     def failed(self, job: FoldJob, why: str) -> None:
         self.running -= 1
@@ -110,9 +116,8 @@ class Together:
     def running(self) -> int:
         return sum(each.running for each in self.searches.values())
 
-    @property
-    def over(self) -> bool:
-        return all(each.over for each in self.searches.values())
+    def nothing_left(self) -> bool:
+        return all(each.nothing_left() for each in self.searches.values())
 
     def next(self) -> FoldJob | None:
         """Of the search with the fewest folds behind it."""
@@ -128,6 +133,9 @@ class Together:
 
     def done(self, job: FoldJob) -> None:
         self._of(job).done(job)
+
+    def left(self, job: FoldJob) -> None:
+        self._of(job).left(job)
 
     def failed(self, job: FoldJob, why: str) -> None:
         self._of(job).failed(job, why)
@@ -201,7 +209,9 @@ class Director:
             return None
         number, fold = found
         self.race.start(number, fold)
-        return FoldJob(number, self.race.trials[number].settings, FoldId(fold, self.record.without))
+        settings, left = self.race.trials[number].settings, self._budget()[0] - self.seconds
+        deadline = time.time() + left if math.isfinite(left) else None
+        return FoldJob(number, settings, FoldId(fold, self.record.without), deadline)
 
     @property
     def running(self) -> int:
@@ -212,8 +222,7 @@ class Director:
         """Folds that were trained or are being trained."""
         return self.running + sum(len(trial.folds) for trial in self.race.trials.values())
 
-    @property
-    def over(self) -> bool:
+    def nothing_left(self) -> bool:
         return not self.race.running and (bool(self.ended) or (self.race.next() is None and not self._propose()))
 
     def epoch(
@@ -234,7 +243,7 @@ class Director:
         if stops:
             self.race.leave(*place)
             if why and not was_out:
-                self._close(trial, scores)
+                self._close(trial, None if trial.folds else self._begun_worth(trial, job.fold.fold, scored))
         self.told("")
         return stops
 
@@ -248,10 +257,16 @@ class Director:
         stopped = self.race.finish(job.trial, job.fold.fold, scores)
         self.record.spent(self.seconds)
         if len(trial.folds) == len(self.race.folds):
-            self._close(trial, None)
+            self._close(trial)
         for other in stopped:
-            self._close(other, None)
+            self._close(other)
         self.told(f"trial {trial.number}: fold {job.fold.fold} done, {describe(trial)}")
+
+    def left(self, job: FoldJob) -> None:
+        """The budget is spent, by the clock of those who trained."""
+        self.race.leave(job.trial, job.fold.fold)
+        self.stop(self._budget()[1])
+        self.told("")
 
     def failed(self, job: FoldJob, why: str) -> None:
         """The configuration is out, the sweep goes on."""
@@ -267,14 +282,13 @@ class Director:
                 self.told(f"trial {other.number} is in the race again: what it could not catch has failed")
 
     def candidates(self) -> list[Trial]:
-        """The configurations among which may be chosen: those with all folds done; where the search was ended before
-        there was one, those with most folds, of which there is at least one, that are still in the race."""
+        """The configurations among which may be chosen, all with the same folds: those with all of them done; where
+        the search was ended before there was one, those still in the race that have most folds in common, as if they
+        had no others."""
         done = self.race.finished
         if done or not self.ended:
             return done
-        alive = [trial for trial in self.race.trials.values() if trial.folds and not trial.out]
-        most = max((len(trial.folds) for trial in alive), default=0)
-        return [trial for trial in alive if len(trial.folds) == most]
+        return with_most_in_common([trial for trial in self.race.trials.values() if trial.folds and not trial.out])
 
     def stop(self, why: str) -> None:
         self.ended = self.ended or why
@@ -307,33 +321,46 @@ class Director:
         """What the last folds before an interruption ask for, where it came before their lines were written."""
         for trial in self.race.trials.values():
             if self._complete(trial) and trial.number not in closed:
-                self._close(trial, None)
+                self._close(trial)
         for trial in self.race.stop_behind():
-            self._close(trial, None)
+            self._close(trial)
 
     def _complete(self, trial: Trial) -> bool:
         return len(trial.folds) == len(self.race.folds)
 
-    def _close(self, trial: Trial, scores: dict[str, float] | None) -> None:
-        """Tell the algorithm and the lines what a configuration that ended is worth. scores: of its last epoch, where
-        it has no fold."""
-        if trial.folds:
-            values = {name: trial.mean(name) for name in self.race.objectives}
-        else:
-            values = {name: (scores or {}).get(name, math.nan) for name in self.race.objectives}
+    def _begun_worth(self, trial: Trial, fold: int, scored: Sequence[dict[str, float]]) -> dict[str, float]:
+        """What a configuration without a fold is worth by the epochs of its first one: as far behind as the one that
+        it could not reach was ahead there after as many epochs."""
+        assert trial.behind is not None
+        rival = self.race.trials[trial.behind]
+        there = rival.folds[fold].scores
+        then, now = there[min(len(scored), len(there)) - 1], scored[-1]
+        return {name: rival.mean(name) - (then[name] - now[name]) for name in self.race.objectives}
+
+    def _close(self, trial: Trial, values: dict[str, float] | None = None) -> None:
+        """Tell the algorithm and the lines what a configuration that ended is worth. values: where it has no fold."""
+        if values is None:
+            rival = None if trial.behind is None else self.race.trials[trial.behind]
+            values = {name: worth(trial, rival, name) for name in self.race.objectives}
         self.proposals.tell(trial.settings, values)
         self.record.ended(trial, values, self.seconds)
         if trial.stopped:
             self.told(f"trial {trial.number} stopped: {trial.stopped}")
 
     def _check_budget(self) -> None:
-        if self.record.without is not None:
-            return  # the budget is that of the search, not of what tells how good it is
-        hours = self.seconds / 3600
-        if self.tune.hours is not None and hours >= self.tune.hours:
-            self.stop(f"{self.tune.hours:g} hours are over (tune.hours)")
-        if self.tune.cost is not None and self.tune.price is not None and hours * self.tune.price >= self.tune.cost:
-            self.stop(f"{self.tune.cost:g} are spent (tune.cost)")
+        seconds, words = self._budget()
+        if self.seconds >= seconds:
+            self.stop(words)
+
+    def _budget(self) -> tuple[float, str]:
+        """(seconds that may be spent in all, what to say once they are)."""
+        tune, limits = self.tune, [(math.inf, "")]
+        if self.record.without is None:  # it is that of the search, not of what tells how good it is
+            if tune.hours is not None:
+                limits.append((3600 * tune.hours, f"{tune.hours:g} hours are over (tune.hours)"))
+            if tune.cost is not None and tune.price is not None:
+                limits.append((3600 * tune.cost / tune.price, f"{tune.cost:g} are spent (tune.cost)"))
+        return min(limits, key=lambda limit: limit[0])
 
 
 def describe(trial: Trial) -> str:

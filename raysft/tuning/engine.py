@@ -8,6 +8,7 @@ next, and through Tune's scheduler after each epoch whether training goes on.
 from __future__ import annotations
 
 import os
+import pickle
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -15,14 +16,18 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
-from raysft.errors import RaysftError
 from raysft.metrics.judged import Judged
+from raysft.storage.commit import writing
+from raysft.storage.lease import lease
 from raysft.training.launch import fit_aside
+from raysft.training.worker import Task
 from raysft.tuning.director import FoldJob, Orders
+from raysft.tuning.relay import Found, Relay, answer_to, words
 from raysft.tuning.slots import Slots
 from raysft.tuning.work import Work, Workbench
 
-RETRIES = 2  # of a fold whose actor or node died
+RETRIES = 2  # of a fold whose actor or node died, each in another process
+IN_USE_S = 60.0  # how long to wait for the process of an earlier command that is about to end
 # Nothing of Tune's own bookkeeping is read again: the record is ours (tuning/record.py).
 QUIET = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -33,10 +38,10 @@ QUIET = {
 }
 
 
-_SEARCHES: dict[str, Orders] = {}  # of this process, by name: Tune pickles its parts, which can then only name them
+_SEARCHES: dict[str, Relay] = {}  # of this process, by name: Tune pickles its parts, which can then only name them
 
 
-def _search(name: str) -> Orders:
+def _search(name: str) -> Relay:
     """By a function, since what Tune pickles brings the variables along that it names."""
     return _SEARCHES[name]
 
@@ -44,9 +49,10 @@ def _search(name: str) -> Orders:
 def run_search(work: Work, director: Orders, slots: Slots) -> None:
     """Train what the director chooses until nothing is left. Needs a running Ray.
 
-    Raises KeyboardInterrupt when the person asks; folds that are done stay done.
+    Raises KeyboardInterrupt when the person asks, OutputError or OSError where nothing can be written, and whatever
+    else went wrong in this process; folds that are done stay done.
     """
-    if director.over:
+    if director.nothing_left():
         return
     os.environ.update(QUIET)
     from ray import tune
@@ -55,11 +61,11 @@ def run_search(work: Work, director: Orders, slots: Slots) -> None:
         tune.with_parameters(_trainable(slots.workers > 1), work=work, slots=slots), slots.bundle()
     )
     folder, name = work.folder.ray, uuid.uuid4().hex[:12]
-    _SEARCHES[name] = director
+    relay = _SEARCHES[name] = Relay(director, slots.count)
     tuner = tune.Tuner(
         trainable,
         tune_config=tune.TuneConfig(
-            search_alg=_searcher(name, slots.count),
+            search_alg=_searcher(name),
             scheduler=_scheduler(name),
             num_samples=-1,
             reuse_actors=True,
@@ -79,9 +85,21 @@ def run_search(work: Work, director: Orders, slots: Slots) -> None:
     except KeyboardInterrupt:
         director.stop("interrupted")
         raise
+    except Exception as error:
+        if relay.error is None:
+            raise _unwritten(error) or error from error
     finally:
         del _SEARCHES[name]
         shutil.rmtree(folder, ignore_errors=True)
+    if relay.error is not None:
+        raise relay.error
+
+
+def _unwritten(error: BaseException | None) -> OSError | None:
+    """The failed write behind an error of Tune, which keeps its own bookkeeping on the same disk."""
+    while error is not None and not isinstance(error, OSError):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def _trainable(several_workers: bool) -> type:
@@ -95,44 +113,53 @@ def _trainable(several_workers: bool) -> type:
             self._work, self._slots, self._bench = work, slots, Workbench(work)
             self._epochs: Iterator[tuple[int, Judged]] | None = None
             self._job: FoldJob = config["job"]
+            self._task: Task | None = None
 
         def reset_config(self, new_config: dict[str, Any]) -> bool:
-            self._epochs = None
-            self._bench.free()
+            # Nothing here that could fail: Tune tries no fold again whose process fails before its first step.
+            self._epochs, self._task = None, None
             self._job = new_config["job"]
             return True
 
         def step(self) -> dict[str, Any]:
+            """Raises what is no fault of the configuration: Tune ends this process, and another one tries again."""
             try:
-                return self._launched() if several_workers else self._epoch()
-            except Exception as error:  # noqa: BLE001  # told to people; only a process that dies is tried again
-                return {"found": ("failed", _words(error))}
+                with writing(self._work.folder.path):
+                    return {"found": self._launched() if several_workers else self._epoch()}
+            except Exception as error:  # noqa: BLE001  # told to people, or raised again
+                return {"found": answer_to(error)}
 
-        def _epoch(self) -> dict[str, Any]:
+        def _epoch(self) -> Found:
             from raysft.tuning.fold import train_fold
 
-            if self._epochs is None:
-                task = self._work.task(self._job.trial, self._job.settings, self._job.fold)
-                loop = self._bench.loop(task)
-                self._epochs = enumerate(train_fold(loop, task.run, self._work.measures), start=1)  # type: ignore[arg-type]
-            found = next(self._epochs, None)
+            task = self._task = self._task or self._work.task(self._job.trial, self._job.settings, self._job.fold)
+            # Held while it computes and no longer: a process whose command was killed is asked for no other step.
+            with lease(task.run.lock, f"fold {task.run.path}", IN_USE_S):
+                if self._epochs is None:
+                    self._bench.free()
+                    loop = self._bench.loop(task)
+                    self._epochs = enumerate(train_fold(loop, task.run, self._work.measures), start=1)  # type: ignore[arg-type]
+                found = next(self._epochs, None)
             if found is None:
                 self._epochs = None
-                return {"found": ("done",)}
+                return ("done",)
             epoch, judged = found
             influence = {name: judged.influence[name] for name in self._work.measures}
-            return {"found": ("epoch", epoch, judged.scores, judged.row_id, influence)}
+            return "epoch", epoch, judged.scores, judged.row_id, influence
 
-        def _launched(self) -> dict[str, Any]:
+        def _launched(self) -> Found:
             from raysft.events import Silent
             from raysft.training.launch import launch
-            from raysft.tuning.spread import FoldWorker
+            from raysft.tuning.spread import LEFT, FoldWorker
 
             task = self._work.task(self._job.trial, self._job.settings, self._job.fold)
-            launch(task, self._slots.resources, Silent(), FoldWorker(self._work.measures))
-            shutil.rmtree(task.run.checkpoints, ignore_errors=True)
+            worker = FoldWorker(self._work.measures, self._job.deadline)
+            ended = launch(task, self._slots.resources, Silent(), worker)
             shutil.rmtree(task.run.ray, ignore_errors=True)
-            return {"found": ("done",)}
+            if ended == LEFT:
+                return ("left",)
+            shutil.rmtree(task.run.checkpoints, ignore_errors=True)
+            return ("done",)
 
         def save_checkpoint(self, checkpoint_dir: str) -> None:
             """What is to be kept is on storage already."""
@@ -142,15 +169,7 @@ def _trainable(several_workers: bool) -> type:
     return OneFold
 
 
-def _words(error: Exception) -> str:
-    """In one line, for people."""
-    if isinstance(error, RaysftError):
-        return error.message
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[-1].strip() if lines else ''}"
-
-
-def _searcher(name: str, slots: int) -> Any:
+def _searcher(name: str) -> Any:
     """Tune's search algorithm: what the director says is next, while there is room."""
     from ray.tune.search import Searcher
 
@@ -159,12 +178,10 @@ def _searcher(name: str, slots: int) -> Any:
             super().__init__(metric="found", mode="max")
 
         def suggest(self, trial_id: str) -> Any:
-            director = _search(name)
-            if director.over:
+            search = _search(name)
+            if search.over():
                 return Searcher.FINISHED
-            if director.running >= slots:
-                return None
-            job = director.next()
+            job = search.next()
             return None if job is None else {"job": job}
 
         def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None: ...
@@ -174,26 +191,31 @@ def _searcher(name: str, slots: int) -> Any:
 
 def _scheduler(name: str) -> Any:
     """Tune's scheduler: tells the director what was found, and stops what it wants stopped."""
+    from ray.tune.experiment import Trial
     from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
     class Told(FIFOScheduler):  # type: ignore[misc]
         def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-            job: FoldJob = trial.config["job"]
-            director = _search(name)
-            kind, *facts = result["found"]
-            if kind == "epoch":
-                return str(TrialScheduler.STOP if director.epoch(job, *facts) else TrialScheduler.CONTINUE)
-            if kind == "done":
-                director.done(job)
-            else:
-                director.failed(job, facts[0])
-            return str(TrialScheduler.STOP)
+            stops = _search(name).stops(trial.config["job"], result["found"])
+            return str(TrialScheduler.STOP if stops else TrialScheduler.CONTINUE)
 
         def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
-            """The process died: of those deaths that Tune recovers from it tells too."""
-            if trial.should_recover():
+            """The process died. Of those deaths that Tune recovers from it tells too, once the trial has its state of
+            an error; of others while it still runs, or waits. (How often it may be recovered does not tell them apart:
+            one that waits is never recovered.)"""
+            if trial.status == Trial.ERROR:
                 return
-            error = trial.get_pickled_error() or trial.get_error()
-            _search(name).failed(trial.config["job"], _words(error) if error else "its process died")
+            _search(name).died(trial.config["job"], _cause_of(trial.pickled_error_file))
 
     return Told()
+
+
+def _cause_of(file: str | None) -> str:
+    """Why the process of a fold died. file: where Tune keeps the error on this machine; on the storage, where its own
+    methods look for it, it is only later."""
+    if file is None or not Path(file).exists():
+        return "its process died"
+    try:
+        return words(pickle.loads(Path(file).read_bytes()))  # noqa: S301  # written by this process
+    except Exception:  # noqa: BLE001  # of a kind that is not known here
+        return "its process died of an error that cannot be read here"

@@ -140,11 +140,6 @@ class Race:
         """Configurations with every fold done."""
         return [trial for trial in self.trials.values() if len(trial.folds) == len(self.folds)]
 
-    @property
-    def over(self) -> bool:
-        """Whether nothing is left to train among the configurations so far."""
-        return not self.running and self.next() is None
-
     def _begun(self, trial: Trial) -> int:
         return len(trial.folds) + sum(number == trial.number for number, _ in self.running)
 
@@ -196,7 +191,7 @@ class Race:
         (first, way), *others = self.objectives.items()
         sign, at = (1 if way == "max" else -1), found.epochs - 1
         gains = self._gains(first, sign, at, self.epochs_of(trial))
-        if len(gains) < GAINS or any(_ahead(found, leader, fold, name, other) for name, other in others):
+        if len(gains) < GAINS or any(self._may_lead(trial, found, leader, fold, name, other) for name, other in others):
             return ""
         there, own = leader.folds[fold], found.scores[at][first]
         goal = leader.value(first, fold)
@@ -209,6 +204,14 @@ class Race:
             f"{goal:.3f}: none gained more than {max(0.0, *gains):.3f} from there"
         )
 
+    def _may_lead(self, trial: Trial, found: FoldScores, leader: Trial, fold: int, measure: str, way: str) -> bool:
+        """Whether a configuration is better than the leader by another objective already, as far as that is known."""
+        if measure in found.scores[-1]:
+            gap = found.scores[-1][measure] - leader.value(measure, fold)
+            return gap > 0 if way == "max" else gap < 0
+        # What a prediction takes is known when a fold is done.
+        return not trial.folds or self._better_by(measure, way, trial, leader)
+
     def _gains(self, measure: str, sign: int, at: int, epochs: int) -> list[float]:
         """By how much each fold that was trained to its end, with as many epochs, got better after this one."""
         alike = [trial for trial in self.trials.values() if self.epochs_of(trial) == epochs]
@@ -217,11 +220,3 @@ class Race:
             max(sign * each[measure] for each in fold.scores[at + 1 :]) - sign * fold.scores[at][measure]
             for fold in done
         ]
-
-
-def _ahead(found: FoldScores, leader: Trial, fold: int, measure: str, way: str) -> bool:
-    """Whether a configuration is better than the leader by another objective already."""
-    if measure not in found.scores[-1]:
-        return False  # what a prediction takes is known when the fold is done
-    gap = found.scores[-1][measure] - leader.value(measure, fold)
-    return gap > 0 if way == "max" else gap < 0

@@ -41,7 +41,7 @@ class Record:
     without: int | None = None
 
     def load(self) -> tuple[dict[int, Known], float]:
-        """(configurations by number, seconds spent so far). A torn last line is left out."""
+        """(configurations by number, seconds spent on this search so far). A torn last line is left out."""
         found: dict[int, Known] = {}
         spent = 0.0
         if not self.folder.trials.exists():
@@ -51,9 +51,9 @@ class Record:
                 line = json.loads(text)
             except ValueError:  # torn, perhaps within a character
                 continue
-            spent = max(spent, float(line.get("spent", 0.0)))
             if line.get("without") != self.without:
                 continue
+            spent = max(spent, float(line.get("spent", 0.0)))
             if "settings" in line:
                 found[line["trial"]] = Known(line["settings"])
             elif "values" in line:

@@ -6,7 +6,9 @@ the rows that belong together (data.group).
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -76,6 +78,10 @@ class Trial:
         self.folds[fold] = scores
         self.__dict__.pop("epoch", None)
 
+    def on(self, folds: Collection[int]) -> Trial:
+        """What would be known of it with these folds alone."""
+        return replace(self, folds={fold: self.folds[fold] for fold in sorted(folds)})
+
     @property
     def primary(self) -> str:
         return next(iter(self.objectives))
@@ -144,9 +150,36 @@ def difference(first: Trial, second: Trial, measure: str) -> Difference:
     either direction, so that what seeds do is in it as far as it goes either way row by row.
     """
     folds = sorted(first.folds.keys() & second.folds.keys())
+    assert folds, f"trials {first.number} and {second.number} have no fold in common"
     gaps = [first.value(measure, fold) - second.value(measure, fold) for fold in folds]
     variances = [variance_of(first.moved(measure, fold), second.moved(measure, fold)) for fold in folds]
     return Difference(float(np.mean(gaps)), math.sqrt(sum(variances)) / len(folds), len(folds), tuple(gaps))
+
+
+def worth(trial: Trial, rival: Trial | None, measure: str) -> float:
+    """What a configuration would have on all folds of a rival that has done more of them: what the rival has there,
+    less how far it is ahead on the folds of both. A mean over its own folds alone would also tell how hard these are.
+    """
+    common = [] if rival is None else [fold for fold in trial.folds if fold in rival.folds]
+    if rival is None or not common:
+        return trial.mean(measure)
+    gaps = [rival.value(measure, fold) - trial.value(measure, fold) for fold in common]
+    return rival.mean(measure) - float(np.mean(gaps))
+
+
+def with_most_in_common(trials: Sequence[Trial]) -> list[Trial]:
+    """Of configurations with some folds each, those that share the largest set of folds with at least one other, as if
+    they had no other folds; the one with the most folds where none shares any."""
+    sets = [frozenset(a.folds) & frozenset(b.folds) for a, b in itertools.combinations(trials, 2)]
+    shared = [each for each in sets if each]
+    if not shared:
+        return sorted(trials, key=lambda trial: -len(trial.folds))[:1]
+
+    def having(folds: frozenset[int]) -> list[Trial]:
+        return [trial for trial in trials if trial.folds.keys() >= folds]
+
+    most = max(shared, key=lambda folds: (len(folds), len(having(folds)), [-fold for fold in sorted(folds)]))
+    return [trial.on(most) for trial in having(most)]
 
 
 def between_epochs(trial: Trial, measure: str, first: int, second: int) -> Difference:
@@ -160,12 +193,15 @@ def between_epochs(trial: Trial, measure: str, first: int, second: int) -> Diffe
     return Difference(float(np.mean(gaps)), math.sqrt(sum(variances)) / len(gaps), len(gaps))
 
 
-def cautious(found: Difference) -> Difference:
+def cautious(found: Difference) -> Difference | None:
     """With the larger of two errors, that of the rows and that of the folds: the latter also has in it what another
-    training set does to a configuration, where there are folds enough to tell."""
-    if len(found.gaps) < ENOUGH_FOLDS:
-        return found
-    return replace(found, error=max(found.error, float(np.std(found.gaps, ddof=1)) / math.sqrt(len(found.gaps))))
+    training set does to a configuration, where there are folds enough to tell. Where a fold is a single unit its rows
+    have no error, and that of the folds stands alone; None: neither is known."""
+    count, known = len(found.gaps), math.isfinite(found.error)
+    if count < (ENOUGH_FOLDS if known else 2):
+        return found if known else None
+    of_folds = float(np.std(found.gaps, ddof=1)) / math.sqrt(count)
+    return replace(found, error=max(found.error, of_folds) if known else of_folds)
 
 
 def variance_of(first: Array, second: Array) -> float:

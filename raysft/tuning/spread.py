@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -13,25 +14,42 @@ from raysft.training import ranks
 from raysft.training.checkpoint import precision_of
 from raysft.training.precision import choose
 from raysft.training.worker import Task, device_of, prepare_loop
+from raysft.tuning.director import NEARLY
 from raysft.tuning.fold import train_fold
+
+LEFT = "left off"
 
 
 @dataclass(frozen=True)
 class FoldWorker:
-    """Train the fold of a task, as one of the ranks; checkpoints are kept until it is done, so that it can go on."""
+    """Train the fold of a task, as one of the ranks; checkpoints are kept until it is done, so that it can go on.
+
+    deadline: in seconds since 1970, after which they leave off with the epoch, unless the fold is nearly done.
+    """
 
     measures: Sequence[str]
+    deadline: float | None = None
 
     def __call__(self, task: Task) -> str | RaysftError:
-        """Errors meant for people are returned, so that nothing retries them."""
+        """`done`, or LEFT. Errors meant for people are returned, so that nothing retries them."""
         folder = FoldFolder(task.run.path)
         try:
             with writing(task.run.path), ExitStack() as held:
                 begun = ranks.on_first_rank(lambda: precision_of(task.run.checkpoints))
                 precision = choose(task.config.train.precision, device_of(task), begun)
                 make_loop, _ = ranks.all_or_none(lambda: prepare_loop(task, held, precision))
-                for _ in train_fold(make_loop(), folder, self.measures):
-                    pass
+                loop = make_loop()
+                for _ in train_fold(loop, folder, self.measures):
+                    if self._late(loop.sampler.epochs_done(loop.progress.step) / task.config.train.epochs):
+                        return LEFT
         except RaysftError as error:
             return error
         return "done"
+
+    def _late(self, share: float) -> bool:
+        """Whether to leave off after this share of the epochs; all ranks ask together, and the first one's clock
+        counts."""
+        deadline = self.deadline
+        if deadline is None or share >= NEARLY:
+            return False
+        return ranks.on_first_rank(lambda: time.time() > deadline)

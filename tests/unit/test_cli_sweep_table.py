@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -61,6 +62,13 @@ def test_what_was_chosen_and_what_it_is_worth() -> None:
     assert "f1_macro, nested" in text and "f1_macro, test, all folds trained" in text
     for word in ("overfitting", "to try, the most useful first", "at the edge of the search"):
         assert word in text.splitlines()
+
+
+def test_how_far_it_is_ahead_may_not_be_known() -> None:
+    result = sweep_of()
+    lines = table_of(replace(result, chosen=result.chosen | {"ahead": None}), 120).splitlines()
+    (line,) = [each for each in lines if each.startswith("ahead of trial 2")]
+    assert line.split()[-2:] == ["not", "known"]
 
 
 def test_cross_validation_chooses_nothing() -> None:

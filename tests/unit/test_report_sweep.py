@@ -216,6 +216,13 @@ def test_against_the_runner_up(ahead: dict[str, float], said: str, style: str) -
     assert ("p < 0.001" in sweep_verdict.comparison(result)) == (ahead["p"] < 0.001)
 
 
+def test_how_far_it_is_ahead_may_not_be_known() -> None:
+    result = sweep_of()
+    said = sweep_verdict.comparison(replace(result, chosen=result.chosen | {"ahead": None}))
+    assert "runner-up, trial 2, is not known" in said
+    assert "not known" in page_of(replace(result, chosen=result.chosen | {"ahead": None}))
+
+
 def test_what_racing_saved() -> None:
     result = sweep_of(3)
     assert sweep_verdict.raced(result) == "15 of 15 folds were trained."

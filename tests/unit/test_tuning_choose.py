@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raysft.tuning.choose import AS_CHEAP, Choice, cheapest_within_one_error, choose, front
-from raysft.tuning.results import better
-from tests.support.sweeps import trial
+from raysft.tuning.results import Trial, better
+from tests.support.sweeps import ONE, fold, trial
 
 BEST = {0: 0.70, 1: 0.74}  # a mean of 0.72, whose standard error is 0.02
 
@@ -55,6 +55,19 @@ def test_the_best_is_taken_where_nothing_is_cheaper() -> None:
 def test_one_that_is_alone_has_no_runner_up() -> None:
     found = taken((BEST, (100, 1)))
     assert (found.trial, found.runner_up, found.ahead, found.front) == (1, None, None, [1])
+
+
+def test_where_a_fold_is_one_group_the_folds_tell_how_far_it_is_ahead() -> None:
+    """Every fold has one unit, whose rows tell no error."""
+    trials = [Trial(number, {}, ONE) for number in (1, 2)]
+    for each, gap in zip(trials, (0.0, 0.1), strict=True):
+        for place in range(3):
+            each.add(place, fold(0.5 + gap * (place + 1), number=each.number, rows=1))
+    found = choose(trials, one_standard_error=False)
+    assert found.trial == 2 and found.ahead is not None
+    assert found.ahead.value == pytest.approx(0.2) and found.ahead.error == pytest.approx(0.1 / 3**0.5)
+    alone = choose([each.on([0]) for each in trials], one_standard_error=False)
+    assert (alone.trial, alone.runner_up, alone.ahead) == (2, 1, None)
 
 
 def test_of_a_single_fold_the_error_is_that_of_its_rows() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -46,11 +47,11 @@ class Engine:
     def run(self) -> Engine:
         """To the end, or until it dies."""
         busy: list[FoldJob] = []
-        while not self.director.over:
+        while not self.director.nothing_left():
             while self.director.running < self.slots and (job := self.director.next()) is not None:
                 busy.append(job)
             if not busy:
-                assert self.director.over
+                assert self.director.nothing_left()
                 break
             try:
                 self._train(busy.pop(0))
@@ -108,7 +109,7 @@ def told(of: Director) -> dict[tuple[int, str], float]:
 def test_every_configuration_that_is_in_the_race_to_its_end_has_all_folds(tmp_path: Path) -> None:
     of = director(tmp_path)
     engine = Engine(of).run()
-    assert of.over and of.running == 0 and of.next() is None
+    assert of.nothing_left() and of.running == 0 and of.next() is None
     assert len({(job.trial, job.fold) for job in engine.begun}) == len(engine.begun)
     assert {each.settings["train.seed"] for each in of.race.trials.values()} == set(SEEDS)
     assert {each.settings["train.seed"] for each in of.race.finished} >= {3, 5, 7}
@@ -161,8 +162,36 @@ def test_one_that_is_stopped_in_its_first_fold_is_worth_its_last_epoch(tmp_path:
     job = of.next()
     assert job is not None and job.trial == 2 and job.fold == FoldId(0)
     assert of.epoch(job, 1, {"f1_macro": 0.2, "loss": 0.9}, units_of(64).row_id[:30], influences()) is True
-    assert of.running == 0 and of.over
-    assert lines(of)[-1]["values"] == {"f1_macro": 0.2, "loss": 0.9} and "could not reach" in lines(of)[-1]["stopped"]
+    assert of.running == 0 and of.nothing_left()
+    assert lines(of)[-1]["values"] == pytest.approx({"f1_macro": 0.2, "loss": 0.9})
+    assert "could not reach" in lines(of)[-1]["stopped"]
+
+
+def test_one_that_is_stopped_is_worth_as_much_as_it_is_behind_on_the_folds_of_both(tmp_path: Path) -> None:
+    """Fold 0 is hard for all, so that a mean over it alone would say less than it is."""
+    of = director(tmp_path, trials=2, algorithm="grid")
+    jobs = [of.next() for _ in range(2)]
+    for place, score in ((1, 0.9), (2, 1.0)):
+        of.race.finish(1, place, fold([score] * EPOCHS, number=1, rows=WORLD.rows))
+    for job, score in zip(jobs, (0.5, 0.4), strict=True):
+        assert job is not None
+        write_fold(of.work.fold_folder(job.trial, FoldId(0)), fold([score] * EPOCHS, number=job.trial, rows=WORLD.rows))
+        of.done(job)
+    assert of.race.trials[2].behind == 1
+    assert told(of)[2, "f1_macro"] == pytest.approx(0.8 - 0.1) and told(of)[2, "loss"] == pytest.approx(0.2 + 0.1)
+    assert told(of)[1, "f1_macro"] == pytest.approx(0.8)
+
+
+def test_one_that_is_stopped_early_is_as_far_behind_as_after_as_many_epochs(tmp_path: Path) -> None:
+    of = director(tmp_path, trials=2, algorithm="grid")
+    of.next()
+    for place in range(3):
+        of.race.finish(1, place, fold([0.5, 0.6, 0.6], number=1, rows=WORLD.rows))
+    job = of.next()
+    assert job is not None and job.trial == 2
+    assert of.epoch(job, 1, {"f1_macro": 0.2, "loss": 0.9}, units_of(30).row_id, influences()) is True
+    assert told(of)[2, "f1_macro"] == pytest.approx(0.6 - (0.5 - 0.2))
+    assert told(of)[2, "loss"] == pytest.approx(0.4 + (0.9 - 0.5))
 
 
 def influences() -> dict[str, Any]:
@@ -219,7 +248,10 @@ def test_what_fails_is_out_once_and_the_search_goes_on(tmp_path: Path) -> None:
     of.failed(another, "no memory either")
     of.failed(FoldJob(2, another.settings, FoldId(2)), "nor here")
     assert [each.failed for each in of.race.trials.values()] == ["no memory", "no memory either"]
-    assert of.over and [line["failed"] for line in lines(of) if "failed" in line] == ["no memory", "no memory either"]
+    assert of.nothing_left() and [line["failed"] for line in lines(of) if "failed" in line] == [
+        "no memory",
+        "no memory either",
+    ]
     assert heard == [
         "trial 1 failed: no memory",
         f"trial 2: fold 0 done, {describe(of.race.trials[2])}",
@@ -258,7 +290,26 @@ def test_once_the_budget_is_spent_nothing_is_begun_the_time_before_an_interrupti
     assert of.next() is not None and of.seconds >= 1.5 * 3600 - 100
     of.record.spent(1.5 * 3600)
     of = director(tmp_path, **tune)
-    assert of.next() is None and of.over and of.ended == why
+    assert of.next() is None and of.nothing_left() and of.ended == why
+
+
+def test_time_of_searches_within_folds_is_no_time_of_the_search(tmp_path: Path) -> None:
+    director(tmp_path, without=1).record.spent(9 * 3600.0)
+    of = director(tmp_path, hours=1.0)
+    assert of.seconds < 3600 and of.next() is not None
+
+
+def test_several_workers_are_told_when_to_leave_off(tmp_path: Path) -> None:
+    """They train a whole fold before the director hears of it."""
+    for of in (director(tmp_path / "a"), director(tmp_path / "b", without=1, hours=1.0)):
+        job = of.next()
+        assert job is not None and job.deadline is None
+    of = director(tmp_path / "c", hours=2.0, cost=3.0, price=3.0)
+    spend(of, 0.25)
+    job = of.next()
+    assert job is not None and job.deadline == pytest.approx(time.time() + 0.75 * 3600, abs=5)
+    of.left(job)
+    assert of.ended == "3 are spent (tune.cost)" and of.running == 0 and of.nothing_left()
 
 
 def spend(of: Director, hours: float) -> None:
@@ -274,7 +325,7 @@ def test_within_a_fold_the_budget_lets_what_is_nearly_done_be_done(tmp_path: Pat
     spend(of, 1.0)
     assert of.epoch(job, epoch, {"f1_macro": 0.2, "loss": 0.9}, units_of(30).row_id, influences()) is stops
     assert of.ended == "1 hours are over (tune.hours)" and of.running == (0 if stops else 1)
-    assert of.over is stops and not of.race.trials[1].out
+    assert of.nothing_left() is stops and not of.race.trials[1].out
 
 
 def test_a_search_within_other_folds_has_no_budget(tmp_path: Path) -> None:
@@ -294,9 +345,11 @@ def test_where_a_budget_ended_the_search_those_with_most_folds_are_chosen_among(
     assert of.candidates() == []  # it goes on
     of.stop("hours are over")
     assert [each.number for each in of.candidates()] == [2, 3]
+    of.race.trials[3] = trial(3, {1: 0.9, 2: 0.9})
+    assert [(each.number, list(each.folds)) for each in of.candidates()] == [(1, [0]), (2, [0])]  # not on unlike folds
     of.race.trials[1].add(1, fold(0.5))
     of.race.trials[1].add(2, fold(0.5))
-    assert [each.number for each in of.candidates()] == [1]
+    assert [(each.number, len(each.folds)) for each in of.candidates()] == [(1, 3)]
 
 
 def test_what_could_not_catch_one_that_fails_is_in_the_race_again_after_an_interruption_too(tmp_path: Path) -> None:
@@ -326,10 +379,10 @@ def test_who_asks_to_stop_first_is_named(tmp_path: Path) -> None:
     job = of.next()
     of.stop("interrupted")
     of.stop("hours are over")
-    assert of.ended == "interrupted" and of.next() is None and not of.over
+    assert of.ended == "interrupted" and of.next() is None and not of.nothing_left()
     assert job is not None
     of.failed(job, "gone")
-    assert of.over
+    assert of.nothing_left()
 
 
 # --- going on
@@ -365,7 +418,7 @@ def test_a_search_that_is_interrupted_all_the_time_comes_to_the_same_end(tmp_pat
     for attempt in range(200):
         dies_at = None if how == "within the fold" and attempt % 2 else 1 if how != "after its record" else 0
         of = director(tmp_path)
-        if of.over:
+        if of.nothing_left():
             break
         engine = Engine(of, dies_at=dies_at if attempt < 40 else None, how=how).run()
         trained += engine.trained
@@ -383,14 +436,16 @@ def test_with_several_slots_nothing_is_done_twice_after_an_interruption(tmp_path
         after = Engine(director(folder, slots=3), slots=3).run()
         places = [(job.trial, job.fold) for job in before.trained + after.trained]
         assert len(set(places)) == len(places)
-        assert after.director.over and {5, 7} <= {each.settings["train.seed"] for each in after.director.race.finished}
+        assert after.director.nothing_left() and {5, 7} <= {
+            each.settings["train.seed"] for each in after.director.race.finished
+        }
 
 
 def test_a_finished_search_has_nothing_left_to_do(tmp_path: Path) -> None:
     whole = Engine(director(tmp_path)).run()
     written = whole.director.record.folder.trials.read_bytes()
     again = director(tmp_path)
-    assert again.over and again.next() is None
+    assert again.nothing_left() and again.next() is None
     assert state(again) == state(whole.director)
     assert again.record.folder.trials.read_bytes() == written
 
@@ -414,7 +469,7 @@ def test_what_a_killed_process_had_no_time_to_tell_is_told(tmp_path: Path, monke
     work, units = of.work, units_of(64)
     again = Director.of(work, range(3), TWO, EPOCHS, units, 1)
     assert [values["f1_macro"] for _, values in heard] == pytest.approx([0.9, 0.1])
-    assert again.race.trials[2].out and again.over
+    assert again.race.trials[2].out and again.nothing_left()
     assert [line["trial"] for line in lines(again) if "values" in line] == [1, 2]
     Director.of(work, range(3), TWO, EPOCHS, units, 1)
     assert len([line for line in lines(again) if "values" in line]) == 2
@@ -437,19 +492,19 @@ def test_a_list_of_folds_is_trained_to_its_end_whatever_fails() -> None:
     jobs = [FoldJob(number, {"train.seed": 1}, FoldId(number, nested=True)) for number in range(3)]
     errand = Errand(list(jobs), heard.append)
     found = [errand.next() for _ in range(4)]
-    assert found == [*jobs, None] and errand.running == 3 and not errand.over
+    assert found == [*jobs, None] and errand.running == 3 and not errand.nothing_left()
     assert errand.epoch(jobs[0], 1, {}, units_of(1).row_id, {}) is False
     errand.done(jobs[0])
     errand.failed(jobs[1], "no memory")
     errand.done(jobs[2])
-    assert errand.over and errand.failures == {jobs[1]: "no memory"}
+    assert errand.nothing_left() and errand.failures == {jobs[1]: "no memory"}
     assert heard == ["fold 0-nested done", "fold 2-nested done"]
 
 
 def test_an_errand_that_is_stopped_begins_nothing_more() -> None:
     errand = Errand([FoldJob(1, {}, FoldId(0))])
     errand.stop("interrupted")
-    assert errand.next() is None and errand.over
+    assert errand.next() is None and errand.nothing_left()
 
 
 def test_a_configuration_is_described_with_its_errors_where_they_are_known() -> None:

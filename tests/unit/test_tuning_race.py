@@ -37,7 +37,7 @@ def test_all_meet_one_fold_before_any_meets_the_next_and_the_best_comes_first() 
         begun.append(found)
         of.start(*found)
     assert begun == [(2, 1), (3, 1), (1, 1)]
-    assert not of.over and len(of.running) == 3
+    assert len(of.running) == 3
 
 
 def test_folds_are_run_in_the_order_in_which_they_are_given() -> None:
@@ -59,7 +59,7 @@ def test_what_is_left_off_is_trained_again_and_what_is_out_is_not() -> None:
     of.trials[1].failed = "no memory"
     assert of.next() == (2, 0)
     of.trials[2].stopped = "behind"
-    assert of.next() is None and of.over and of.finished == []
+    assert of.next() is None and of.finished == []
 
 
 def test_one_that_is_late_catches_up_before_the_others_go_on() -> None:
@@ -216,10 +216,20 @@ def test_within_a_fold_one_that_is_ahead_by_another_objective_already_goes_on(lo
     assert of.trials[2].behind == (1 if stopped else None)
 
 
-def test_within_a_fold_what_a_prediction_takes_is_not_known() -> None:
+@pytest.mark.parametrize(("ms", "stopped"), [(None, False), (8.0, False), (9.5, True)])
+def test_within_a_fold_what_a_prediction_takes_is_known_from_other_folds(ms: float | None, stopped: bool) -> None:
+    """Where it is not, the configuration may be the quickest of all."""
     objectives = {"f1_macro": "max", TIME: "min"}
-    of = race([trial(1, RISES, objectives=objectives), Trial(2, {}, objectives)], epochs=4)
-    assert of.hopeless(2, 0, first_fold([0.1, 0.1], 2))
+    other = Trial(2, {}, objectives)
+    of = race([trial(1, RISES, objectives=objectives), other], epochs=4, racing=False)
+    for done in of.trials[1].folds.values():
+        for scores in done.scores:
+            scores[TIME] = 10.0
+    if ms is not None:
+        other.add(4, fold([0.1] * 4, number=2))
+        for scores in other.folds[4].scores:
+            scores[TIME] = ms
+    assert bool(of.hopeless(2, 0, first_fold([0.1, 0.1], 2))) is stopped
 
 
 def test_where_epochs_are_searched_each_is_judged_by_its_own() -> None:
@@ -311,7 +321,7 @@ def test_never_the_leader_never_all_and_nothing_twice(
     of = watched(world, racing, early)
     run = drive(of, world, slots, random.Random(seed))
     assert len(set(run.begun)) == len(run.begun) <= len(world.qualities) * world.folds
-    assert of.over and not of.running
+    assert of.next() is None and not of.running
     assert of.finished  # something can be chosen
     for each in of.trials.values():
         assert each.out != (each in of.finished) or (each.out and slots > 1)

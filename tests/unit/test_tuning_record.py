@@ -77,13 +77,13 @@ def test_a_value_that_is_no_number_comes_back_as_one(tmp_path: Path) -> None:
     assert values is not None and math.isnan(values["loss"])
 
 
-def test_searches_within_folds_have_their_own_configurations_and_one_clock(tmp_path: Path) -> None:
+def test_searches_within_folds_have_their_own_configurations_and_clocks(tmp_path: Path) -> None:
     record(tmp_path).proposed(1, ONE, 1.0)
     record(tmp_path, 0).proposed(1, TWO, 2.0)
     record(tmp_path, 0).ended(ended(1), {"loss": 0.1}, 9.0)
-    assert record(tmp_path).load() == ({1: Known(ONE)}, 9.0)
+    assert record(tmp_path).load() == ({1: Known(ONE)}, 1.0)
     assert record(tmp_path, 0).load() == ({1: Known(TWO, values={"loss": 0.1})}, 9.0)
-    assert record(tmp_path, 1).load() == ({}, 9.0)
+    assert record(tmp_path, 1).load() == ({}, 0.0)
 
 
 LINES = 3

@@ -20,6 +20,8 @@ from raysft.tuning.results import (
     difference,
     oriented,
     variance_of,
+    with_most_in_common,
+    worth,
 )
 from tests.support.sweeps import DIFFERS, ONE, TWO, UNITS, fold, trial
 
@@ -97,9 +99,51 @@ def test_a_cautious_difference_has_the_larger_error_from_three_folds_on() -> Non
         )
 
     wide, narrow = found(0.0, 0.1, 0.2), found(0.1, 0.1, 0.1)
-    assert cautious(wide).error == pytest.approx(0.1 / math.sqrt(3)) and cautious(wide).value == wide.value
+    wider = cautious(wide)
+    assert wider is not None and wider.error == pytest.approx(0.1 / math.sqrt(3)) and wider.value == wide.value
     assert narrow.error == pytest.approx(0.01 * DIFFERS / math.sqrt(3)) and cautious(narrow) == narrow
-    assert cautious(found(0.0, 0.2)).error == found(0.0, 0.2).error
+    assert cautious(found(0.0, 0.2)) == found(0.0, 0.2)
+
+
+def test_where_rows_tell_no_error_the_folds_do_and_of_one_fold_none_is_known() -> None:
+    """Each fold is a single group: leave one group out."""
+    unknown = Difference(0.2, math.inf, 2, (0.1, 0.3))
+    found = cautious(unknown)
+    assert found is not None and found.error == pytest.approx(0.1) and found.value == 0.2
+    assert all(map(math.isfinite, found.interval()))
+    assert cautious(replace(unknown, folds=1, gaps=(0.2,))) is None
+
+
+def test_configurations_without_a_common_fold_cannot_be_compared() -> None:
+    with pytest.raises(AssertionError, match="trials 1 and 2 have no fold in common"):
+        difference(trial(1, {0: 0.7}), trial(2, {1: 0.7}), "f1_macro")
+
+
+def test_a_configuration_with_easy_folds_is_worth_what_it_is_beside_its_rival() -> None:
+    """Fold 0 is easy for all: 0.1 behind there is 0.1 behind altogether."""
+    rival, other = trial(1, {0: 0.9, 1: 0.5, 2: 0.4}), trial(2, {0: 0.8})
+    assert worth(other, rival, "f1_macro") == pytest.approx(0.5)
+    assert worth(rival, rival, "f1_macro") == worth(rival, None, "f1_macro") == rival.mean("f1_macro")
+    assert worth(trial(3, {5: 0.8}), rival, "f1_macro") == 0.8
+
+
+@pytest.mark.parametrize(
+    ("folds", "numbers", "common"),
+    [
+        ([{0, 1}, {1, 2}], [1, 2], {1}),
+        ([{0, 1, 2}, {0, 1}, {0, 1}, {2}], [1, 2, 3], {0, 1}),
+        ([{0, 1}, {0, 1}, {1, 2}, {1, 2}, {0, 1}], [1, 2, 5], {0, 1}),
+        ([{0, 1}, {2}], [1], {0, 1}),
+        ([{0}], [1], {0}),
+        ([], [], set()),
+    ],
+)
+def test_configurations_are_compared_on_the_folds_that_most_of_them_share(
+    folds: list[set[int]], numbers: list[int], common: set[int]
+) -> None:
+    found = with_most_in_common([trial(number, dict.fromkeys(each, 0.5)) for number, each in enumerate(folds, 1)])
+    assert [each.number for each in found] == numbers
+    assert all(each.folds.keys() == common for each in found)
 
 
 def test_cost_is_that_of_parameters_and_of_training_a_fold() -> None:

@@ -1,0 +1,75 @@
+"""Ray Tune under a search: a process that fails is replaced, and a full disk is no fault of a configuration."""
+
+from __future__ import annotations
+
+import errno
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from raysft.errors import OutputError
+from raysft.storage.layout import SweepFolder
+from raysft.tuning import engine
+from raysft.tuning.director import Errand, FoldJob
+from raysft.tuning.engine import RETRIES, run_search
+from raysft.tuning.relay import Relay
+from raysft.tuning.slots import Slots
+from raysft.tuning.work import FoldId
+
+pytestmark = pytest.mark.ray
+
+
+@dataclass
+class Cursed:
+    """Work whose every task fails as CUDA does, in whichever process."""
+
+    folder: SweepFolder
+    error: Exception
+    pids: Path = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.pids = self.folder.path.parent / "pids"
+
+    def task(self, trial: int, settings: dict[str, Any], fold: FoldId) -> Any:
+        with self.pids.open("a") as file:
+            file.write(f"{os.getpid()}\n")
+        raise self.error
+
+
+def searched(folder: Path, error: Exception, folds: int = 1) -> tuple[Errand, list[str]]:
+    """What became of an errand, and the process of each attempt."""
+    work: Any = Cursed(SweepFolder(folder / "sweep"), error)
+    errand = Errand([FoldJob(1, {}, FoldId(place)) for place in range(folds)])
+    run_search(work, errand, Slots(1, 1, gpu=False))
+    return errand, work.pids.read_text().split()
+
+
+def test_a_process_that_failed_trains_nothing_more(cluster: None, tmp_path: Path) -> None:
+    errand, pids = searched(tmp_path, RuntimeError("CUDA error: an illegal memory access was encountered"))
+    assert list(errand.failures.values()) == ["RuntimeError: CUDA error: an illegal memory access was encountered"]
+    assert len(pids) == len(set(pids)) == RETRIES + 1
+
+
+def test_a_full_disk_ends_the_search_and_no_configuration_is_blamed(cluster: None, tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="No space left"):
+        searched(tmp_path, OSError(errno.ENOSPC, "No space left on device"), folds=2)
+    assert len((tmp_path / "pids").read_text().split()) == 1
+
+
+@pytest.mark.parametrize(("status", "told"), [("ERROR", False), ("PENDING", True), ("RUNNING", True)])
+def test_a_death_is_told_where_tune_does_not_try_again(status: str, told: bool, monkeypatch: Any) -> None:
+    """Of those that it recovers from it tells too, once the trial is in error: whether it waited is what counts."""
+    job, errand = FoldJob(1, {}, FoldId(0)), Errand([])
+    monkeypatch.setitem(engine._SEARCHES, "x", Relay(errand, 1))
+    trial: Any = SimpleNamespace(
+        status=status,
+        config={"job": job},
+        should_recover=lambda: True,
+        pickled_error_file=None,
+    )
+    engine._scheduler("x").on_trial_error(None, trial)
+    assert errand.failures == ({job: "its process died"} if told else {})
