@@ -47,6 +47,7 @@ ORDER = [
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
 RAY = {
     "capacity.py",
+    "cluster/preemption.py",
     "cluster/providers/aws.py",
     "cluster/providers/azure.py",
     "cluster/providers/fails_over.py",
