@@ -67,7 +67,7 @@ def _span(span: Span | None) -> str:
 
 def _notes(holding: Holding) -> list[str]:
     priced = dict.fromkeys(pool.priced for pool in holding.pools if pool.priced)
-    prices = [f"prices: {', '.join(priced)}; `price:` of a pool overrides them"] if priced else []
+    prices = [f"prices: {'; '.join(priced)}. `price:` of a pool overrides them"] if priced else []
     unpriced = [pool.name for pool in holding.pools if pool.price is None]
     unknown = [f"no price is known of {', '.join(unpriced)}; `price:` of the pool tells it"] if unpriced else []
     return [*prices, *unknown, "assumed: " + "; ".join(holding.assumed)]

@@ -2,7 +2,7 @@
 
 machines.csv: GiB as the maker of the cloud says, except `gpu_gib`, which is what CUDA reports of one GPU (an L4 of
 24 GB has 22.0 GiB); `tflops` of one GPU in bf16 without sparsity (a T4, which has no bf16, in fp16); `price` and
-`spot` in dollars an hour, of one node. Spot prices move by the hour; these are typical ones. Each row has the date.
+`spot` in dollars an hour, of one node. Spot prices move by the hour; these are estimates. Each row has its date.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Machine:
     spot: float | None
     region: str
     date: str  # of the prices: 2025-06
-    source: str
+    source: str  # of the prices, in words
 
 
 @dataclass(frozen=True)
@@ -175,5 +175,5 @@ def _price(section: PoolSection, machine: Machine | None) -> tuple[float | None,
     found = None if machine is None else machine.spot if section.market == SPOT else machine.price
     if machine is None or found is None:
         return None, ""
-    source = f"typical spot price, {machine.region}" if section.market == SPOT else machine.source
-    return found, f"{source}, {machine.date}"
+    kind = "estimated spot price" if section.market == SPOT else "list price"
+    return found, f"{kind}, {machine.region}, {machine.date}"

@@ -56,6 +56,12 @@ def test_the_catalogue_has_the_machines_that_people_use() -> None:
             assert 0 < each.spot < each.price, each
 
 
+def test_the_docs_know_how_many_machines_there_are_and_the_date_of_their_prices() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "operations.md").read_text(encoding="utf-8")
+    assert f"has {len(machines())} machine types" in text
+    assert {each.date for each in machines()} == {"2025-06"} and "June 2025" in text
+
+
 def test_machines_of_aws_are_as_aws_describes_them() -> None:
     moto = pytest.importorskip("moto", reason="moto has what AWS's API says of each machine type")
     resource = Path(moto.__file__).parent / "ec2" / "resources" / "instance_types.json.gz"
@@ -89,7 +95,7 @@ def test_a_pool_is_filled_in_from_its_machine(tmp_path: Path) -> None:
     assert (spot.market, spot.fewest, spot.most, spot.tflops) == ("spot", 0, 4, 121)
     assert spot.price is not None and behind.price is not None and spot.price < behind.price
     assert behind.price == 0.8048 and behind.priced == "list price, us-east-1, 2025-06"
-    assert spot.priced == "typical spot price, us-east-1, 2025-06"
+    assert spot.priced == "estimated spot price, us-east-1, 2025-06"
     assert spot.spot and not behind.spot
 
 
