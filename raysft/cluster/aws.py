@@ -28,6 +28,7 @@ def render(cluster: Cluster) -> dict[str, str]:
     section = section_of(cluster)
     cloud = Cloud(
         name="aws",
+        client="boto3",
         provider={"region": section.region, "use_internal_ips": True, "cache_stopped_nodes": False},
         auth={
             "ssh_user": "ubuntu",

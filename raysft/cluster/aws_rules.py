@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import cache
 from importlib.util import find_spec
 from typing import Any
 
@@ -28,18 +29,24 @@ def as_ec2_takes_it(rendered: Rendered) -> Iterator[Finding]:
     """The model that Amazon's own client checks requests against."""
     if find_spec("botocore") is None:
         return
-    from botocore.loaders import Loader
-    from botocore.model import ServiceModel
     from botocore.validate import ParamValidator
 
-    model = ServiceModel(Loader().load_service_model("ec2", "service-2"), "ec2")
-    shape = model.operation_model("RunInstances").input_shape
+    shape = _run_instances()
     for _, key, config in node_configs(rendered):
         asked = {name: value for name, value in config.items() if name not in RAYS_OWN} | ADDED
         report = ParamValidator().validate(asked, shape)
         if report.has_errors():
             for line in report.generate_report().splitlines():
                 yield Finding(RAY, key, line, "EC2 would refuse it; see the API of RunInstances.")
+
+
+@cache
+def _run_instances() -> Any:
+    from botocore.loaders import Loader
+    from botocore.model import ServiceModel
+
+    model = ServiceModel(Loader().load_service_model("ec2", "service-2"), "ec2")
+    return model.operation_model("RunInstances").input_shape
 
 
 def nothing_left_to_ray(rendered: Rendered) -> Iterator[Finding]:

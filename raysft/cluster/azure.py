@@ -49,6 +49,7 @@ def render(cluster: Cluster) -> dict[str, str]:
     section = section_of(cluster)
     cloud = Cloud(
         name="azure",
+        client="azure.mgmt.compute",
         provider={
             "location": section.location,
             "resource_group": section.resource_group,

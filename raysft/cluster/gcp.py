@@ -29,6 +29,7 @@ def render(cluster: Cluster) -> dict[str, str]:
     section = section_of(cluster)
     cloud = Cloud(
         name="gcp",
+        client="googleapiclient",
         provider={
             "project_id": section.project,
             "region": region_of(section),

@@ -32,6 +32,7 @@ class Cloud:
     """What one cloud adds to the common file."""
 
     name: str  # aws | gcp | azure
+    client: str  # Python module that the head speaks to the cloud with
     provider: dict[str, Any]  # without type and module, which are the same everywhere
     auth: dict[str, Any]
     head: dict[str, Any]  # node_config
@@ -76,11 +77,17 @@ def config_of(cluster: Cluster, cloud: Cloud) -> dict[str, Any]:
         "rsync_filter": [],
         "initialization_commands": [*cloud.on_host],
         "setup_commands": [],
-        "head_setup_commands": [],
+        "head_setup_commands": [_has_client(cloud)],
         "worker_setup_commands": [],
         "head_start_ray_commands": _head_start(),
         "worker_start_ray_commands": _worker_start(cloud.name),
     }
+
+
+def _has_client(cloud: Cloud) -> str:
+    """Says at once that the image lacks what the head speaks to its cloud with; else no worker would ever come."""
+    lacks = f"raysft: the image lacks {cloud.client}; build it with raysft[{cloud.name}]"
+    return f"python -c 'import raysft.cluster.providers, {cloud.client}' || {{ echo '{lacks}'; exit 1; }}"
 
 
 def _node_type(pool: Pool, priority: int, node_config: dict[str, Any]) -> dict[str, Any]:
