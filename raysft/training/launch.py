@@ -7,19 +7,27 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from raysft.errors import RaysftError, TrainingFailed
+from raysft.capacity import grows, wait_for_room
+from raysft.errors import Interrupted, RaysftError, TrainingFailed
 from raysft.events import Listener
 from raysft.session import Resources
 from raysft.storage.commit import read_json, writing
 from raysft.storage.layout import RunFolder
+from raysft.training.notice import MOVE, STOP, Moving
+from raysft.training.shared import require_shared
 from raysft.training.stability import warning
 from raysft.training.worker import Task, run_worker
 
 WORKER_RETRIES = 2  # restarts after a worker or node died; each goes on from the newest checkpoint
 CONTROLLER_RETRIES = 5  # starts that found no room in 60 s; Ray's default is for ever
+GRACE_S = 30.0  # past the moment at which a node is taken away, for ranks that are still saving
+NO_ROOM = "WorkerGroupStartupTimeoutError"  # Ray's, for a start that found no room
 POLL_S = 0.5
 PATIENCE_S = 60.0
 Worker = Callable[[Task], Any]
@@ -31,14 +39,38 @@ def launch(task: Task, resources: Resources, listener: Listener, worker: Worker 
 
     worker: what each of them does, instead of run_worker; what the first one's returns is returned.
 
-    Raises whatever the workers report for people, or TrainingFailed when they were lost.
+    At the first KeyboardInterrupt the ranks save the step at hand and end; a second one goes through at once. Where a
+    node is about to be taken away they save too, and start again elsewhere. Raises whatever the workers report for
+    people (Interrupted among it), or TrainingFailed when they were lost.
     """
+    stop = Stop(task.run, listener)
+    with _Watcher(task.run, listener), stop:
+        while True:
+            require_shared(task.run.path, resources)
+            try:
+                outcome = fit_aside(
+                    _trainer(task, resources, worker or run_worker, stop.key).fit, stop.ask
+                ).return_value
+            except Exception as error:
+                # Ray gives up after a while; a cluster that grows is waited for, and says why.
+                if not (grows() and NO_ROOM in _chain(error)):
+                    raise _explain(error) from error
+            else:
+                if not isinstance(outcome, Moving):
+                    return stop.after(outcome)
+                listener.note(outcome.message)
+            stop.go_on_or_raise()
+            wait_for_room(resources.fewest or resources.workers, resources.bundle(), listener)
+
+
+def _trainer(task: Task, resources: Resources, worker: Worker, key: bytes) -> Any:
+    """Ray's trainer of one start of the workers."""
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 
-    trainer = TorchTrainer(
+    return TorchTrainer(
         _on_worker,
-        train_loop_config={"task": task, "worker": worker or run_worker},
+        train_loop_config={"task": replace(task, source=partial(told_by_ray, key)), "worker": worker},
         torch_config=TorchConfig(backend=_backend(task), timeout_s=COLLECTIVE_S),
         scaling_config=ScalingConfig(
             num_workers=(resources.fewest, resources.most) if resources.elastic else resources.workers,
@@ -52,42 +84,99 @@ def launch(task: Task, resources: Resources, listener: Listener, worker: Worker 
             failure_config=FailureConfig(
                 # An elastic run may lose each worker that it can do without, and then some.
                 max_failures=WORKER_RETRIES + resources.most - resources.fewest,
-                controller_failure_limit=CONTROLLER_RETRIES,
+                max_preemption_failures=-1,  # nodes that are taken away are no fault of the run, however often
+                preemption_grace_s=GRACE_S,
+                controller_failure_limit=2 if grows() else CONTROLLER_RETRIES,
             ),
         ),
     )
-    with _Watcher(task.run, listener):
+
+
+def told_by_ray(key: bytes) -> str:
+    """Whether a run is to stop or to move; all of its ranks ask together. key: what the driver sets in Ray's KV."""
+    import ray.train
+    from ray.experimental.internal_kv import _internal_kv_exists
+
+    leaving = ray.train.get_preemption_info()
+    if ray.train.get_context().get_world_rank() == 0 and _internal_kv_exists(key):
+        return STOP
+    return MOVE if leaving else ""
+
+
+class Stop:
+    """Lets the ranks know of a KeyboardInterrupt, once, by a key in Ray's KV: no storage keeps it from them."""
+
+    def __init__(self, run: RunFolder, listener: Listener) -> None:
+        self.key = f"raysft/stop/{uuid.uuid4().hex}".encode()
+        self._run, self._listener, self._asked = run, listener, False
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *_: object) -> None:
+        if self._asked:
+            from ray.experimental.internal_kv import _internal_kv_del
+
+            with suppress(Exception):  # a Ray that is gone has no keys
+                _internal_kv_del(self.key)
+
+    def ask(self) -> None:
+        """Called at each KeyboardInterrupt. Raises it where nothing was computed yet, or at the second one."""
+        from ray.experimental.internal_kv import _internal_kv_put
+
+        if self._asked or not self._run.groups.exists():  # which the first rank writes before its first step
+            raise KeyboardInterrupt
+        self._asked = True
         try:
-            outcome = fit_aside(trainer.fit).return_value
-        except Exception as error:
-            raise _explain(error) from error
-    if isinstance(outcome, RaysftError):
-        raise outcome
-    if outcome is None:
-        raise TrainingFailed(
-            "the workers ended without a result", "Look at the log in /tmp/ray/session_latest/logs/train."
-        )
-    return outcome
+            _internal_kv_put(self.key, b"1")
+        except Exception:  # noqa: BLE001  # a Ray that is gone tells nobody
+            raise KeyboardInterrupt from None
+        self._listener.note("stopping after the step at hand, which is saved; once more, and it ends at once")
+
+    def go_on_or_raise(self) -> None:
+        """Between two starts, where all that was computed is saved."""
+        if self._asked:
+            raise Interrupted("interrupted while the workers moved", "The same command goes on where they stopped.")
+
+    def after(self, outcome: Any) -> Any:
+        """What the workers gave, once they ended by themselves. Raises it where it is an error."""
+        if isinstance(outcome, RaysftError):
+            raise outcome
+        if outcome is None:
+            raise TrainingFailed(
+                "the workers ended without a result", "Look at the log in /tmp/ray/session_latest/logs/train."
+            )
+        if self._asked:
+            raise Interrupted(
+                "interrupted once training was complete", "The same command goes on: it scores the model."
+            )
+        return outcome
 
 
-def fit_aside(fit: Callable[[], Any]) -> Any:
+def fit_aside(fit: Callable[[], Any], interrupted: Callable[[], None] | None = None) -> Any:
     """What `fit` returns, which runs in a thread of its own while this one waits.
 
     In the main thread Ray would install a Ctrl-C handler that ends in exit code 0 and is never taken back; so Ctrl-C
-    stays a KeyboardInterrupt, in a shell as in a notebook.
+    stays a KeyboardInterrupt, in a shell as in a notebook. interrupted: what is done then, instead of raising it.
     """
     ended: list[Any] = [None, None]
+    done = threading.Event()  # a thread whose join() is interrupted looks as if it had ended (Python 3.11)
 
     def run() -> None:
         try:
             ended[0] = fit()
         except BaseException as error:  # noqa: BLE001  # raised again in the thread that waits
             ended[1] = error
+        finally:
+            done.set()
 
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    while thread.is_alive():
-        thread.join(timeout=POLL_S)
+    threading.Thread(target=run, daemon=True).start()
+    while not done.is_set():
+        try:
+            done.wait(timeout=POLL_S)
+        except KeyboardInterrupt:
+            if interrupted is None:
+                raise
+            interrupted()
     if ended[1] is not None:
         raise ended[1]
     return ended[0]
@@ -102,6 +191,15 @@ def _backend(task: Task) -> str:
 
 def _on_worker(config: dict[str, Any]) -> Any:
     return config["worker"](config["task"])
+
+
+def _chain(error: Exception) -> str:
+    """The kinds of errors that led to this one."""
+    kinds, cause = [], getattr(error, "controller_failure", None) or error
+    while cause is not None:
+        kinds.append(type(cause).__name__)
+        cause = cause.__cause__
+    return " ".join(kinds)
 
 
 def _explain(error: Exception) -> RaysftError:

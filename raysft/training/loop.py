@@ -32,6 +32,7 @@ from raysft.training.forward import evaluating
 from raysft.training.journal import Journal
 from raysft.training.means import start_at_means
 from raysft.training.memory import MicroBatch
+from raysft.training.notice import Notices, Source, heed
 from raysft.training.objective import Objective
 from raysft.training.optimizer import after_load, build_optimizer
 from raysft.training.parallel import Parallel, is_sharded
@@ -63,6 +64,7 @@ class Loop:
     micro_tokens: int | None = None  # most positions of a forward pass
     packed: int | None = None  # tokens of a sequence that holds several rows
     tracking: Tracking = field(default_factory=lambda: Tracking({}))
+    source: Source | None = None  # tells to stop or to move
 
     def __post_init__(self) -> None:
         self.device = self.precision.device
@@ -79,6 +81,7 @@ class Loop:
         self._scaler = LossScaler(self.device, enabled=self.precision.name == "fp16")
         self._guard = Guard(self.settings.on_nonfinite, self._scaler, self.train.row_id, self.places)
         self._journal = Journal(self.metrics, self.device, self.sampler, self._guard, self.tracking)
+        self._notices = Notices(self.source)
 
     @property
     def kept(self) -> Path:
@@ -95,7 +98,8 @@ class Loop:
     def epochs(self) -> Iterator[Judged]:
         """Train as `run` does, and give what each evaluation found, before the epoch's checkpoint is saved.
 
-        Whoever leaves off keeps the checkpoints of the epochs before.
+        Whoever leaves off keeps the checkpoints of the epochs before. Raises Interrupted or Moving where the run is
+        told so (training/notice.py), once the step at hand is saved.
         """
         self._resume()
         if self.model_settings.head_start == "means" and self.progress.step == 0:
@@ -108,6 +112,8 @@ class Loop:
                 self._step(step)
             yield self._evaluate()
             self._save()
+            if not self.progress.ended:
+                heed(self._notices.now(self.progress.step), self.progress.step)
         self._prefetch.close()
         self._journal.end(self.progress.step, self.progress.ended)
         ranks.require_same_weights(self.model, "at the end")
@@ -143,7 +149,9 @@ class Loop:
         self._count(self._micro.pieces(step))
         done = self.progress.step
         ends_epoch = done in self.sampler.ends
-        saves = bool(self.settings.save_every) and done % (self.settings.save_every or 1) == 0 and not ends_epoch
+        told = "" if ends_epoch else self._notices.at(done)  # at its end, when it is evaluated and saved
+        due = bool(self.settings.save_every) and done % (self.settings.save_every or 1) == 0
+        saves = bool(told) or (due and not ends_epoch)
         if self._journal.full or self._guard.alarm or ends_epoch or saves or done == 1:
             self._journal.write(self.progress, time.perf_counter() - started)
         self.progress.seconds += time.perf_counter() - started
@@ -151,6 +159,7 @@ class Loop:
             ranks.require_same_weights(self.model, "after the first step")
         if saves:
             self._save()
+        heed(told, done)
 
     def _update(self, step: Step) -> None:
         """Rate, gradient, clip, update."""

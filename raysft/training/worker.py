@@ -29,6 +29,7 @@ from raysft.training.artifact import write_artifact
 from raysft.training.checkpoint import precision_of
 from raysft.training.lessons import lesson_of
 from raysft.training.loop import Loop
+from raysft.training.notice import Source
 from raysft.training.precision import Precision, choose
 from raysft.training.tasks import build_model, build_objective, decision_facts, packing_of, scorer_of
 from raysft.training.tracking import open_tracking
@@ -47,6 +48,7 @@ class Task:
     threads: int
     gpu: bool
     strategy: str = "ddp"  # ddp | fsdp
+    source: Source | None = None  # tells the ranks to stop or to move
 
 
 @dataclass(frozen=True)
@@ -152,6 +154,7 @@ def loop_maker(
         tracking=open_tracking(settings.track if ranks.rank() == 0 else (), task.run, config.name),
         strategy=task.strategy,
         packed=packed,
+        source=task.source,
     )
 
 
@@ -161,9 +164,11 @@ def _train(task: Task, loop: Loop, base: Base) -> Outcome | None:
     The others are done by then: what a large model takes to be written is longer than ranks wait for each other.
     """
     ranks.on_first_rank(lambda: write_json(task.run.groups, loop.approach.recipe.rows()))
-    with loop.precision.training():
-        progress = loop.run()
-    loop.tracking.close()
+    try:
+        with loop.precision.training():
+            progress = loop.run()
+    finally:
+        loop.tracking.close()
     if ranks.rank() != 0:
         return None
     digest = write_artifact(task, base, loop)
