@@ -111,7 +111,7 @@ def test_what_a_pool_tells_goes_before_the_catalogue(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "name", "gib"),
-    [("A100", "A100", 39.4), ("A100-80G", "A100", 79.1), ("A100-40G", "A100", 39.4), ("h100", "H100", 79.1)],
+    [("A100", "A100", 39.3), ("A100-80G", "A100", 79.1), ("A100-40G", "A100", 39.3), ("h100", "H100", 79.1)],
 )
 def test_a_kind_of_gpu_says_its_memory(tmp_path: Path, kind: str, name: str, gib: float) -> None:
     head = "name: rack\nstorage: /mnt/x\nstatic: {head: h1}\npools:\n"
@@ -142,7 +142,7 @@ def test_a_machine_of_another_cloud_is_unknown(tmp_path: Path) -> None:
 
 def test_an_unknown_machine_may_be_told(tmp_path: Path) -> None:
     (pool,) = pools(tmp_path, "  - {name: a, machine: p9.48xlarge, cpus: 96, gpus: 8, gpu: H200, price: 70}\n")
-    assert (pool.machine, pool.cpus, pool.gpus, pool.gpu, pool.gpu_gib) == ("p9.48xlarge", 96, 8, "H200", 139.8)
+    assert (pool.machine, pool.cpus, pool.gpus, pool.gpu, pool.gpu_gib) == ("p9.48xlarge", 96, 8, "H200", 139.7)
 
 
 def test_gpus_without_their_kind_are_refused(tmp_path: Path) -> None:
