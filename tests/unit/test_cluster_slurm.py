@@ -1,0 +1,212 @@
+"""The batch script of Slurm: its options, what shellcheck says of it, and how it ends. Ray is real in tests/fault."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from raysft.cluster.slurm import render
+from raysft.config import load_cluster
+from raysft.errors import JobFileError
+
+ROOT = Path(__file__).parents[2]
+FILE = ROOT / "cluster/slurm/cluster.yaml"
+FAKES = ROOT / "tests/support/slurm"
+SHELLCHECK = Path(sys.executable).with_name("shellcheck")
+TWO_POOLS = "pools=[{name: a100, cpus: 8, gpus: 4, gpu: A100-80G, most: 2}, {name: cpu, cpus: 8}]"
+
+
+def options(text: str) -> dict[str, str]:
+    found = [line.removeprefix("#SBATCH --") for line in text.splitlines() if line.startswith("#SBATCH")]
+    return dict(line.partition("=")[::2] for line in found)
+
+
+def test_the_files_beside_the_cluster_file_are_what_it_renders_to() -> None:
+    files = render(load_cluster(FILE))
+    assert list(files) == ["job.sbatch"]
+    assert (FILE.parent / "job.sbatch").read_text(encoding="utf-8") == files["job.sbatch"]
+
+
+def test_options_of_the_batch_job() -> None:
+    text = render(load_cluster(FILE, ["slurm.account=p-17", "slurm.hours=36.5"]))["job.sbatch"]
+    assert options(text) == {
+        "job-name": "raysft-campus",
+        "nodes": "2",
+        "ntasks-per-node": "1",
+        "exclusive": "",
+        "mem": "0",
+        "time": "1-12:30:00",
+        "signal": "B:USR1@300",
+        "requeue": "",
+        "open-mode": "append",
+        "output": "%x-%j.log",
+        "gpus-per-node": "4",
+        "partition": "gpu",
+        "account": "p-17",
+    }
+    assert "--num-gpus=4 --labels=raysft.io/pool=a100,raysft.io/market=on-demand" in text
+    lines = text.splitlines()
+    last = max(index for index, line in enumerate(lines) if line.startswith("#SBATCH"))
+    assert all(not line or line.startswith("#") for line in lines[:last])  # Slurm reads no option behind a command
+
+
+def test_each_pool_has_a_script_of_its_own() -> None:
+    files = render(load_cluster(FILE, [TWO_POOLS]))
+    assert list(files) == ["job-a100.sbatch", "job-cpu.sbatch"]
+    assert "gpus-per-node" not in options(files["job-cpu.sbatch"])
+    assert "sbatch job-cpu.sbatch train" in files["job-cpu.sbatch"]
+
+
+def test_without_pools_there_is_one_node_as_slurm_gives_it() -> None:
+    text = render(load_cluster(FILE, ["pools=[]", "slurm.setup=null", "slurm.partition=null"]))["job.sbatch"]
+    assert options(text)["nodes"] == "1"
+    assert "--labels" not in text and "partition" not in options(text)
+
+
+def test_a_pool_of_which_nothing_is_known_is_refused() -> None:
+    with pytest.raises(JobFileError, match=r"pools\.0\.cpus: must be given"):
+        render(load_cluster(FILE, ["pools=[{name: x}]"]))
+
+
+@pytest.mark.parametrize("overrides", [[], [TWO_POOLS], ["pools=[]"], ["storage=/a b/c"], ["slurm.setup=null"]])
+def test_scripts_have_no_fault_that_is_found_without_running_them(tmp_path: Path, overrides: list[str]) -> None:
+    for name, text in render(load_cluster(FILE, overrides)).items():
+        script = tmp_path / name
+        script.write_text(text, encoding="utf-8")
+        for command in (["bash", "-n", script], [SHELLCHECK, "--severity=style", script]):
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_fakes_have_no_fault_either() -> None:
+    fakes = sorted(path for path in FAKES.rglob("*") if path.is_file())
+    assert len(fakes) == 4
+    done = subprocess.run([SHELLCHECK, *fakes], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+# --- how it ends, with stubs of Ray and raysft
+
+
+class Batch:
+    """One batch job on this machine, with fakes of Slurm and stubs of what it runs."""
+
+    def __init__(self, folder: Path) -> None:
+        self.storage = folder / "a 'quoted' $place"
+        self.fake = folder / "fake"
+        for each in (self.storage, self.fake):
+            each.mkdir()
+        cluster = folder / "cluster.yaml"
+        cluster.write_text('name: one\nstorage: /x\nslurm: {hours: 1, setup: ":"}\n', encoding="utf-8")
+        text = render(load_cluster(cluster, [f"storage={str(self.storage)!r}"]))["job.sbatch"]
+        self.script = folder / "job.sbatch"
+        self.script.write_text(text, encoding="utf-8")
+        self.environment = {
+            **os.environ,
+            "PATH": f"{FAKES}:{FAKES}/stub:{os.environ['PATH']}",
+            "FAKE_SLURM": str(self.fake),
+            "SLURM_JOB_ID": f"t{os.getpid()}",
+            "SLURM_JOB_NUM_NODES": "1",
+            "SLURM_CPUS_ON_NODE": "2",
+        }
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            ["bash", self.script, *arguments],
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def said(self, name: str) -> list[str]:
+        path = self.fake / name
+        return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+
+    def left(self) -> list[Path]:
+        return [path for path in self.storage.rglob("*") if not path.name.startswith(".slurm-")]
+
+
+@pytest.fixture
+def batch(tmp_path: Path) -> Batch:
+    return Batch(tmp_path)
+
+
+def wait_until_it_waits(batch: Batch, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 20
+    while not (batch.fake / "waiting").exists():
+        assert process.poll() is None and time.monotonic() < deadline, process.communicate()[0]
+        time.sleep(0.02)
+
+
+def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
+    try:
+        text, _ = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    return process.returncode, text
+
+
+def test_arguments_arrive_as_they_are_and_the_token_is_private(batch: Batch) -> None:
+    code, text = ended(batch.start("train", "/a b/it's $x.yaml", "--set", 'name="y"'))
+    assert code == 0, text
+    assert batch.said("arguments") == ["train", "/a b/it's $x.yaml", "--set", 'name="y"']
+    assert batch.said("modes") == ["600", "700", "700", "64"]
+    assert batch.said("environment") == ["127.0.0.1:6379", "token", "0"]
+    assert batch.said("options")[:5] == ["symmetric-run", "--address", "127.0.0.1:6379", "--min-nodes", "1"]
+    assert batch.left() == [] and batch.said("asked") == []
+    assert not Path(f"/tmp/r{batch.environment['SLURM_JOB_ID']}").exists()
+
+
+def test_nothing_to_do_is_said(batch: Batch) -> None:
+    code, text = ended(batch.start())
+    assert code == 2 and "nothing to do; say what, such as: train" in text
+
+
+def test_the_exit_code_is_that_of_the_run(batch: Batch) -> None:
+    code, text = ended(batch.start("fails"))
+    assert code == 100, text
+    assert batch.said("asked") == [] and batch.left() == []
+
+
+def test_before_the_time_is_over_the_run_is_stopped_and_queued_again(batch: Batch) -> None:
+    process = batch.start("waits")
+    wait_until_it_waits(batch, process)
+    process.send_signal(signal.SIGUSR1)
+    code, text = ended(process)
+    assert code == 130, text
+    assert batch.said("asked") == [f"requeue {batch.environment['SLURM_JOB_ID']}"]
+    assert batch.left() == []
+
+
+def test_a_run_that_is_cancelled_is_not_queued_again(batch: Batch) -> None:
+    process = batch.start("waits")
+    wait_until_it_waits(batch, process)
+    process.send_signal(signal.SIGTERM)
+    code, text = ended(process)
+    assert (code, batch.said("asked")) == (130, []), text
+
+
+def test_a_run_that_fails_while_it_is_stopped_is_not_queued_again(batch: Batch) -> None:
+    process = batch.start("fails-late")
+    wait_until_it_waits(batch, process)
+    process.send_signal(signal.SIGUSR1)
+    code, text = ended(process)
+    assert (code, batch.said("asked")) == (100, []), text
+
+
+def test_a_folder_of_somebody_else_is_refused(batch: Batch) -> None:
+    user = subprocess.run(["id", "-un"], capture_output=True, text=True, check=True).stdout.strip()
+    if os.getuid() != 0:
+        pytest.skip("only root can give a folder to somebody else")
+    folder = batch.storage / f".slurm-{user}" / batch.environment["SLURM_JOB_ID"]
+    folder.mkdir(parents=True)
+    os.chown(folder, 12345, 12345)
+    code, text = ended(batch.start("train"))
+    assert code == 4 and "belongs to somebody else" in text
