@@ -123,6 +123,18 @@ def _pass_worker_role(cluster: Cluster) -> Statement:
     return _allow("GiveWorkersTheirRole", role, "iam:PassRole", StringEquals=to)
 
 
+def _bucket(address: str) -> list[Statement]:
+    """Objects under the prefix, and their names."""
+    name, _, prefix = address.removeprefix("s3://").partition("/")
+    under = f"{prefix}/*" if prefix else "*"
+    actions = ("s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload")
+    seen = {"s3:prefix": [prefix, under] if prefix else ["*"]}
+    return [
+        _allow("Objects", f"arn:aws:s3:::{name}/{under}", *actions),
+        _allow("NamesOfObjects", f"arn:aws:s3:::{name}", "s3:ListBucket", StringLike=seen),
+    ]
+
+
 def _everywhere(cluster: Cluster) -> list[Statement]:
     """What head and workers need alike: the file system, the image, the bucket."""
     section, statements = _section(cluster), []
@@ -130,6 +142,7 @@ def _everywhere(cluster: Cluster) -> list[Statement]:
         resource = f"arn:aws:elasticfilesystem:{section.region}:*:file-system/{section.file_system}"
         actions = ("elasticfilesystem:ClientMount", "elasticfilesystem:ClientWrite")
         statements.append(_allow("MountStorage", resource, *actions))
+    statements += _bucket(section.bucket) if section.bucket else []
     if found := ECR_IMAGE.match(cluster.config.image or ""):
         repository = "arn:aws:ecr:{region}:{account}:repository/{name}".format(**found.groupdict())
         statements.append(_allow("EnterRegistry", "*", "ecr:GetAuthorizationToken"))

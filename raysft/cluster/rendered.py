@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,12 +26,11 @@ class Rendered:
 
     @cached_property
     def _read(self) -> list[tuple[str, Any]]:
-        # JSON is YAML, as far as what we write goes.
         return [
             (file, document)
             for file, text in self.texts.items()
             if file.endswith(READ)
-            for document in _documents(text)
+            for document in _documents(file, text)
         ]
 
     def documents(self) -> list[tuple[str, Any]]:
@@ -60,10 +60,10 @@ class Rendered:
         return found
 
 
-def _documents(text: str) -> list[Any]:
+def _documents(file: str, text: str) -> list[Any]:
     try:
-        return read_manifests(text)
-    except YAMLError:
+        return [json.loads(text)] if file.endswith(".json") else read_manifests(text)
+    except (YAMLError, ValueError):
         return []
 
 

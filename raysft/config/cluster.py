@@ -98,6 +98,11 @@ class AwsSection(Section):
     file_system: str | None = Field(
         None, pattern=r"^fs-[0-9a-f]+$", description="EFS that is mounted on every node at `storage`."
     )
+    bucket: str | None = Field(
+        None,
+        pattern=r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9._-]+)*$",
+        description="s3://BUCKET/PREFIX that jobs may read and write; null: none.",
+    )
 
     @field_validator("subnets", mode="before")
     @classmethod

@@ -34,6 +34,7 @@ aws:
   head_profile: raysft-head
   worker_profile: raysft-worker
   ami: {ami}
+  bucket: s3://corpora/of-ours
 """
 
 
@@ -304,7 +305,17 @@ def test_the_heads_role_starts_and_ends_machines_of_its_cluster_alone(cluster: C
     assert allowed(policy, "ec2:DescribeInstances", "*") and not allowed(policy, "iam:CreateRole", "*")
 
 
-def test_workers_may_start_nothing(cluster: Cluster) -> None:
+def test_workers_may_start_nothing_and_see_their_part_of_the_bucket(cluster: Cluster) -> None:
     policy = json.loads(render(cluster)["worker-policy.json"])
+    for place, may in {
+        "corpora/of-ours/x.csv": True,
+        "corpora/of-others/x.csv": False,
+        "other/of-ours/x": False,
+    }.items():
+        assert allowed(policy, "s3:GetObject", f"arn:aws:s3:::{place}") == may, place
+    bucket = "arn:aws:s3:::corpora"
+    assert allowed(policy, "s3:ListBucket", bucket, {"s3:prefix": "of-ours/2026"})
+    assert not allowed(policy, "s3:ListBucket", bucket, {"s3:prefix": "of-others"})
+    assert not allowed(policy, "s3:DeleteBucket", bucket)
     for action in ("ec2:RunInstances", "ec2:TerminateInstances", "iam:PassRole", "ssm:StartSession"):
         assert not allowed(policy, action, "*", {"aws:RequestTag/ray-cluster-name": "rehearsal"})

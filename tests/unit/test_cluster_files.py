@@ -135,11 +135,13 @@ def test_gpus_that_cannot_be_plugged_in_are_refused_with_their_line(tmp_path: Pa
         render(load_cluster(path))
 
 
-def test_policies_name_the_image_and_the_file_system_of_the_file() -> None:
+def test_policies_name_the_file_system_the_bucket_and_the_image_of_the_file() -> None:
     policy = json.loads((FOLDER / "aws" / "worker-policy.json").read_text(encoding="utf-8"))
     resources = [statement["Resource"] for statement in policy["Statement"]]
     assert resources == [
         "arn:aws:elasticfilesystem:eu-west-1:*:file-system/fs-0a1b2c3d4e5f60718",
+        "arn:aws:s3:::raysft-demo/corpora/*",
+        "arn:aws:s3:::raysft-demo",
         "*",  # a registry is entered as a whole
         "arn:aws:ecr:eu-west-1:123456789012:repository/raysft",
     ]
