@@ -144,6 +144,16 @@ def test_fused_attention_of_a_gpu_keeps_nothing_that_grows_with_the_square_of_th
     assert memory(768, gpu=False) - memory(512, gpu=False) > 1.5 * (memory(512, gpu=False) - memory(256, gpu=False))
 
 
+@pytest.mark.parametrize(("micro_batch", "measured"), [(None, 75.7), (4, 48.1)])
+def test_memory_of_a_gpu_is_near_what_was_measured(micro_batch: int | None, measured: float) -> None:
+    """A Llama of 1B, all weights, rows of up to 2,048 tokens, on an H200: docs/benchmarks.md."""
+    base = {"name": "a", "task": "causal-lm", "data": {"train": "a.csv"}, "model": {"max_length": 2048}}
+    job = JobConfig.model_validate({**base, "train": {"batch_size": 64, "micro_batch": micro_batch, "select": "loss"}})
+    llama = ModelSize(parameters=1_235_814_400, embedding=128_256 * 2048, hidden=2048, layers=16, inner=8192)
+    plan = make_plan(job, llama, np.full(64, 2048), {"train": 64}, SMALL_MACHINE, gpu=True)
+    assert 0.85 * measured < plan.memory_bytes / 2**30 < measured
+
+
 def test_operations_are_counted_on_every_device() -> None:
     job = config(batch_size=8, epochs=3, precision="fp32")
     rows = {"train": 40, "validation": 10}
