@@ -82,6 +82,7 @@ class Autoscaled:
     environment: dict[str, str]
     folder: Path
     dashboard: str | None = None  # its URL
+    head: int = 0  # id of the process that leads the session of all others
 
     @property
     def capacity_file(self) -> Path:
@@ -166,6 +167,7 @@ def autoscaled(
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+    cluster.head = head.pid
     try:
         _wait_for_head(head, cluster)
         yield cluster
@@ -204,6 +206,7 @@ def _environment(folder: Path, port: int) -> dict[str, str]:
         "RAY_AUTH_TOKEN_PATH": str(token),
         "RAY_enable_autoscaler_v2": "1",
         "RAY_FAKE_CLUSTER": "1",
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # Ray stays on 127.0.0.1, all of it
         "AUTOSCALER_UPDATE_INTERVAL_S": "1",
         "AUTOSCALER_METRIC_PORT": "0",
     }
