@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from raysft.jobs.told import Teller
+
 LINE_EVERY_S = 10.0  # between progress lines in a pipe
 
 
@@ -33,7 +35,8 @@ def print_json(value: Any) -> None:
 class Watch:
     """Shows a job as it happens (raysft.events.Listener)."""
 
-    def __init__(self) -> None:
+    def __init__(self, tells: bool = True) -> None:
+        """tells: also write events, where the job was submitted (raysft/jobs/told.py)."""
         self._console = stderr()
         self._started = time.monotonic()
         self._bar: Progress | None = None
@@ -42,6 +45,8 @@ class Watch:
         self._said = 0.0
         self._total = 0
         self._first: tuple[int, int, float] | None = None  # total, done and time when this progress was first told
+        self._teller = Teller()
+        self._teller.on &= tells
 
     def __enter__(self) -> Watch:
         return self
@@ -51,15 +56,21 @@ class Watch:
         self._end_board()
 
     def stage(self, name: str) -> None:
+        self._teller.tell("stage", name=name)
         self._end_bar()
         self._end_board()
         self._first = None
         self._console.print(f"[bold cyan]{name}[/] [dim]{self._clock()}[/]", highlight=False)
 
     def note(self, text: str) -> None:
+        self._teller.tell("note", text=text)
+        self._say(text)
+
+    def _say(self, text: str) -> None:
         self._console.print(f"  {text}", markup=False, highlight=False, soft_wrap=True)
 
     def warn(self, text: str) -> None:
+        self._teller.tell("warning", text=text)
         self._console.print("  [yellow]warning:[/]", end=" ")
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
@@ -92,6 +103,7 @@ class Watch:
         self._console.print(lessons_text(found, coloured), highlight=False, soft_wrap=True)
 
     def progress(self, done: int, total: int, text: str) -> None:
+        self._teller.tell("progress", done=done, total=total, text=text)
         if self._console.is_terminal:
             self._advance(done, total, text)
             return
@@ -99,7 +111,7 @@ class Watch:
             self._first = (total, done, time.monotonic())
         if time.monotonic() - self._said > LINE_EVERY_S or done == total:
             self._said = time.monotonic()
-            self.note("  ".join(filter(None, (f"{done:,}/{total:,} {text}", self._left(done)))))
+            self._say("  ".join(filter(None, (f"{done:,}/{total:,} {text}", self._left(done)))))
 
     def _left(self, done: int) -> str:
         """Time left at the pace so far, where there is one."""

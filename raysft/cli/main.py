@@ -26,6 +26,8 @@ VERBS = {
     "cv": "Cross-validate the settings of a job.",
     "evaluate": "Score a finished run again, or on other labelled files.",
     "predict": "Label texts or files with a finished run.",
+    "submit": "Run a job on a cluster, and follow it.",
+    "jobs": "Jobs on a cluster: list, status, logs, stop, retry.",
     "cluster": "Clusters: files that make them, up, down, and how they are.",
     "schema": "Print the JSON schema of the job file.",
 }
@@ -106,6 +108,9 @@ def _reader_has_left() -> bool:
 
 def _say(error: RaysftError) -> int:
     from raysft.cli.console import stderr
+    from raysft.jobs.told import Teller
+
+    Teller().tell("error", text=error.message, next=error.next_step, exit_code=error.exit_code)
 
     console = stderr()
     console.print("[bold red]error:[/]", end=" ")

@@ -79,7 +79,7 @@ def resolve_base(name: str, revision: str | None = None, relative_to: Path | Non
 
     Raises NotFound (no such folder, hub id or network), UsageError (a file is missing in it), BaseCorrupt (sha256).
     """
-    folder = _local_folder(name, relative_to)
+    folder = local_base(name, relative_to)
     if folder is not None:
         found, origin = folder, LOCAL
         if revision:
@@ -112,7 +112,7 @@ def resolve_tokenizer(name: str, relative_to: Path | None = None) -> Path:
     Raises NotFound, UsageError (no tokenizer.json), BaseCorrupt; messages speak of model.init.tokenizer.
     """
     try:
-        folder = _local_folder(name, relative_to)
+        folder = local_base(name, relative_to)
         if folder is None:
             folder = resolve_base(name).folder
     except (NotFound, UsageError, BaseCorrupt) as error:
@@ -125,7 +125,11 @@ def resolve_tokenizer(name: str, relative_to: Path | None = None) -> Path:
     return folder
 
 
-def _local_folder(name: str, relative_to: Path | None) -> Path | None:
+def local_base(name: str, relative_to: Path | None) -> Path | None:
+    """The folder that is meant, relative to this one or to where the command is typed; None where it is a hub id.
+
+    Raises NotFound where it can only be a folder and is not there.
+    """
     path = home_path(name)
     candidates = [path] if path.is_absolute() else [(relative_to or Path()) / path, Path.cwd() / path]
     for candidate in candidates:

@@ -1,0 +1,81 @@
+"""Where the job API of a cluster answers, and the token that it asks for."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from raysft.cluster.named import state_folder
+from raysft.config import Cluster
+from raysft.errors import NotAllowed, UsageError
+
+TOKEN = "token"  # noqa: S105  # name of a file
+ADDRESS = "address"
+RAYS_TOKEN = Path("~/.ray/auth_token")  # where Ray looks for one
+USUAL = "http://127.0.0.1:8265"
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """How a cluster is spoken to. The token is in no text that is made of this."""
+
+    address: str  # without a slash at its end
+    token: str | None = field(default=None, repr=False)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Of every request."""
+        return {} if self.token is None else {"Authorization": f"Bearer {self.token}"}
+
+
+def endpoint_of(cluster: Cluster, insecure: bool = False) -> Endpoint:
+    """Of a cluster file, or of a cluster that was brought up here. Raises NotAllowed, UsageError."""
+    config, state = cluster.config, state_folder(cluster.config.name)
+    address = config.address or _read(state / ADDRESS) or USUAL
+    if config.token_file is not None:
+        token = _read(Path(config.token_file).expanduser())
+        if token is None:
+            raise NotAllowed(
+                f"{cluster.where('token_file')}: token_file: there is no token in {config.token_file}",
+                "Ask whoever keeps the cluster for it, and write it there with mode 0600.",
+            )
+    else:
+        token = _read(state / TOKEN) or _read(RAYS_TOKEN.expanduser())
+    return endpoint_at(address, token, insecure)
+
+
+def endpoint_at(address: str, token: str | None = None, insecure: bool = False) -> Endpoint:
+    """Of an address, with Ray's own token of this machine unless another is given.
+
+    Raises UsageError (no address), NotAllowed (a token would travel in clear; insecure: let it).
+    """
+    parts = urlsplit(address)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise UsageError(
+            f"--address {address}: an address is like http://127.0.0.1:8265, that of the dashboard",
+            "`ray://` and GCS addresses are not those of the job API.",
+        )
+    token = token or _read(RAYS_TOKEN.expanduser())
+    if token and parts.scheme == "http" and not _is_loopback(parts.hostname) and not insecure:
+        raise NotAllowed(
+            f"the token would travel to {parts.hostname} over http, where others may read it",
+            f"Use a tunnel (ssh -L 8265:127.0.0.1:8265 {parts.hostname}) or https; --insecure sends it all the same.",
+        )
+    return Endpoint(address.rstrip("/"), token)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _read(path: Path) -> str | None:
+    """What the file says, without white space around it; None where it is not there or says nothing."""
+    try:
+        return path.read_text(encoding="utf-8").strip() or None
+    except OSError:
+        return None

@@ -1,0 +1,93 @@
+"""A process that keeps a cluster on this machine, head and nodes, and ends all of it when it is asked to end.
+
+    python -m raysft.cluster.keeper FOLDER
+
+FOLDER/keeper.json says what to start. When every node is there, FOLDER/address holds that of the dashboard; what cannot
+be is in FOLDER/failed. Ray's own commands are not used, since `ray stop` ends every Ray of this machine.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import socket
+import sys
+import threading
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from raysft.cluster.endpoint import ADDRESS
+from raysft.storage.commit import write_bytes
+
+# Ray takes 127.0.0.1 for a mistake and puts the address of the machine in its place; on Linux all of 127.0.0.0/8 is
+# this machine, too, and stands.
+LOOPBACK = "127.0.0.2" if sys.platform == "linux" else None
+STORE_BYTES = 256 * 2**20  # object store of each node; what trains is read from disk
+FAILED = "failed"
+SETUP = "keeper.json"
+
+
+def main(folder: Path) -> None:
+    """Start, say so, wait for SIGTERM, end. Returns when nothing of it runs any more."""
+    asked = threading.Event()
+
+    def ask(_signal: int, _frame: FrameType | None) -> None:
+        asked.set()
+
+    for each in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(each, ask)
+    setup = json.loads((folder / SETUP).read_text(encoding="utf-8"))
+    with contextlib.ExitStack() as held:
+        try:
+            _start(setup, held)
+        except Exception as error:  # noqa: BLE001  # whoever waits is told, whatever it is
+            write_bytes(folder / FAILED, (str(error) or type(error).__name__).encode())
+            return
+        for each in (signal.SIGTERM, signal.SIGINT):  # Ray has put handlers of its own there
+            signal.signal(each, ask)
+        write_bytes(folder / ADDRESS, f"http://127.0.0.1:{setup['port']}".encode())
+        asked.wait()
+
+
+def _start(setup: dict[str, Any], held: contextlib.ExitStack) -> None:
+    """The head, then the nodes. setup: port, temp, head and nodes, each {cpus, gpus, labels}."""
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(
+        initialize_head=True,
+        head_node_args={
+            **_node(setup["head"]),
+            "include_dashboard": True,
+            "dashboard_host": "127.0.0.1",
+            "dashboard_port": setup["port"],
+            "temp_dir": setup["temp"],
+        },
+    )
+    held.callback(cluster.shutdown)
+    for node in setup["nodes"]:
+        cluster.add_node(**_node(node))
+
+
+def _node(node: dict[str, Any]) -> dict[str, Any]:
+    """Arguments of Ray for a node; ports that several clusters would fight for are free ones."""
+    return {
+        "node_ip_address": LOOPBACK,
+        "num_cpus": node["cpus"],
+        "num_gpus": node["gpus"],
+        "labels": node["labels"],
+        "object_store_memory": STORE_BYTES,
+        "dashboard_agent_listen_port": _free_port(),
+        "metrics_export_port": _free_port(),
+    }
+
+
+def _free_port() -> int:
+    with contextlib.closing(socket.socket()) as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,210 @@
+"""A cluster on this machine: brought up, looked at, and taken down again, each by a command of its own.
+
+Its processes belong to one keeper (keeper.py), which is known by its process id and the time when it began, so that
+nothing else is ever ended. The dashboard answers on 127.0.0.1; every door of the cluster asks for its token.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from raysft.cluster.catalogue import pools_of
+from raysft.cluster.endpoint import ADDRESS, TOKEN
+from raysft.cluster.keeper import FAILED, SETUP
+from raysft.cluster.named import FILE, state_folder
+from raysft.config import Cluster
+from raysft.errors import NoCapacity, NotAllowed, NotFound, RaysftError
+from raysft.events import Listener
+from raysft.storage.commit import read_json, write_bytes, write_json, writing
+from raysft.storage.lease import lease
+
+START_S = 180.0
+END_S = 30.0
+STOP_WAIT_S = "120"  # that a job which is stopped has to save; Ray's 3 s are too few
+LOG = "keeper.log"
+PROCESS = "process.json"
+
+
+@dataclass(frozen=True)
+class Running:
+    """What is known of a cluster that is up."""
+
+    name: str
+    address: str
+    pid: int
+    since: float  # seconds since 1970
+    nodes: list[dict[str, Any]]  # {cpus, gpus, labels} each, the head first
+
+    def to_json(self) -> dict[str, Any]:
+        return {"schema": "raysft.cluster/1", "state": "up", **self.__dict__}
+
+
+def up(cluster: Cluster, listener: Listener) -> Running:
+    """Bring it up, unless it is; returns when all nodes are there.
+
+    Raises NoCapacity (the port is taken, a node did not start), NotAllowed (another process brings it up right now).
+    """
+    folder = state_folder(cluster.config.name)
+    with writing(folder), lease(folder.with_name(f".{folder.name}.lock"), f"cluster {cluster.config.name}"):
+        if (running := find_running(cluster)) is not None:
+            listener.note(f"cluster {running.name} is up since {_ago(running.since)}: {running.address}")
+            return running
+        _clear(folder)
+        folder.mkdir(parents=True, mode=0o700)
+        setup = _setup(cluster)
+        write_json(folder / SETUP, setup)
+        _keep_file(cluster, folder / FILE)
+        _write_secret(folder / TOKEN, secrets.token_hex(32))
+        listener.stage("start")
+        process = _start_keeper(folder)
+        _wait(folder, process, setup)
+    running = find_running(cluster)
+    if running is None:
+        raise NoCapacity(f"cluster {cluster.config.name} ended at once", f"Its log: {folder / LOG}")
+    return running
+
+
+def down(cluster: Cluster) -> bool:
+    """Take it down, all of its processes and nothing else; False where it was not up."""
+    import psutil
+
+    folder = state_folder(cluster.config.name)
+    running = find_running(cluster)
+    if running is not None:
+        keeper = psutil.Process(running.pid)
+        below = keeper.children(recursive=True)
+        keeper.terminate()
+        _gone, left = psutil.wait_procs([keeper, *below], timeout=END_S)
+        for process in left:
+            process.kill()
+        psutil.wait_procs(left, timeout=END_S)
+    _clear(folder)
+    return running is not None
+
+
+def find_running(cluster: Cluster) -> Running | None:
+    """What is up under this name; None where nothing is."""
+    import psutil
+
+    folder = state_folder(cluster.config.name)
+    try:
+        known = read_json(folder / PROCESS)
+        began = psutil.Process(known["pid"]).create_time()
+        address = (folder / ADDRESS).read_text(encoding="utf-8")
+        setup = read_json(folder / SETUP)
+    except (OSError, ValueError, KeyError, psutil.NoSuchProcess):
+        return None
+    if abs(began - known["began"]) > 0.01:  # another process has its number now
+        return None
+    return Running(cluster.config.name, address, known["pid"], known["began"], [setup["head"], *setup["nodes"]])
+
+
+def status(cluster: Cluster) -> Running:
+    """Raises NotFound where it is not up."""
+    running = find_running(cluster)
+    if running is None:
+        name = cluster.config.name
+        raise NotFound(f"cluster {name} is not up on this machine", f"raysft cluster up {name} brings it up.")
+    return running
+
+
+def _setup(cluster: Cluster) -> dict[str, Any]:
+    """What the keeper starts: without pools the head does the work, with all of this machine's processors."""
+    assert cluster.config.local is not None
+    pools = pools_of(cluster)
+    cpus = 0 if pools else len(os.sched_getaffinity(0))
+    nodes = [
+        {"cpus": pool.cpus, "gpus": pool.gpus, "labels": {"raysft.io/pool": pool.name, "raysft.io/market": pool.market}}
+        for pool in pools
+        for _ in range(pool.most)
+    ]
+    head = {"cpus": cpus, "gpus": 0, "labels": {"raysft.io/pool": "head"}}
+    temp = tempfile.mkdtemp(prefix="raysft-")  # short: the path of a socket below it may have 107 bytes
+    return {"port": cluster.config.local.port, "temp": temp, "head": head, "nodes": nodes}
+
+
+def _keep_file(cluster: Cluster, target: Path) -> None:
+    """The cluster file as it is now, so that the name alone will do from now on."""
+    values = cluster.config.model_dump(mode="json", exclude_defaults=True)
+    values.setdefault("local", {})
+    write_bytes(target, json.dumps(values, indent=1).encode())  # JSON is YAML
+
+
+def _start_keeper(folder: Path) -> subprocess.Popen[bytes]:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    environment |= {
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(folder / TOKEN),
+        "RAY_JOB_STOP_WAIT_TIME_S": STOP_WAIT_S,
+        "RAY_USAGE_STATS_ENABLED": "0",
+        # `ray job submit -- raysft train ...` finds the raysft that brought the cluster up.
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
+    }
+    with (folder / LOG).open("wb") as log:
+        process = subprocess.Popen(  # noqa: S603  # our own module
+            [sys.executable, "-m", "raysft.cluster.keeper", str(folder)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            cwd=folder,
+            start_new_session=True,  # Ctrl-C of the terminal is not meant for it
+        )
+    import psutil
+
+    write_json(folder / PROCESS, {"pid": process.pid, "began": psutil.Process(process.pid).create_time()})
+    return process
+
+
+def _wait(folder: Path, process: subprocess.Popen[bytes], setup: dict[str, Any]) -> None:
+    """Until it is up. Raises NoCapacity, and leaves nothing running then."""
+    deadline = time.monotonic() + START_S
+    while not (folder / ADDRESS).exists():
+        if process.poll() is not None or time.monotonic() > deadline:
+            process.terminate()
+            process.wait(END_S)
+            raise _why_not(folder, setup)
+        time.sleep(0.2)
+
+
+def _why_not(folder: Path, setup: dict[str, Any]) -> RaysftError:
+    said = (folder / FAILED).read_text(encoding="utf-8") if (folder / FAILED).exists() else ""
+    if f"{setup['port']}" in said:
+        return NotAllowed(
+            f"port {setup['port']} is taken, where the dashboard should answer",
+            "Choose another: local: {port: 8266} in a cluster file.",
+        )
+    reason = said.splitlines()[0] if said else f"it took longer than {START_S:.0f} s"
+    return NoCapacity(f"the cluster did not start: {reason}", f"Its log: {folder / LOG}")
+
+
+def _clear(folder: Path) -> None:
+    """What an earlier cluster of this name left, here and in Ray's own folder."""
+    try:
+        temp = Path(read_json(folder / SETUP)["temp"])
+    except (OSError, ValueError, KeyError):
+        temp = None
+    if temp is not None and temp.name.startswith("raysft-"):
+        shutil.rmtree(temp, ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _write_secret(path: Path, text: str) -> None:
+    """Readable by its owner alone, from the first moment on."""
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
+
+
+def _ago(then: float) -> str:
+    minutes = int((time.time() - then) / 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h"

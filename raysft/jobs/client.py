@@ -1,0 +1,163 @@
+"""Ray's job API over HTTP, with its failures as errors for people. Imports no Ray, so that answers come at once.
+
+The calls are those of Ray's REST API (docs.ray.io, "Ray Jobs REST API") and, for packages, of its own client
+(ray/dashboard/modules/job/sdk.py, 2.60). J jobs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+from raysft.cluster.endpoint import Endpoint
+from raysft.errors import NotAllowed, NotFound, RaysftError, UsageError
+
+CONNECT_S, ANSWER_S = 5.0, 60.0
+ENDED = {"STOPPED", "SUCCEEDED", "FAILED"}
+OURS = "raysft"  # key of the metadata of our jobs
+
+
+class Unreachable(NotFound):
+    """Nothing answers at the address of the cluster."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job as the cluster knows it. Times in seconds since 1970."""
+
+    id: str
+    status: str  # PENDING RUNNING STOPPED SUCCEEDED FAILED
+    entrypoint: str
+    message: str
+    metadata: dict[str, str]
+    runtime_env: dict[str, Any]
+    started: float | None
+    ended: float | None
+    exit_code: int | None  # of the driver, where it ended by itself
+
+    @property
+    def over(self) -> bool:
+        return self.status in ENDED
+
+
+class Client:
+    """Speaks to one cluster."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
+
+    @property
+    def address(self) -> str:
+        return self._endpoint.address
+
+    def version(self) -> str:
+        """Of Ray on the cluster."""
+        return str(self._get("/api/version")["ray_version"])
+
+    def jobs(self) -> list[Job]:
+        """All that were submitted, those that began last first."""
+        found = [_job(each) for each in self._get("/api/jobs/") if each.get("submission_id")]
+        return sorted(found, key=lambda job: job.started or 0.0, reverse=True)
+
+    def job(self, id: str) -> Job:
+        """Raises NotFound."""
+        return _job(self._get(f"/api/jobs/{quote(id, safe='')}", missing=f"no job {id} on {self.address}"))
+
+    def log(self, id: str) -> str:
+        """All that the job has printed so far. Raises NotFound."""
+        missing = f"no job {id} on {self.address}"
+        return str(self._get(f"/api/jobs/{quote(id, safe='')}/logs", missing=missing)["logs"])
+
+    def submit(self, request: dict[str, Any]) -> str:
+        """The id. Raises NotAllowed where a job has it already."""
+        answer = self._ask("POST", "/api/jobs/", json=request)
+        if answer.status_code != 200 and "already exists" in answer.text:
+            raise NotAllowed(
+                f"job {request['submission_id']} was submitted by somebody else just now",
+                f"Follow it: raysft jobs logs {request['submission_id']} -f",
+            )
+        return str(self._read(answer)["submission_id"])
+
+    def stop(self, id: str) -> bool:
+        """Ask the job to end; False where it has ended. Raises NotFound."""
+        answer = self._ask("POST", f"/api/jobs/{quote(id, safe='')}/stop")
+        return bool(self._read(answer, f"no job {id} on {self.address}")["stopped"])
+
+    def has_package(self, name: str) -> bool:
+        """Whether the cluster holds an uploaded package."""
+        return bool(self._ask("GET", f"/api/packages/gcs/{name}").status_code == 200)
+
+    def upload(self, name: str, content: bytes) -> None:
+        answer = self._ask("PUT", f"/api/packages/gcs/{name}", data=content)
+        if answer.status_code != 200:
+            raise _refused(answer)
+
+    def _get(self, path: str, missing: str = "") -> Any:
+        return self._read(self._ask("GET", path), missing)
+
+    def _read(self, answer: Any, missing: str = "") -> Any:
+        if answer.status_code == 404 and missing:
+            raise NotFound(missing, "`raysft jobs list` shows those that are there.")
+        if answer.status_code != 200:
+            raise _refused(answer)
+        try:
+            return answer.json()
+        except ValueError:
+            raise UsageError(
+                f"{self.address} answers, but is no Ray dashboard",
+                "Check the address: that of the dashboard, such as http://127.0.0.1:8265.",
+            ) from None
+
+    def _ask(self, method: str, path: str, **more: Any) -> Any:
+        import requests
+
+        try:
+            # Another host that an answer points to would be given the token.
+            answer = requests.request(
+                method,
+                self.address + path,
+                headers=self._endpoint.headers,
+                timeout=(CONNECT_S, ANSWER_S),
+                allow_redirects=False,
+                **more,
+            )
+        except requests.exceptions.SSLError as error:
+            raise NotAllowed(
+                f"the certificate of {self.address} is not trusted: {str(error).splitlines()[0][:120]}",
+                "REQUESTS_CA_BUNDLE names a file with the certificates that are.",
+            ) from None
+        except requests.exceptions.RequestException:
+            raise Unreachable(
+                f"no cluster answers at {self.address}",
+                "Is it up, and its tunnel? `raysft cluster status NAME` and `raysft cluster doctor NAME` tell more.",
+            ) from None
+        if answer.status_code in {401, 403}:
+            given = "the token was refused" if self._endpoint.token else "it asks for a token, and none was found here"
+            raise NotAllowed(
+                f"{self.address}: {given}",
+                "The token of a cluster is named by token_file in its file, else looked for in ~/.ray/auth_token.",
+            )
+        return answer
+
+
+def _refused(answer: Any) -> RaysftError:
+    lines = [line for line in str(answer.text).strip().splitlines() if line.strip()] or ["no reason given"]
+    return NotAllowed(f"the cluster refused the request ({answer.status_code}): {lines[-1][:300]}", "")
+
+
+def _job(found: dict[str, Any]) -> Job:
+    def seconds(key: str) -> float | None:
+        return None if found.get(key) is None else found[key] / 1000
+
+    return Job(
+        id=found["submission_id"],
+        status=found["status"],
+        entrypoint=found["entrypoint"],
+        message=found.get("message") or "",
+        metadata=found.get("metadata") or {},
+        runtime_env=found.get("runtime_env") or {},
+        started=seconds("start_time"),
+        ended=seconds("end_time"),
+        exit_code=found.get("driver_exit_code"),
+    )

@@ -1,0 +1,177 @@
+"""What is asked of the cluster: one command, what it needs, and who asks. Sending it is another step (submit.py).
+
+    raysft submit train jobs/x.yaml --cluster gpu   ->   raysft train jobs/x.yaml --set output=/mnt/raysft/results
+
+The id of a job is made of what it writes, so that the same run has the same id: its first attempt ends in -1, the next
+one in -2. A run goes on where the attempt before left off, since its output is the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from raysft.config import Cluster, load_job
+from raysft.config import Job as JobFile
+from raysft.errors import UsageError
+from raysft.jobs.client import OURS
+from raysft.jobs.package import Package, is_on, package_name, package_of, refuse_secrets
+from raysft.jobs.told import EVENTS
+from raysft.storage.layout import home_path
+from raysft.version import VERSION
+
+VERBS = ("train", "tune", "cv", "data", "evaluate", "predict")
+PINNED = ("ray", "torch", "transformers", "tokenizers", "peft")  # whose versions decide what a run computes
+PINS = "RAYSFT_PINS"
+MOST = 63  # characters of an id: what Kubernetes takes as a label
+
+
+@dataclass(frozen=True)
+class Request:
+    """All that is sent, except for the number of the attempt and the archive's bytes."""
+
+    run: str  # the id without its attempt
+    entrypoint: str
+    environment: dict[str, str]
+    metadata: dict[str, str]
+    package: Package | None = None  # None: the cluster sees the files of this machine
+    archive: bytes = field(default=b"", repr=False)
+
+    def to_json(self, attempt: int) -> dict[str, Any]:
+        """The body of the request."""
+        env: dict[str, Any] = {"env_vars": {**self.environment, "RAYSFT_JOB": f"{self.run}-{attempt}"}}
+        if self.package is not None:
+            env["working_dir"] = f"gcs://{package_name(self.archive)}"
+        return {
+            "submission_id": f"{self.run}-{attempt}",
+            "entrypoint": self.entrypoint,
+            "runtime_env": env,
+            "metadata": self.metadata,
+        }
+
+
+def make_request(
+    verb: str,
+    job: Path,
+    cluster: Cluster | None,
+    overrides: Sequence[str] = (),
+    arguments: Sequence[str] = (),
+    environment: Mapping[str, str] = os.environ,
+    now: datetime | None = None,
+) -> Request:
+    """Check the job, and what would be sent of it. cluster: None where only an address is known.
+
+    Raises JobFileError, NotFound, DataError, UsageError (a path that means nothing there), NotAllowed (a secret).
+    """
+    loaded = load_job(job, overrides)
+    refuse_secrets(
+        {
+            str(job): job.read_text(encoding="utf-8-sig"),
+            "--set": "\n".join(overrides),
+            "arguments": "\n".join(arguments),
+        },
+        environment,
+    )
+    storage = None if cluster is None else cluster.config.storage
+    if _sees_our_files(loaded, cluster):
+        package, archive, path, folder = None, b"", str(loaded.path), f"cd {shlex.quote(str(Path.cwd()))} && exec "
+    else:
+        package = package_of(loaded, arguments, storage)
+        archive, path, folder = package.archive(), package.within(loaded.path), "exec "
+        _refuse_lost_output(verb, arguments)
+    output = _output(loaded, cluster)
+    words = [*_raysft(cluster), verb, path]
+    words += [word for override in overrides if not override.startswith("output=") for word in ("--set", override)]
+    words += ["--set", f"output={output}", *arguments]
+    return Request(
+        run=run_id(verb, loaded, output, arguments),
+        entrypoint=folder + shlex.join(words),
+        environment={EVENTS: "1", PINS: json.dumps(pins(), sort_keys=True), "PYTHONUNBUFFERED": "1"},
+        metadata=_metadata(verb, loaded, cluster, output, now or datetime.now(UTC)),
+        package=package,
+        archive=archive,
+    )
+
+
+def run_id(verb: str, job: JobFile, output: str, arguments: Sequence[str]) -> str:
+    """Of all attempts at one run: its name, what is done, and a digest of where it is written."""
+    name = re.sub(r"[^a-z0-9]+", "-", job.config.name.lower()).strip("-") or "job"
+    said = json.dumps([verb, job.config.name, output, list(arguments) if verb in {"evaluate", "predict"} else []])
+    tail = f"-{verb}-{hashlib.sha256(said.encode()).hexdigest()[:8]}"
+    return name[: MOST - len(tail) - len("-9999")].rstrip("-") + tail
+
+
+def pins() -> dict[str, str]:
+    """Versions that the cluster must have, too."""
+    return {"raysft": VERSION, **{name: version(name) for name in PINNED}}
+
+
+def _sees_our_files(job: JobFile, cluster: Cluster | None) -> bool:
+    """Whether the nodes find the job file under its path here."""
+    if cluster is None:
+        return False
+    return cluster.config.kind == "local" or is_on(job.path, cluster.config.storage)
+
+
+def _output(job: JobFile, cluster: Cluster | None) -> str:
+    """Where results go, absolute. Raises UsageError where the cluster would lose them."""
+    written = home_path(job.config.output)
+    if cluster is not None and cluster.config.kind == "local":
+        return str(written.absolute())
+    storage = None if cluster is None else cluster.config.storage
+    if written.is_absolute():
+        if storage is not None and not is_on(written, storage):
+            raise UsageError(
+                f"{job.where('output')}: output: {written} is not on the storage of the cluster ({storage})",
+                "Name a folder there, or a relative one, which is taken to be there.",
+            )
+        return str(written)
+    if storage is None:
+        raise UsageError(
+            "output: an address alone does not tell where the cluster keeps files",
+            "Name the cluster with --cluster, whose file has `storage`; or --set output=/FOLDER/THAT/ALL/NODES/SEE.",
+        )
+    return str(Path(storage) / written)
+
+
+def _refuse_lost_output(verb: str, arguments: Sequence[str]) -> None:
+    """What `predict` writes beside the job would be gone with it."""
+    for word, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        target = following if word == "--output" else word.partition("--output=")[2]
+        if target and not Path(target).is_absolute():
+            raise UsageError(
+                f"{verb} --output {target}: a relative path is lost on a cluster when the job ends",
+                "Name an absolute path on the cluster's storage.",
+            )
+
+
+def _raysft(cluster: Cluster | None) -> list[str]:
+    """The command: that of this environment on this machine, that of the image elsewhere."""
+    if cluster is not None and cluster.config.kind == "local":
+        return [sys.executable, "-m", "raysft"]
+    return ["raysft"]
+
+
+def _metadata(verb: str, job: JobFile, cluster: Cluster | None, output: str, now: datetime) -> dict[str, str]:
+    settings = json.dumps(job.config.model_dump(mode="json"), sort_keys=True)
+    said = {
+        "verb": verb,
+        "name": job.config.name,
+        "job": job.path.name,
+        "output": output,
+        "settings_sha256": hashlib.sha256(settings.encode()).hexdigest(),
+        "cluster": "" if cluster is None else cluster.config.name,
+        "submitted": now.isoformat(timespec="seconds"),
+        "version": VERSION,
+    }
+    return {OURS: json.dumps(said, sort_keys=True)}
