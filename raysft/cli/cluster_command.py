@@ -139,10 +139,12 @@ def status_command(cluster: str, as_json: bool) -> None:
     found = find_cluster(cluster)
     facts = power_of(found).status(found)
     if facts is not None and as_json:
-        print_json({"schema": "raysft.cluster-status/1", "name": found.config.name, "kind": found.config.kind, **facts})
+        print_json(facts)
     elif facts is not None:
-        for key, value in facts.items():
-            click.echo(f"{key}: {value}")
+        click.echo(f"{facts['name']} is {facts['state']}: {facts['address']}")
+        for node in facts["nodes"]:
+            where = " ".join(node["labels"].values())
+            click.echo(f"  {where}: {node['cpus']} CPUs" + (f", {node['gpus']} GPUs" if node["gpus"] else ""))
     elif as_json:
         raise UsageError(f"--json: the status of {found.config.kind} clusters is text", "Leave --json out.")
 

@@ -46,14 +46,16 @@ class Local:
     """This machine; nothing is rendered."""
 
     def up(self, cluster: Cluster, files: dict[str, str], listener: Listener) -> None:
-        _local().up(cluster, listener)
+        running = _local().up(cluster, listener)
+        listener.note(f"{running.name} is up: {running.address}")
+        listener.note(f"then: raysft submit train JOB --cluster {running.name}")
 
     def down(self, cluster: Cluster, listener: Listener) -> None:
-        _local().down(cluster)
-        listener.note(f"{cluster.config.name} is down")
+        was_up = _local().down(cluster)
+        listener.note(f"{cluster.config.name} {'is down' if was_up else 'was not up'}")
 
     def status(self, cluster: Cluster) -> dict[str, Any] | None:
-        found: dict[str, Any] = _local().status(cluster)
+        found: dict[str, Any] = _local().status(cluster).to_json()
         return found
 
 
