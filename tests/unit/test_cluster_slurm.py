@@ -79,8 +79,8 @@ def test_scripts_have_no_fault_that_is_found_without_running_them(tmp_path: Path
     for name, text in render(load_cluster(FILE, overrides)).items():
         script = tmp_path / name
         script.write_text(text, encoding="utf-8")
-        for command in (["bash", "-n", script], [SHELLCHECK, "--severity=style", script]):
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
+        for command in (["bash", "-n"], [str(SHELLCHECK), "--severity=style"]):
+            done = subprocess.run([*command, str(script)], capture_output=True, text=True, check=False)
             assert done.returncode == 0, done.stdout + done.stderr
 
 
