@@ -38,9 +38,6 @@ if TYPE_CHECKING:
     from raysft.prediction.texts import Reading
 
 
-EACH_IN_TURN = "folds.validation=null"  # whatever fold a job names for `train`
-
-
 @dataclass(frozen=True)
 class DataResult:
     """What `raysft data` prepared."""
@@ -111,7 +108,7 @@ def tune(job: str | Path, overrides: Sequence[str] = (), listener: Listener | No
 
     Raises the errors of raysft.errors; each says what to do.
     """
-    loaded = load_job(job, (*overrides, EACH_IN_TURN))
+    loaded = _each_fold_in_turn(load_job(job, overrides))
     if loaded.config.tune is None or not loaded.config.tune.search:
         raise UsageError(
             f"{job}: there is nothing to search: tune.search names no key",
@@ -121,13 +118,26 @@ def tune(job: str | Path, overrides: Sequence[str] = (), listener: Listener | No
 
 
 def cv(job: str | Path, overrides: Sequence[str] = (), listener: Listener | None = None) -> SweepResult:
-    """Cross-validate the settings of a job as they are: a search of one configuration, which trains none afterwards."""
-    loaded = load_job(job, (*overrides, EACH_IN_TURN))
-    alone = (loaded.config.tune or TuneSection()).model_copy(
-        update={"search": {}, "start": (), "racing": False, "early": False, "refit": False, "nested": False}
+    """Cross-validate the settings of a job as they are: a search of one configuration, which trains none afterwards.
+    Of the `tune` section it takes the objectives, and how many folds train at a time.
+
+    Raises the errors of raysft.errors; each says what to do.
+    """
+    loaded = _each_fold_in_turn(load_job(job, overrides))
+    own = loaded.config.tune or TuneSection()
+    alone = TuneSection(
+        objectives=own.objectives, price=own.price, concurrent=own.concurrent, racing=False, early=False, refit=False
     )
     loaded = replace(loaded, config=loaded.config.model_copy(update={"tune": alone}))
     return _sweep(loaded, f"{loaded.config.name}-cv", listener or Silent())
+
+
+def _each_fold_in_turn(job: Job) -> Job:
+    """Whatever fold a job names for `train`. Nobody wrote that, so that no line is given to it."""
+    folds = job.config.folds.model_copy(update={"validation": None})
+    written = job.values.get("folds")
+    values = {**job.values, "folds": {**written, "validation": None}} if written else job.values
+    return replace(job, config=job.config.model_copy(update={"folds": folds}), values=values)
 
 
 def _sweep(job: Job, name: str, listener: Listener) -> SweepResult:

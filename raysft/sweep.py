@@ -6,8 +6,9 @@ Each step leaves its result in the sweep's folder, and one that is there already
 from __future__ import annotations
 
 import shutil
+import uuid
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any, TypeVar
 
@@ -25,10 +26,11 @@ from raysft.preparation.start import base_of
 from raysft.result import RunResult
 from raysft.run import Clock, evaluate_and_report, plan_of, prepare_and_train, prepare_with_page
 from raysft.session import Resources, ray_session
-from raysft.storage.commit import digest_of, read_json, write_json, writing
-from raysft.storage.layout import Output, SweepFolder
+from raysft.storage.commit import ASIDE, digest_of, read_json, write_json, writing
+from raysft.storage.layout import Output, RunFolder, SweepFolder
 from raysft.storage.lease import lease
 from raysft.storage.pretrained import Base
+from raysft.tuning.again import ASKED, asked_of, is_finished, with_what_holds
 from raysft.tuning.choose import choose
 from raysft.tuning.director import Director, describe
 from raysft.tuning.engine import run_search
@@ -55,7 +57,6 @@ from raysft.tuning.work import Work
 from raysft.version import VERSION
 
 T = TypeVar("T")
-ASKED = ("trials", "hours", "cost", "refit", "nested")  # of which more may be asked of the same sweep
 ELSEWHERE = ("price", "concurrent")  # of the cluster
 
 
@@ -84,27 +85,17 @@ class Sweep:
         with writing(self.folder.path), lease(self.folder.lock, f"sweep {self.job.config.name}"):
             mine = self._identity()
             refuse_other(self.job, mine, self.folder)
-            if (found := self._finished()) is not None:
+            before = SweepResult.read(self.folder.result) if self.folder.result.exists() else None
+            if before is not None and is_finished(before, self.space):
                 listener.note(f"sweep {self.job.config.name} is finished; this is its result")
-                return found
+                return before
             listener.stage("start")
             with ray_session():
                 listener.stage("data")
                 with clock.timing("data_s"):
                     prepared = self._prepare(listener)
                 claim(self.job, next(iter(self.bases.values())), mine, self.folder)
-                return self._search(prepared, listener, clock)
-
-    def _finished(self) -> SweepResult | None:
-        """The result, if it is there and nothing more is asked for now than was then."""
-        if not self.folder.result.exists():
-            return None
-        found = SweepResult.read(self.folder.result)
-        return found if found.asked == self._asked() else None
-
-    def _asked(self) -> dict[str, Any]:
-        """How long to search, and what to do with the choice."""
-        return self.space.tune.model_dump(mode="json", include=set(ASKED))
+                return self._search(prepared, before, listener, clock)
 
     def _identity(self) -> dict[str, Any]:
         """What makes two sweeps the same: all settings but those that only say how long to search, and the data."""
@@ -123,8 +114,11 @@ class Sweep:
             found[canonical(settings)] = prepare_with_page(job, self.bases[canonical(settings)], self.output, listener)
         return found
 
-    def _search(self, prepared: dict[str, Prepared], listener: Listener, clock: Clock) -> SweepResult:
-        """Search, choose, write what was found; then what comes of it on rows that took no part."""
+    def _search(
+        self, prepared: dict[str, Prepared], before: SweepResult | None, listener: Listener, clock: Clock
+    ) -> SweepResult:
+        """Search, choose, write what was found; then what comes of it on rows that took no part. before: the result of
+        the same sweep, of which less was asked."""
         some, tune = next(iter(prepared.values())), self.space.tune
         folds = cv_folds(self.job, some)
         refuse_small_classes(self.job, some)
@@ -143,8 +137,9 @@ class Sweep:
         if not candidates:
             raise TrainingFailed(*_why_nothing(director))
         choice = choose(candidates, tune.one_standard_error)
-        taken = director.race.trials[choice.trial]
+        (taken,) = [trial for trial in candidates if trial.number == choice.trial]
         listener.note(f"chosen: trial {choice.trial} ({words_of_settings(self.space, taken.settings)}): {choice.why}")
+        self.folder.result.unlink(missing_ok=True)  # from here on what it tells of is replaced
         result = summarise(work, director, choice, candidates, some, _timing(director, clock))
         self._show(result)  # whatever becomes of the rest
         if tune.nested:
@@ -152,11 +147,14 @@ class Sweep:
             with clock.timing("nested_s"):
                 found = nested_estimate(work, folds, self.objectives, epochs, units, slots, some, listener)
             result = replace(result, nested=found)
-        if tune.refit:
-            run = self._refit(taken, director, listener, clock)
+        refit = Refit.of(self, taken, director.race.epochs_of(taken))
+        if tune.refit or refit.is_done:
+            run = refit.run(self.output, listener, clock)
             result = replace(result, metrics=run.metrics, artifact=run.artifact)
         listener.stage("report")
-        result = replace(result, timing=_timing(director, clock), asked=self._asked())
+        result = with_what_holds(result, before)
+        there = {"refit": bool(result.metrics), "nested": result.nested is not None}
+        result = replace(result, timing=_timing(director, clock), asked=asked_of(tune) | there)
         self._show(result)
         write_json(self.folder.result, result.to_json())
         self._tidy()
@@ -229,20 +227,53 @@ class Sweep:
             + (f" x {slots.workers} workers" if slots.workers > 1 else "")
         )
 
-    def _refit(self, taken: Trial, director: Director, listener: Listener, clock: Clock) -> RunResult:
-        """The chosen configuration on all folds, with the epochs that the folds found best, scored on the test part."""
-        job = refit_job(self.space, taken, director.race.epochs_of(taken))
-        base, run = _of(self.bases, taken.settings), self.folder.best
+
+@dataclass(frozen=True)
+class Refit:
+    """The chosen configuration trained on all folds, up to the epoch that counted (Trial.epoch), scored on the test
+    part. mine: what makes it that run."""
+
+    job: Job
+    base: Base
+    folder: RunFolder
+    mine: dict[str, Any]
+
+    @staticmethod
+    def of(sweep: Sweep, taken: Trial, epochs: int) -> Refit:
+        """epochs: that the folds of the chosen configuration were trained."""
+        job, base = refit_job(sweep.space, taken, epochs), _of(sweep.bases, taken.settings)
+        return Refit(job, base, sweep.folder.best, identity(job, base, data_digest(job, base, open_sources(job))))
+
+    @property
+    def is_mine(self) -> bool:
+        """Whether what lies there is, or will be, this run."""
+        known = self.folder.identity
+        return known.exists() and digest_of(read_json(known)) == digest_of(self.mine)
+
+    @property
+    def is_done(self) -> bool:
+        return self.is_mine and self.folder.result.exists()
+
+    def run(self, output: Output, listener: Listener, clock: Clock) -> RunResult:
+        """From wherever it was left. Raises the errors of raysft.errors."""
         listener.stage("refit")
-        mine = identity(job, base, data_digest(job, base, open_sources(job)))
-        if run.identity.exists() and digest_of(read_json(run.identity)) != digest_of(mine):
-            shutil.rmtree(run.path)  # of a choice that more configurations have changed
-        if run.result.exists():
-            return RunResult.read(run.result)
+        if self.is_done:
+            return RunResult.read(self.folder.result)
+        if self.folder.path.exists() and not self.is_mine:
+            remove(self.folder)  # of a choice that more configurations have changed
         own = Clock()
         with clock.timing("refit_s"):
-            prepared, plan, outcome = prepare_and_train(job, base, self.output, run, mine, listener, own)
-            return evaluate_and_report(job, base, prepared, plan, outcome, run, listener, own)
+            prepared, plan, outcome = prepare_and_train(
+                self.job, self.base, output, self.folder, self.mine, listener, own
+            )
+            return evaluate_and_report(self.job, self.base, prepared, plan, outcome, self.folder, listener, own)
+
+
+def remove(run: RunFolder) -> None:
+    """In one step: a folder of which a kill left half would be taken for the beginning of another run."""
+    aside = run.path.with_name(f"{run.path.name}{ASIDE}{uuid.uuid4().hex[:8]}")
+    run.path.rename(aside)
+    shutil.rmtree(aside)
 
 
 def _timing(director: Director, clock: Clock) -> dict[str, float]:
@@ -274,14 +305,14 @@ def refit_job(space: Space, taken: Trial, epochs: int) -> Job:
 
 
 def corners(space: Space) -> list[Settings]:
-    """Configurations among which are, for each kind of prepared data, the largest and the smallest value of each key,
-    and every choice."""
+    """Configurations among which are, for each kind of prepared data, the largest and the smallest value of each key
+    that matters there, and every choice."""
     found: list[Settings] = []
     for data in space.preparations():
         found.append(data)
         for parameter in space.parameters:
-            needed = space.under_which(parameter) or {}
-            if parameter.key not in data and all(data.get(key, value) == value for key, value in needed.items()):
+            needed = space.under_which(parameter, data)
+            if parameter.key not in data and needed is not None:
                 found += [{**needed, **data, parameter.key: value} for value in parameter.limits()]
     return found
 

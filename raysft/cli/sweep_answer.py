@@ -21,6 +21,8 @@ def answer(verb: Verb, job: Path, overrides: tuple[str, ...], as_json: bool) -> 
         return
     for table in sweep_tables(result):
         stdout().print(table)
+    if result.status != "done":
+        stdout().print(f"ended   before it was through: {result.status}", soft_wrap=True, highlight=False)
     if result.artifact:
         stdout().print(f"model   {result.artifact}", soft_wrap=True, highlight=False)
     stdout().print(f"report  {result.report}", soft_wrap=True, highlight=False)

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from raysft.report.sweep_view import ABSENT, path_end, setting
+from raysft.tuning.names import short_names
 from raysft.tuning.outcome import SweepResult
 
 SHOWN = 20  # configurations on a screen
@@ -131,11 +132,11 @@ def sweep_tables(result: SweepResult) -> list[RenderableType]:
 
 
 def _headline(result: SweepResult) -> RenderableType:
-    chosen, names = result.chosen, _names(result.trials)
+    chosen, names = result.chosen, result.names
     after = f"epoch {chosen['epoch']} of {result.epochs}"
     if not result.names:
         return Text(f"out of fold, {after}", style="bold")
-    settings = ", ".join(f"{names[key]} {setting(value)}" for key, value in chosen["settings"].items())
+    settings = ", ".join(f"{names.get(key, key)} {setting(value)}" for key, value in chosen["settings"].items())
     title = Text(f"chosen: trial {chosen['trial']}, {after}", style="bold")
     return Group(title, _indented(settings), _indented(chosen["why"], "dim"))
 
@@ -169,17 +170,6 @@ def _diagnosis(result: SweepResult) -> RenderableType:
     if result.chosen["edges"]:
         said += [Text("at the edge of the search", style="bold"), *(_item(each) for each in result.chosen["edges"])]
     return Group(*said)
-
-
-def short_names(keys: Sequence[str]) -> dict[str, str]:
-    """Key -> the shortest of its endings that no other key has: learning_rate, lora.dropout."""
-    found = {}
-    for key in keys:
-        parts = key.split(".")
-        endings = [".".join(parts[at:]) for at in range(len(parts) - 1, -1, -1)]
-        others = [f".{other}" for other in keys if other != key]
-        found[key] = next((end for end in endings if not any(each.endswith(f".{end}") for each in others)), key)
-    return found
 
 
 def _names(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:

@@ -31,11 +31,21 @@ def kind(result: SweepResult) -> str:
 
 def headline(result: SweepResult) -> str:
     """What was chosen."""
-    chosen, after = result.chosen, f"after epoch {result.chosen['epoch']} of {result.epochs}"
+    chosen, after = result.chosen, _after(result)
     if not result.names:
-        return f"The settings of the job file are best {after}."
+        return f"The settings of the job file were trained on each fold in turn, and count {after}."
     settings = in_short(chosen["settings"], keys_of(result)) or "the settings of the job file"
-    return f"Of {plural(len(result.trials), 'configuration')} trial {chosen['trial']} is chosen: {settings}; {after}."
+    return f"Of {plural(len(result.trials), 'configuration')} trial {chosen['trial']} is chosen: {settings}; it counts {after}."
+
+
+def _after(result: SweepResult) -> str:
+    """Which epoch counts, and why it is not the last one."""
+    if result.chosen["epoch"] == result.epochs:
+        return "after the last epoch" if result.epochs > 1 else "after the only epoch"
+    return (
+        f"after epoch {result.chosen['epoch']} of {result.epochs}, which is better than the last by more than a "
+        "standard error"
+    )
 
 
 def in_short(settings: Mapping[str, Any], names: Mapping[str, str]) -> str:
@@ -146,7 +156,8 @@ def raced(result: SweepResult) -> str:
 def caveat(result: SweepResult) -> str:
     """What the score by which it was chosen may be trusted for."""
     if len(finished(result)) < 2 and len(result.trials) < 2:
-        return "The epoch was chosen on the same rows, so this score is a little too good." if result.epochs > 1 else ""
+        earlier = result.chosen["epoch"] < result.epochs
+        return "The epoch was chosen on the same rows, so this score is a little too good." if earlier else ""
     known = {"test part": result.metrics.get("test"), "nested estimate": nested(result)}
     unseen = [name for name, found in known.items() if found]
     but = f"; the {' and the '.join(unseen)} {'do' if len(unseen) > 1 else 'does'} not know of it" if unseen else ""

@@ -27,6 +27,10 @@ from raysft.tuning.objectives import TIME
 Array = np.ndarray[Any, Any]
 
 
+class TornFold(Exception):
+    """What a fold left does not fit together: another process wrote there too, or removed something."""
+
+
 @dataclass(frozen=True)
 class FoldRecord:
     """What is known of a configuration on a fold. Lists have an entry an epoch."""
@@ -61,7 +65,7 @@ def train_fold(loop: Loop, folder: FoldFolder, measures: Sequence[str]) -> Itera
     """Train to the end, and leave the record of the fold; gives what each evaluation found.
 
     measures: whose influences are kept. Whoever leaves off, or is killed, leaves no record. With several ranks all call
-    this together, and the first one writes.
+    this together, and the first one writes. Raises TornFold where what is there at the end is not one run.
     """
     started, found = time.perf_counter(), None
     with loop.precision.training():
@@ -105,6 +109,9 @@ def _finish(loop: Loop, folder: FoldFolder, seconds: float) -> None:
     files = [folder.epoch(number) for number in range(1, epochs + 1)]
     texts = _join(files, folder.held_out)
     lines = [json.loads(text) for text in folder.metrics.read_text(encoding="utf-8").splitlines()]
+    scored = [line["epoch"] for line in lines if "validation_loss" in line]
+    if scored != list(range(1, epochs + 1)):
+        raise TornFold(f"{folder.metrics} has scores of epochs {scored}, after {epochs} epochs of training")
     progress, (parameters, trained) = loop.progress, _sizes(loop.model)
     eval_s = sum(line.get("eval_s", 0.0) for line in lines)
     scores = [_scores_of(line) for line in lines if "validation_loss" in line]
@@ -144,11 +151,16 @@ def _sizes(model: nn.Module) -> tuple[int, int]:
 
 
 def _join(files: Sequence[Path], target: Path) -> int:
-    """The epochs of a fold as one file, an axis more in front of each array; gives the number of texts."""
+    """The epochs of a fold as one file, an axis more in front of each array; gives the number of texts. Raises
+    TornFold."""
     loaded = []
     for file in files:
+        if not file.exists():
+            raise TornFold(f"{file} is gone")
         with np.load(file) as stored:
             loaded.append(dict(stored))
+        if not np.array_equal(loaded[-1]["row_id"], loaded[0]["row_id"]):
+            raise TornFold(f"{file} is about other rows than {files[0].name}")
     arrays = {name: np.stack([each[name] for each in loaded]) for name in loaded[0] if name != "row_id"}
     content = io.BytesIO()
     arrays["row_id"] = loaded[0]["row_id"]

@@ -37,11 +37,11 @@ def out_of_fold(
 
     corpus: the open rows, in the order of row_id.
     """
-    held_out = [read_held_out(work.fold_folder(part.trial, part.fold)) for part in parts]
-    found = _joined([_at(each, part.epoch) for each, part in zip(held_out, parts, strict=True)])
+    each_part = [_by_row(_at(read_held_out(work.fold_folder(part.trial, part.fold)), part.epoch)) for part in parts]
+    counts = [len(each["row_id"]) for each in each_part]
+    found = _joined(each_part)
     places = np.searchsorted(corpus.column("row_id").to_numpy(), found.pop("row_id"))
     rows = corpus.take(pa.array(places))
-    counts = [len(each.row_id) for each in held_out]
     table = rows.select(["row_id", "source", "line", "text", "label"])
     for name, values in (("trial", [part.trial for part in parts]), ("fold", [part.fold.fold for part in parts])):
         table = table.append_column(name, pa.array(np.repeat(values, counts), pa.int32()))
@@ -52,6 +52,19 @@ def out_of_fold(
 
 def _at(held_out: HeldOut, epoch: int) -> dict[str, Array]:
     return {"row_id": held_out.row_id, **{name: values[epoch - 1] for name, values in held_out.found.items()}}
+
+
+def _by_row(found: dict[str, Array]) -> dict[str, Array]:
+    """Where a long text is judged piece by piece: what its pieces found, summed."""
+    rows, row = np.unique(found["row_id"], return_inverse=True)
+    if len(rows) == len(row):
+        return found
+    summed = {"row_id": rows}
+    for name, values in found.items():
+        if name != "row_id":
+            summed[name] = np.zeros((len(rows), *values.shape[1:]), np.result_type(values.dtype, np.float64))
+            np.add.at(summed[name], row, values)
+    return summed
 
 
 def _joined(parts: Sequence[dict[str, Array]]) -> dict[str, Array]:

@@ -47,8 +47,8 @@ def find_slots(
     if several:
         found = hold(find_resources(train), train, listener)
         fitting = _times(found, nodes)
-        return Slots(max(1, min(most, fitting)), found.cpus, found.gpu, 1.0, found.workers, found)
-    gpus = sum(int(gpu) for _, gpu in nodes)
+        return Slots(max(1, min(most, fitting)), found.cpus, found.cuda, 1.0, found.workers, found)
+    gpus = sum(int(gpu) for _, gpu in nodes) if Resources(1, 1, True).cuda else 0
     if train.device == "gpu" and not gpus:
         share_out(1, "gpu", nodes, most_words())  # says what there is
     if gpus and train.device != "cpu":

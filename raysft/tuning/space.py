@@ -15,6 +15,7 @@ from raysft.config.problems import problems_of
 from raysft.config.tuning import TuneSection
 from raysft.errors import JobFileError
 from raysft.tuning.checks import problems_in
+from raysft.tuning.names import short_names
 from raysft.tuning.parameter import Parameter, Settings, canonical
 from raysft.tuning.search import changes_data, read_search
 
@@ -80,15 +81,9 @@ class Space:
             raise JobFileError(list(problems_of(error, values, lines, self.job.path))) from None
         return replace(self.job, config=config, lines=lines, values=values)
 
-    def grid(self) -> list[Settings]:
-        """Every combination, without keys whose condition does not hold; the first key changes slowest.
-
-        Only for a finite space.
-        """
-        return list(_combinations(self.parameters))
-
     def grid_up_to(self, most: int) -> list[Settings] | None:
-        """As `grid`, or None where there are more than `most` combinations, or too many to count."""
+        """Every combination, without keys whose condition does not hold; the first key changes slowest. None where
+        there are more than `most`, or too many to count."""
         if not self.finite:
             return None
         found = list(itertools.islice(_combinations(self.parameters), most + 1))
@@ -107,10 +102,15 @@ class Space:
                 seen.add(canonical(found))
                 yield found
 
-    def under_which(self, parameter: Parameter) -> Settings | None:
-        """First values of the keys that its condition names, and theirs, under which it matters; None: never."""
+    def under_which(self, parameter: Parameter, data: Settings | None = None) -> Settings | None:
+        """First values of the keys that its condition names, and theirs, under which it matters; None: never.
+
+        data: one of `preparations`; then such that this is what is prepared for them.
+        """
         named = [each for each in self._named_by({parameter.key}) if each.key != parameter.key]
-        return next((found for found in _combinations(named) if parameter.matters(found)), None)
+        return next(
+            (found for found in _combinations(named) if parameter.matters(found) and _agrees(found, data)), None
+        )
 
     def _named_by(self, keys: set[str]) -> list[Parameter]:
         """The parameters of these keys and all that their conditions name, directly or not. The latter are lists."""
@@ -146,21 +146,35 @@ class Space:
         found: Settings = {}
         for each in self.parameters:
             if each.matters(found):
-                found[each.key] = _get(self.job.config.model_dump(mode="json"), each.key.split("."))
+                found[each.key] = self._own(each, found)
         return found if self.contains(found) else None
+
+    def _own(self, parameter: Parameter, context: Settings) -> Any:
+        """The value that the job has without a search, as the search writes it where it has it: 10% and 0.1 are the
+        same. context: of the keys that its condition names."""
+        parts = parameter.key.split(".")
+        own = _get(self.job.config.model_dump(mode="json"), parts)
+        if parameter.choices is None or parameter.contains(own):
+            return own
+        for choice in parameter.choices:
+            try:
+                config = self.applied({**context, parameter.key: choice}).config
+            except JobFileError:  # such as a value that needs another one beside it
+                continue
+            if canonical(_get(config.model_dump(mode="json"), parts)) == canonical(own):
+                return choice
+        return own
 
     def nearest_first(self, found: Sequence[Settings]) -> list[Settings]:
         """From those most like the job's own settings on: what the person, or the defaults, took to be good is the
         soonest to show which others cannot win."""
-        values = self.job.config.model_dump(mode="json")
-        own = {each.key: _get(values, each.key.split(".")) for each in self.parameters}
+        own = {each.key: self._own(each, {}) for each in self.parameters}
         by_key = {each.key: each for each in self.parameters}
         return sorted(found, key=lambda each: sum(by_key[key].far(value, own[key]) for key, value in each.items()))
 
     def names(self) -> dict[str, str]:
         """Key -> the shortest of its endings that no other key has, for tables: learning_rate, lora.dropout."""
-        keys = [each.key.split(".") for each in self.parameters]
-        return {".".join(key): _short(key, [other for other in keys if other != key]) for key in keys}
+        return short_names([each.key for each in self.parameters])
 
 
 def _combinations(parameters: Sequence[Parameter], begun: Settings | None = None) -> Iterator[Settings]:
@@ -193,8 +207,8 @@ def _get(values: Any, parts: Sequence[str]) -> Any:
     return values
 
 
-def _short(key: list[str], others: list[list[str]]) -> str:
-    for count in range(1, len(key)):
-        if all(other[-count:] != key[-count:] for other in others):
-            return ".".join(key[-count:])
-    return ".".join(key)
+def _agrees(found: Settings, data: Settings | None) -> bool:
+    """Whether this is what is prepared for these values."""
+    if data is None:
+        return True
+    return all(key in data and canonical(data[key]) == canonical(found[key]) for key in found if changes_data(key))

@@ -34,7 +34,7 @@ def summarise(
     """Of a search that has ended; also writes the out-of-fold predictions of the candidates, the configurations among
     which was chosen."""
     race, space, job = director.race, work.space, work.space.job
-    taken = race.trials[choice.trial]
+    (taken,) = [trial for trial in candidates if trial.number == choice.trial]
     scores = _out_of_fold(work, choice, candidates, prepared)
     rows = trial_rows(race)
     for row in rows:

@@ -97,8 +97,8 @@ def _rests(config: JobConfig) -> bool:
 
 
 def _as_a_fold(config: JobConfig) -> JobConfig:
-    """Trackers are told of runs; a sweep would tell them of hundreds. All folds are trained as long: the epoch that is
-    best for all of them is looked for."""
+    """Trackers are told of runs; a sweep would tell them of hundreds. All folds are trained to the end: one epoch
+    counts for all, the last unless an earlier one is better by a standard error (Trial.epoch)."""
     return config.model_copy(update={"train": config.train.model_copy(update={"track": (), "stop_after": None})})
 
 

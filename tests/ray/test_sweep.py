@@ -108,11 +108,16 @@ def test_what_is_finished_is_returned_and_another_search_refused(swept: tuple[Pa
         pipeline.tune(job, ["tune.seed=3"])
 
 
-def test_folds_that_are_done_are_not_done_again(swept: tuple[Path, SweepResult], cluster: None) -> None:
-    """What a killed sweep leaves: lines, some folds, no result."""
+def test_folds_that_are_done_are_not_done_again(
+    swept: tuple[Path, SweepResult], cluster: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a killed sweep leaves: lines, some folds, and no result from where on others are written."""
     job, result = swept
     folder = Path(result.predictions).parent
-    (folder / "result.json").unlink()
+    with monkeypatch.context() as killing, pytest.raises(KeyboardInterrupt):
+        killing.setattr("raysft.sweep.summarise", killed)
+        pipeline.tune(job, ["tune.nested=true"])
+    assert not (folder / "result.json").exists()
     gone = folder / "folds" / "trial-0002" / "fold-1" / "fold.json"
     gone.unlink()
     times = {path: path.stat().st_mtime_ns for path in sorted(folder.rglob("fold.json"))}
@@ -120,6 +125,10 @@ def test_folds_that_are_done_are_not_done_again(swept: tuple[Path, SweepResult],
     assert gone.exists() and len(times) == 11
     assert {path: path.stat().st_mtime_ns for path in times} == times
     assert strip(again.trials) == strip(result.trials) and again.chosen == result.chosen
+
+
+def killed(*_: Any) -> None:
+    raise KeyboardInterrupt
 
 
 def strip(trials: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -20,7 +20,7 @@ from raysft.tuning.fold import FoldRecord
 from raysft.tuning.race import Race
 from raysft.tuning.record import Units
 from raysft.tuning.results import FoldScores, Trial
-from raysft.tuning.space import Space
+from raysft.tuning.space import Settings, Space
 from raysft.tuning.work import Work
 
 ONE, TWO = {"f1_macro": "max"}, {"f1_macro": "max", "loss": "min"}
@@ -88,6 +88,13 @@ def race(trials: Iterable[Trial], folds: int = 5, epochs: int = 1, racing: bool 
     found = Race(range(folds), objectives, epochs, racing, early)
     for each in listed:
         found.add(each)
+    return found
+
+
+def grid_of(space: Space) -> list[Settings]:
+    """Every combination of a small space."""
+    found = space.grid_up_to(1000)
+    assert found is not None
     return found
 
 

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from rich.console import Console, RenderableType
 
-from raysft.cli.sweep_table import board_table, short_names, sweep_tables
+from raysft.cli.sweep_table import board_table, sweep_tables
+from raysft.tuning.names import short_names
 from raysft.tuning.outcome import SweepResult
 from tests.unit.test_report_audit_page import HOSTILE
 from tests.unit.test_report_sweep import cv_of, row_of, sweep_of

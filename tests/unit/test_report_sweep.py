@@ -188,7 +188,7 @@ def test_sections_in_the_order_in_which_people_ask() -> None:
 
 def test_the_verdict_says_what_how_good_and_how_sure() -> None:
     page = page_of(sweep_of())
-    assert "Of 12 configurations trial 1 is chosen: learning_rate" in page and "after epoch 3 of 4." in page
+    assert "Of 12 configurations trial 1 is chosen: learning_rate" in page and "; it counts after epoch 3 of 4, " in page
     assert "Its macro-F1 out of fold is 0.790 on 385 rows (95% interval 0.760 to 0.820)" in page
     assert "there is no difference that can be told from chance: it is ahead by 0.010" in page and "p = 0.16" in page
     assert "Trained on all folds, its macro-F1 is 0.770 on 900 test rows" in page
@@ -251,8 +251,17 @@ def test_cross_validation_shows_only_what_makes_sense() -> None:
     assert "Cross-validation of a classification job over 5 folds" in page
     for word in ("runner-up", "trial 1 is chosen", "Racing", "tune.refit", "best of many"):
         assert word not in page
-    assert "The settings of the job file are best after epoch 3 of 4." in page
+    assert "and count after epoch 3 of 4, which is better than the last by more than a standard error." in page
     assert [fold for fold, _ in sweep_folds.folds_of_one(cv_of())] == [0, 1, 2, 3, 4]
+
+
+def test_the_last_epoch_needs_no_excuse() -> None:
+    chosen = cv_of().chosen
+    assert "a little too good" in sweep_verdict.caveat(cv_of())
+    for epochs, said in ((3, "count after the last epoch."), (1, "count after the only epoch.")):
+        last = cv_of(epochs=epochs, chosen=chosen | {"epoch": epochs})
+        assert sweep_verdict.caveat(last) == "" and sweep_verdict.headline(last).endswith(said)
+    assert "the last unless an earlier one is better by a standard error" in page_of(sweep_of())
 
 
 def test_a_single_fold_of_own_validation_rows() -> None:

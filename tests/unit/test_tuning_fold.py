@@ -17,7 +17,7 @@ from raysft.storage.layout import FoldFolder
 from raysft.storage.pretrained import Base, resolve_base
 from raysft.training.loop import Loop
 from raysft.tuning import fold
-from raysft.tuning.fold import HeldOut, read_held_out, read_record, train_fold
+from raysft.tuning.fold import HeldOut, TornFold, read_held_out, read_record, train_fold
 from tests.support.loops import SETTINGS, STEPS, lines_of, make_loop, rows_of
 
 MEASURES = ("f1_macro", "loss")
@@ -83,6 +83,25 @@ def test_the_record_is_written_last(base: Base, tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(fold, "write_json", killed)
     with pytest.raises(KeyboardInterrupt):
         list(train_fold(loop, folder, MEASURES))
+    assert not folder.done.exists()
+
+
+@pytest.mark.parametrize("fault", ["scores", "a file", "rows"])
+def test_what_two_processes_wrote_is_no_record(base: Base, tmp_path: Path, fault: str) -> None:
+    loop, folder = loop_in(base, tmp_path)
+    epochs = train_fold(loop, folder, MEASURES)
+    for _ in range(EPOCHS):
+        next(epochs)
+    if fault == "scores":
+        text = folder.metrics.read_text(encoding="utf-8")
+        folder.metrics.write_text(text + text.splitlines()[-1] + "\n", encoding="utf-8")
+    elif fault == "a file":
+        folder.epoch(2).unlink()
+    else:
+        with np.load(folder.epoch(2)) as stored:
+            np.savez(folder.epoch(2), **{**stored, "row_id": stored["row_id"] + 1})
+    with pytest.raises(TornFold):
+        next(epochs)
     assert not folder.done.exists()
 
 

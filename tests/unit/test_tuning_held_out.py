@@ -140,7 +140,7 @@ def test_several_labels_a_row(tmp_path: Path) -> None:
 
 
 def test_texts_are_judged_by_their_tokens_and_their_error_is_that_of_the_units(tmp_path: Path) -> None:
-    """Two pieces of each row; how the mean varies where whole units are drawn anew."""
+    """Two pieces of each row, which is one line; how the mean varies where whole units are drawn anew."""
     work = work_in(tmp_path, {"train.epochs": [3]})
     own, tokens = np.repeat(np.arange(ROWS), 2), CHANCE.integers(1, 30, 2 * ROWS)
     level = 2 + CHANCE.standard_normal(ROWS // 3)
@@ -155,5 +155,6 @@ def test_texts_are_judged_by_their_tokens_and_their_error_is_that_of_the_units(t
     spread = (of_sums[drawn].sum(axis=1) / of_tokens[drawn].sum(axis=1)).std()
     assert loss.high - loss.low == pytest.approx(2 * WIDTH * spread, rel=0.1)
     assert (loss.low + loss.high) / 2 == pytest.approx(loss.value)
-    assert len(table) == 2 * ROWS
-    assert table.column("loss").to_pylist() == pytest.approx((sums / tokens).tolist(), rel=1e-5)
+    assert loss.n == len(table) == ROWS and table.column("row_id").to_pylist() == ROW_ID.tolist()
+    whole = sums.reshape(ROWS, 2).sum(axis=1) / tokens.reshape(ROWS, 2).sum(axis=1)
+    assert table.column("loss").to_pylist() == pytest.approx(whole.tolist(), rel=1e-5)

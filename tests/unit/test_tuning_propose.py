@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from raysft.tuning.parameter import Settings, canonical
 from raysft.tuning.propose import Proposals, algorithm_of, trials_of
 from raysft.tuning.space import Space
+from tests.support.sweeps import grid_of
 from tests.unit.test_tuning_space import of, searches
 
 RANGES: dict[str, Any] = {
@@ -144,7 +145,7 @@ def test_a_grid_begins_with_the_starting_points() -> None:
     assert done[0] == {"train.epochs": 1, "train.seed": 2}  # the job has 12 and 7
     assert done[1] == {"train.epochs": 3, "train.seed": 1}
     assert done[2] == {"train.epochs": 3, "train.seed": 2}
-    assert {canonical(each) for each in done} == {canonical(each) for each in of(search).grid()}
+    assert {canonical(each) for each in done} == {canonical(each) for each in grid_of(of(search))}
 
 
 OWN: Settings = {"train.epochs": 12, "train.batch_size": 16}
@@ -169,9 +170,18 @@ def test_the_settings_of_the_job_are_proposed_only_where_the_space_holds_them() 
     assert of(adapters).own() == {"model.lora": None}  # without the key that does not matter
 
 
+def test_the_settings_of_the_job_are_found_however_the_search_writes_them() -> None:
+    """A tenth, which the job has by default, as a share; as it is written it is proposed, and is the nearest."""
+    found = of({"train.warmup": [0, "10%", "20%"]})
+    assert found.own() == {"train.warmup": "10%"}
+    assert found.nearest_first(grid_of(found))[0] == {"train.warmup": "10%"}
+    assert of({"train.warmup": [0, "11%"]}).own() is None
+    assert of({"train.warmup": [0, 0.1]}).own() == {"train.warmup": 0.1}
+
+
 def test_a_grid_goes_from_what_is_nearest_to_the_job_to_what_is_farthest() -> None:
     search = {"train.batch_size": [64, 4, 16, 8], "model.pooler": ["keep", "auto"]}
-    found = of(search).nearest_first(of(search).grid())
+    found = of(search).nearest_first(grid_of(of(search)))
     assert [each["train.batch_size"] for each in found if each["model.pooler"] == "auto"] == [16, 64, 8, 4]
     assert found[0] == of(search).own() and [each["train.batch_size"] for each in found[-1:]] == [4]
     assert [each for each, _ in all_of(proposals(of(search)))] == found
@@ -272,7 +282,7 @@ def test_known_and_rest_are_as_many_as_asked_for_and_all_different(
     known = all_of(proposals(space), at_a_time)[:before]
     rest = all_of(proposals(space, known=known), at_a_time)
     names = {canonical(found) for found, _ in known + rest}
-    assert len(known) + len(rest) == len(names) == min(trials, len(space.grid()))
+    assert len(known) + len(rest) == len(names) == min(trials, len(grid_of(space)))
     assert all(space.contains(found) for found, _ in known + rest)
     for found, _ in rest:
         space.applied(found)

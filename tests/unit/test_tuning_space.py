@@ -18,6 +18,7 @@ from raysft.tuning.objectives import objectives_of
 from raysft.tuning.parameter import canonical
 from raysft.tuning.search import SAME_RESULT
 from raysft.tuning.space import Space
+from tests.support.sweeps import grid_of
 
 GOOD = "name: tiny\ndata: {train: rows.csv}\n"
 
@@ -244,7 +245,7 @@ def test_a_grid_has_no_ranges_but_of_whole_numbers(tmp_path: Path) -> None:
     (problem,) = problems(tmp_path, "tune: {algorithm: grid, search: {train.seed: {int: [0, 100000]}}}\n")
     assert problem.key == "tune.algorithm" and "more than 10000 combinations" in problem.text
     grid = load(tmp_path, "tune: {algorithm: grid, search: {train.seed: {int: [0, 5], step: 2}}}\n")
-    assert Space.of(grid).grid() == [{"train.seed": 0}, {"train.seed": 2}, {"train.seed": 4}]
+    assert grid_of(Space.of(grid)) == [{"train.seed": 0}, {"train.seed": 2}, {"train.seed": 4}]
 
 
 @pytest.mark.parametrize(
@@ -296,7 +297,7 @@ def test_without_a_search_there_is_one_configuration(tmp_path: Path) -> None:
     for text in ("", "tune: {}\n"):
         job = load(tmp_path, text)
         found = Space.of(job)
-        assert (found.grid(), found.preparations(), found.names()) == ([{}], [{}], {})
+        assert (grid_of(found), found.preparations(), found.names()) == ([{}], [{}], {})
         assert found.contains({}) and found.applied({}).config == job.config.model_copy(update={"tune": None})
 
 
@@ -321,7 +322,7 @@ def test_a_key_within_another_one_is_put_into_it_and_changes_no_choice(tmp_path:
     found = space(
         tmp_path, "{model.lora.r: {choices: [4, 8], when: {model.lora: {alpha: 1}}}, model.lora: [null, {alpha: 1}]}"
     )
-    lora = [found.applied(each).config.model.lora for each in found.grid()]
+    lora = [found.applied(each).config.model.lora for each in grid_of(found)]
     assert [each and (each.r, each.alpha) for each in lora] == [None, (4, 1), (8, 1)]
     assert found.parameters[0].choices == (None, {"alpha": 1})
 
@@ -366,7 +367,7 @@ def test_one_value_of_a_condition_need_not_be_allowed_with_the_first_of_others(t
         "{model.init.hidden: [64, 96], model.init.heads: {choices: [3, 6], when: {model.init.hidden: 96}}}",
         "model: {init: {architecture: gpt2}}\n",
     )
-    assert len(found.grid()) == 3
+    assert len(grid_of(found)) == 3
 
 
 # --- properties
@@ -427,7 +428,7 @@ def brute_force(search: dict[str, Any]) -> set[str]:
 @given(searches())
 def test_the_grid_is_every_combination_once_and_each_is_a_job(search: dict[str, Any]) -> None:
     found = of(search)
-    grid = found.grid()
+    grid = grid_of(found)
     names = [json.dumps(each, sort_keys=True) for each in grid]
     assert len(set(names)) == len(names)
     assert set(names) == brute_force(search)

@@ -1,0 +1,153 @@
+"""What a sweep does around its search: which configurations are checked, and whose model stands in best/."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from raysft import sweep
+from raysft.errors import JobFileError
+from raysft.events import Silent
+from raysft.pipeline import _each_fold_in_turn, cv
+from raysft.run import Clock
+from raysft.storage.commit import ASIDE, read_json, write_json
+from raysft.storage.layout import RunFolder
+from raysft.sweep import Refit, corners, remove
+from raysft.tuning.space import Space
+from tests.unit.test_tuning_space import load, of
+
+MINE, OTHER = {"settings": {"train": {"epochs": 3}}}, {"settings": {"train": {"epochs": 2}}}
+
+
+# --- the configurations that are checked before anything starts
+
+
+def test_each_kind_of_prepared_data_is_checked_with_the_keys_that_matter_under_it() -> None:
+    """The first values under which a key matters may be those of another kind of data."""
+    found = corners(
+        of(
+            {
+                "model.max_length": [32, 64, 128],
+                "model.dropout": {"choices": [0.0, 0.5], "when": {"model.max_length": [32, 128]}},
+                "train.epochs": {"int": [1, 9]},
+            }
+        )
+    )
+    under = {
+        length: {
+            each["model.dropout"] for each in found if "model.dropout" in each and each["model.max_length"] == length
+        }
+        for length in (32, 64, 128)
+    }
+    assert under == {32: {0.0, 0.5}, 64: set(), 128: {0.0, 0.5}}
+    assert {(each["model.max_length"], each.get("train.epochs")) for each in found} >= {(64, 1), (64, 9), (128, 9)}
+
+
+def test_a_key_behind_another_is_checked_under_whichever_value_its_data_has() -> None:
+    """It matters under the first kind of data by one value of another key, under the second by another."""
+    found = corners(
+        of(
+            {
+                "model.max_length": [32, 64],
+                "model.lora": {"choices": [{"r": 8}], "when": {"model.max_length": 64}},
+                "model.lora.dropout": {"choices": [0.0, 0.5], "when": {"model.lora": {"r": 8}}},
+            }
+        )
+    )
+    assert {"model.max_length": 64, "model.lora": {"r": 8}, "model.lora.dropout": 0.5} in found
+    assert not any("model.lora.dropout" in each for each in found if each["model.max_length"] == 32)
+
+
+# --- best/
+
+
+def lies(folder: Path, identity: dict[str, Any] | None) -> RunFolder:
+    """What an earlier choice left."""
+    run = RunFolder(folder / "best")
+    run.model.mkdir(parents=True)
+    (run.model / "weights").write_text("of an earlier choice")
+    if identity is not None:
+        write_json(run.identity, identity)
+    return run
+
+
+def refitted(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Whether what lay there is there when training begins."""
+    seen: list[bool] = []
+
+    def prepare(*_: Any) -> tuple[Any, Any, Any]:
+        seen.append((run.model / "weights").exists())
+        return None, None, None
+
+    monkeypatch.setattr(sweep, "prepare_and_train", prepare)
+    monkeypatch.setattr(sweep, "evaluate_and_report", lambda *_: None)
+    nothing: Any = None
+    Refit(nothing, nothing, run, MINE).run(nothing, Silent(), Clock())
+    return seen[0]
+
+
+@pytest.mark.parametrize(("identity", "kept"), [(MINE, True), (OTHER, False), (None, False)])
+def test_only_the_same_run_goes_on_from_what_lies_in_best(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, identity: dict[str, Any] | None, kept: bool
+) -> None:
+    """Of a run without identity nobody can tell whose it is."""
+    assert refitted(lies(tmp_path, identity), monkeypatch) is kept
+
+
+def test_a_kill_while_an_old_choice_is_removed_leaves_nothing_of_it_in_best(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = lies(tmp_path, OTHER)
+
+    def killed(path: Path, *_: Any) -> None:
+        assert ASIDE in path.name and read_json(path / "identity.json") == OTHER
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(shutil, "rmtree", killed)
+    with pytest.raises(KeyboardInterrupt):
+        remove(run)
+    assert not run.path.exists()
+
+
+# --- the job that is searched
+
+
+def test_whatever_fold_a_job_names_all_validate_in_turn(tmp_path: Path) -> None:
+    job = load(tmp_path, "folds: {k: 3, validation: 2}\ntune: {search: {train.epochs: [1, 2]}}\n")
+    found = _each_fold_in_turn(job)
+    assert found.config.folds.validation is None and found.config.folds.k == 3
+    assert Space.of(found).applied({"train.epochs": 2}).config.folds.validation is None
+    assert job.config.folds.validation == 2 and found.where("folds", "k") == f"{job.path}:3"
+    assert found.where("folds") == f"{job.path}:3"
+
+
+def test_a_problem_with_the_folds_points_at_the_file(tmp_path: Path) -> None:
+    job = load(tmp_path, "folds: {k: 3, validation: 1}\n")
+    job.path.write_text(job.path.read_text().replace("validation: 1", "validation: 7"))
+    with pytest.raises(JobFileError) as error:
+        cv(job.path)
+    assert "folds.validation" in str(error.value) and ":3:" in str(error.value) and "--set" not in str(error.value)
+
+
+def test_cross_validation_takes_of_the_search_what_it_is_measured_by(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its seed, its budget and its algorithm are no part of it."""
+    text = "{search: {train.epochs: [1, 2]}, seed: 3, hours: 1, price: 2, cost: 3, ties: true, concurrent: 2, "
+    text += "algorithm: random, trials: 4, start: [{train.epochs: 1}], nested: true, objectives: {accuracy: max}}"
+    job = load(tmp_path, f"tune: {text}\n")
+    seen: list[Any] = []
+    monkeypatch.setattr("raysft.pipeline._sweep", lambda job, *_: seen.append(job.config.tune))
+    cv(job.path)
+    changed = seen[0].model_dump(exclude_defaults=True)
+    assert changed == {
+        "objectives": {"accuracy": "max"},
+        "price": 2.0,
+        "concurrent": 2,
+        "racing": False,
+        "early": False,
+        "refit": False,
+    }
