@@ -1,7 +1,7 @@
 """What nodes a cluster has and may come to have, and waiting for room on them while saying what is waited for.
 
-Ray tells of nodes that are there. Of those that may come it knows nothing: a cluster that grows tells by POOLS, and
-why it does not grow by CAPACITY_KEY.
+Ray tells of nodes that are there, and nothing of those that may come. A cluster that grows tells of them by POOLS, and
+whatever makes its nodes leaves in Ray's internal KV why none come (raysft/cluster/providers/shared.py).
 """
 
 from __future__ import annotations
@@ -10,27 +10,30 @@ import json
 import os
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from raysft.errors import NoCapacity
 from raysft.events import Listener
 
-# The pools of a cluster that grows: a JSON list of {"name": str, "cpus": int, "gpus": int, "memory_gib": float,
-# "most": int}, `most` nodes at most. Where the driver has it in its environment (the head's, on a cluster, or what
-# submitted the job sets it), that counts; else the same under POOLS_KEY in Ray's internal KV; else Ray's own record.
+NAMESPACE = b"raysft"  # of our keys in Ray's internal KV
+# The pools of a cluster that grows, as `pools_text` has them. Where the driver has this in its environment (the head's,
+# on a cluster, or what submitted the job sets it), that counts; else POOLS_KEY; else Ray's own record, if there is one.
 POOLS = "RAYSFT_POOLS"
-NEEDED = {"name", "cpus", "gpus", "most"}
-POOLS_KEY = b"raysft/pools"
-# Why nodes do not come, in the words of whatever makes them: a JSON list of lines, in Ray's internal KV.
-CAPACITY_KEY = b"raysft/capacity"
+POOLS_KEY = b"pools"
+CAPACITY_KEY = (
+    b"capacity"  # what clouds were asked for, oldest first: a JSON object a line, with REFUSED among its keys
+)
+REFUSED = ("pool", "asked", "got", "why", "again")
+NEEDED = ("name", "cpus", "gpus", "most")  # of a pool; memory_gib may be missing
 POOL_LABELS = ("raysft.io/pool", "ray.io/node-group")  # of a node: the name of its pool
 FREE_S = 30.0  # how long other jobs may hold what is needed, on a cluster that does not grow
 TELL_S = 30.0  # between two lines that say the same
 QUIET_S = 2.0  # what comes so soon is not worth a line
 LOOK_S = 1.0
+WHY = 120  # characters of a cloud's words
 
 
 @dataclass(frozen=True)
@@ -81,23 +84,56 @@ def grows() -> bool:
     return bool(declared_pools())
 
 
+class Pool(Protocol):
+    """What is told of nodes that are alike; raysft.cluster.catalogue.Pool is one."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def cpus(self) -> int: ...
+    @property
+    def gpus(self) -> int: ...
+    @property
+    def memory_gib(self) -> float: ...
+    @property
+    def most(self) -> int: ...
+
+
+def pools_text(pools: Iterable[Pool]) -> str:
+    """Pools as POOLS and POOLS_KEY hold them: a JSON list."""
+    return json.dumps(
+        [
+            {"name": each.name, "cpus": each.cpus, "gpus": each.gpus, "memory_gib": each.memory_gib, "most": each.most}
+            for each in pools
+        ]
+    )
+
+
 def declared_pools() -> list[dict[str, Any]]:
     """What POOLS, POOLS_KEY or Ray itself tells of the pools; nothing where none does, or what it tells is no list."""
-    if text := os.environ.get(POOLS) or _kv(POOLS_KEY):
-        with suppress(ValueError):
-            found = json.loads(text)
-            return [
-                pool for pool in found if isinstance(pool, dict) and pool.keys() >= {"name", "cpus", "gpus", "most"}
-            ]
-        return []
-    return _ray_groups()
+    text = os.environ.get(POOLS) or _kv(POOLS_KEY)
+    return _objects(text, NEEDED) if text else _ray_groups()
 
 
-def capacity_words() -> list[str]:
-    """Why nodes do not come, as whatever makes them has left it."""
+def capacity_words(now: float | None = None) -> list[str]:
+    """A line for each pool whose cloud had no machine and is not asked again yet. now: seconds since 1970."""
+    now = time.time() if now is None else now
+    record = _objects("[" + ",".join(_kv(CAPACITY_KEY).splitlines()) + "]", REFUSED)
+    last = {each["pool"]: each for each in record}
+    return [
+        f"pool {name} gave {each['got']} of {each['asked']} nodes ({str(each['why'])[:WHY]}), "
+        f"and is asked again in {max(1.0, (each['again'] - now) / 60):.0f} min"
+        for name, each in last.items()
+        if each["got"] < each["asked"] and now < each["again"]
+    ]
+
+
+def _objects(text: str, keys: Iterable[str]) -> list[dict[str, Any]]:
+    """The objects of a JSON list that have these keys."""
     with suppress(ValueError):
-        found = json.loads(_kv(CAPACITY_KEY) or "[]")
-        return [str(line) for line in found] if isinstance(found, list) else []
+        found = json.loads(text)
+        if isinstance(found, list):
+            return [each for each in found if isinstance(each, dict) and each.keys() >= set(keys)]
     return []
 
 
@@ -181,7 +217,7 @@ def _kv(key: bytes) -> str:
 
     if not ray.is_initialized():
         return ""
-    return (_internal_kv_get(key) or b"").decode("utf-8", "replace")
+    return (_internal_kv_get(key, namespace=NAMESPACE) or b"").decode("utf-8", "replace")
 
 
 def _ray_groups() -> list[dict[str, Any]]:

@@ -51,7 +51,7 @@ def prepare_and_train(
     listener.stage("start")
     with ray_session():
         resources = find_resources(job.config.train)
-        refuse_on(job, resources.gpu)
+        refuse_on(job, resources.cuda)
         listener.stage("data")
         with clock.timing("data_s"):
             prepared = prepare_with_page(job, base, output, listener)
@@ -103,9 +103,9 @@ def plan_of(job: Job, base: Base, prepared: Prepared, resources: Resources) -> P
     weights = planned_weights(job, base, len(prepared.labels))
     words = words_of(job.config, base, prepared.labels)
     scored = 0 if words is None else words.scored
-    shared = (found.gpu, found.workers, found.memory_bytes)
+    shared = (found.cuda, found.workers, found.memory_bytes)
     plan = make_plan(job.config, size, lengths, rows, machine, *shared, weights, scored)
-    refuse_too_large(plan, machine, found.gpu)
+    refuse_too_large(plan, machine, found.cuda)
     return plan
 
 
@@ -133,7 +133,7 @@ def _train(
         run=run,
         micro_batch=choose_micro_rows(job.config.train),
         threads=threads(model_size(base), resources.cpus),
-        gpu=resources.gpu,
+        gpu=resources.cuda,
         strategy=plan.strategy,
     )
     outcome = launch(task, resources, listener)

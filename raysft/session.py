@@ -15,7 +15,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
-from raysft.capacity import CAPACITY_KEY as CAPACITY_KEY  # whoever makes nodes writes it
 from raysft.capacity import Node, find_capacity, grows, wait_for_room
 from raysft.config.sections import TrainSection
 from raysft.errors import NoCapacity, NotFound
@@ -38,6 +37,8 @@ ENVIRONMENT = {
 }
 
 
+# Set where the cluster's GPUs are only counted, as in a rehearsal on a laptop: workers get them and compute on CPUs.
+LOGICAL_GPUS = "RAYSFT_LOGICAL_GPUS"
 HAS = "the cluster has"
 LIST_NODES = 4  # named one by one in an error; more are counted by kind
 
@@ -57,6 +58,11 @@ class Resources:
     def elastic(self) -> bool:
         """Whether the number of workers may change while they train."""
         return self.fewest < self.most
+
+    @property
+    def cuda(self) -> bool:
+        """Whether workers compute on the GPUs that they get."""
+        return self.gpu and not os.environ.get(LOGICAL_GPUS)
 
     def bundle(self) -> dict[str, float]:
         """Ray's resources per worker."""
@@ -162,7 +168,7 @@ def hold(found: Resources, train: TrainSection, listener: Listener) -> Resources
     wait_for_room(found.fewest or found.workers, found.bundle(), listener)
     if train.strategy != "auto" or found.workers == 1:
         return found  # nothing hangs on the memory
-    return replace(found, memory_bytes=gpu_memory() if found.gpu else _memory_each(found, find_capacity().nodes))
+    return replace(found, memory_bytes=gpu_memory() if found.cuda else _memory_each(found, find_capacity().nodes))
 
 
 def gpu_memory() -> int:

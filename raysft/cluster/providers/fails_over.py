@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from raysft.cluster.providers.launching import TYPE_TAG, Launcher, Setting
 from raysft.cluster.providers.node_types import with_pools
-from raysft.cluster.providers.shared import publish
+from raysft.cluster.providers.shared import publish, publish_pools
 
 LISTED_S = 30.0  # how long is waited until the autoscaler has seen nodes of another pool
 
@@ -69,6 +69,7 @@ class FailsOver(_Provider):
         self._raysft_within = threading.local()
         tell = partial(publish, address=provider_config.get("gcs_address"))
         self._raysft = Launcher(_Base(self), provider_config, cluster_name, tell)
+        publish_pools(list(self._raysft.pools.values()), provider_config.get("gcs_address"))
 
     @classmethod
     def bootstrap_config(cls, cluster_config: dict[str, Any]) -> dict[str, Any]:
