@@ -1,5 +1,5 @@
 """Started by test_cluster_autoscaler.py in a process of its own: a spot pool and an on-demand pool on a real
-autoscaler, whose cloud runs out of spot, has some again, and takes a node. Prints what was seen, as JSON."""
+autoscaler, whose cloud has nothing, then no spot, then some, and takes a node. Prints what was seen, as JSON."""
 
 from __future__ import annotations
 
@@ -18,19 +18,37 @@ from tests.support.autoscaling import Autoscaled, SimulatedPool, autoscaled, wai
 from tests.support.metadata import metadata_service
 
 POOLS = [SimulatedPool("gpu-spot", "spot", most=2), SimulatedPool("gpu-steady", most=2)]
-QUIET_S = 20.0
+QUIET_S = 12.0
 LIMIT_S = 60.0
 
 
 def main() -> None:
-    with autoscaled(POOLS, idle_s=2, quiet_s=QUIET_S, capacity={"gpu-spot": 0}) as cluster:
+    with autoscaled(POOLS, idle_s=2, quiet_s=QUIET_S, capacity={"gpu-spot": 0, "gpu-steady": 0}) as cluster:
         cluster.connect()
-        seen = {"without_spot": without_spot(cluster), "with_some_spot": with_some_spot(cluster), "head": cluster.head}
-    print(json.dumps(seen))
+        stages = {each.__name__: each(cluster) for each in (without_any, without_spot, with_some_spot)}
+    print(json.dumps({**stages, "head": cluster.head}))
+
+
+def without_any(cluster: Autoscaled) -> dict[str, Any]:
+    """Two GPUs are wanted, and no pool has a machine; nobody waits to the end of the quiet time."""
+    import ray
+    from ray.util.placement_group import placement_group, remove_placement_group
+
+    group = placement_group([{"GPU": 1}] * 2)
+    wait_until(lambda: len(cluster.record()) >= 2, 20, lambda: f"{cluster.record()}")
+    time.sleep(4)  # four rounds of the autoscaler, each of which asks the provider again
+    assert not ray.wait([group.ready()], timeout=0)[0]
+    told = cluster.record()
+    words = capacity_words(fetch(), time.time())
+    remove_placement_group(group)
+    cluster.set_capacity({"gpu-spot": 0})
+    wait_until(lambda: told[-1].again < time.time(), QUIET_S + 5, lambda: f"{told}")
+    return {"asked": [[line.pool, line.got, line.why] for line in told], "words": words}
 
 
 def without_spot(cluster: Autoscaled) -> dict[str, Any]:
     """Two GPUs are wanted, and spot has none."""
+    before = len(cluster.record())
     with two_gpus() as waited_s:
         seen: dict[str, Any] = {"waited_s": waited_s, "pools": cluster.nodes(), "markets": markets()}
         # A simulated cloud answers when its nodes have started, which may be after work has begun on them.
@@ -39,6 +57,7 @@ def without_spot(cluster: Autoscaled) -> dict[str, Any]:
         seen["words"] = capacity_words(told, time.time())
         seen["told_to_jobs"] = [line.line() for line in told]
         seen["on_the_head"] = [line.line() for line in cluster.record()]
+        seen["asked"] = seen["on_the_head"][before:]
     seen["to_zero_s"] = cluster.wait_for({}, LIMIT_S)
     time.sleep(3)  # three rounds of the autoscaler, in which a request that was left open would be made again
     return seen | {"afterwards": cluster.nodes()}
@@ -47,7 +66,7 @@ def without_spot(cluster: Autoscaled) -> dict[str, Any]:
 def with_some_spot(cluster: Autoscaled) -> dict[str, Any]:
     """There is one spot node again; two GPUs are wanted, and the spot node is taken away."""
     cluster.set_capacity({"gpu-spot": 1})
-    time.sleep(max(0.0, cluster.record()[0].again - time.time()))
+    time.sleep(max(0.0, max(line.again for line in cluster.record()) - time.time()))
     before = len(cluster.record())
     with two_gpus() as waited_s:
         seen = {"waited_s": waited_s, "pools": cluster.nodes(), "markets": markets(), "drained": drain_the_spot_node()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -20,11 +21,21 @@ def seen() -> dict[str, Any]:
     return found
 
 
+def test_where_nothing_is_to_be_had_each_pool_is_asked_once_and_people_are_told_when_next(seen: dict[str, Any]) -> None:
+    """Ray asks the provider every second."""
+    first = seen["without_any"]
+    why = "InsufficientInstanceCapacity: no machine for"
+    assert first["asked"] == [["gpu-spot", 0, f"{why} gpu-spot"], ["gpu-steady", 0, f"{why} gpu-steady"]]
+    spot, steady = first["words"]
+    assert re.fullmatch(r"pool gpu-spot has no capacity since \d+ s; gpu-spot next in \d+ s", spot)
+    assert re.fullmatch(r"pool gpu-steady has no capacity since \d+ s; gpu-steady next in \d+ s", steady)
+
+
 def test_without_spot_the_on_demand_pool_grows_from_zero_and_its_nodes_say_so(seen: dict[str, Any]) -> None:
     first = seen["without_spot"]
     assert first["pools"] == {"gpu-steady": 2}
     assert first["markets"] == ["on-demand", "on-demand"]
-    spot, steady = first["on_the_head"]
+    spot, steady = first["asked"]
     assert (spot["pool"], spot["asked"], spot["got"]) == ("gpu-spot", 2, 0)
     assert (steady["pool"], steady["wanted"], steady["asked"], steady["got"]) == ("gpu-steady", "gpu-spot", 2, 2)
     # The other pool is asked in the same breath; what takes time is the start of the nodes.

@@ -209,6 +209,7 @@ def _environment(folder: Path, port: int) -> dict[str, str]:
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # Ray stays on 127.0.0.1, all of it
         "AUTOSCALER_UPDATE_INTERVAL_S": "1",
         "AUTOSCALER_METRIC_PORT": "0",
+        "AUTOSCALER_MAX_LAUNCH_BATCH": "100",  # one call of the provider for all nodes that are asked for at once
     }
 
 

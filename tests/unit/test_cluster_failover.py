@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ast
+import importlib.util
+import re
 import threading
 import time
 from collections import Counter
@@ -316,6 +319,15 @@ def test_no_pool_has_more_than_its_most_even_before_the_cloud_lists_them(tmp_pat
     assert launching.launch(OWN, TAGS, 1).words == ""
 
 
+def test_a_node_that_the_cloud_took_makes_room_at_once(tmp_path: Path) -> None:
+    shelf = Shelf({"spot": 3})
+    launching = launcher(shelf, tmp_path)
+    assert launching.launch(OWN, TAGS, 3).words == ""
+    assert launching.launch(OWN, TAGS, 1).of.total() == 0  # it has its most, and the other pool has no machine
+    del shelf.nodes["node-0"]
+    assert launching.launch(OWN, TAGS, 1).words == ""
+
+
 def test_a_refused_pool_is_asked_once_and_not_by_the_next_head_either(tmp_path: Path) -> None:
     shelf, told = Shelf({}), list[list[Asked]]()
     first = launcher(shelf, tmp_path, told).launch(OWN, TAGS, 2)
@@ -340,6 +352,39 @@ def test_many_at_a_time_never_take_more_than_there_may_be(tmp_path: Path) -> Non
 def test_a_record_that_cannot_be_written_stops_no_launch(tmp_path: Path) -> None:
     (tmp_path / "record.jsonl").mkdir()
     assert launcher(Shelf({"spot": 1}), tmp_path).launch(OWN, TAGS, 1).words == ""
+
+
+# What is relied on of Ray's classes; two of them cannot be imported without the packages of their cloud.
+
+USED = {"non_terminated_nodes": 1, "node_tags": 1, "create_node": 3, "terminate_node": 1, "bootstrap_config": 1}
+
+
+@pytest.mark.parametrize("path", ["aws", "gcp", "_azure", "fake_multi_node"])
+def test_rays_providers_have_the_methods_that_are_called_by_place(path: str) -> None:
+    spec = importlib.util.find_spec("ray")
+    assert spec is not None and spec.origin is not None
+    ray = Path(spec.origin).parent
+    text = (ray / "autoscaler" / "_private" / path / "node_provider.py").read_text()
+    known = _methods((ray / "autoscaler" / "node_provider.py").read_text(), "NodeProvider")
+    (name,) = set(re.findall(r"^class (\w+)\(NodeProvider\)", text, re.M))
+    found = {**known, **_methods(text, name)}
+    assert {name: found[name] for name in USED} == USED
+    assert found["create_node_with_resources_and_labels"] == 5
+    assert "_raysft" not in text  # our names are ours
+
+
+def _methods(text: str, name: str) -> dict[str, int]:
+    """By name: how many arguments without a default a method of this class takes, but self."""
+    (body,) = (node.body for node in ast.parse(text).body if isinstance(node, ast.ClassDef) and node.name == name)
+    return {
+        each.name: len(each.args.args) - len(each.args.defaults) - (not _is_static(each))
+        for each in body
+        if isinstance(each, ast.FunctionDef)
+    }
+
+
+def _is_static(method: ast.FunctionDef) -> bool:
+    return any(isinstance(each, ast.Name) and each.id == "staticmethod" for each in method.decorator_list)
 
 
 def test_a_request_is_closed_when_the_loop_has_seen_the_nodes_and_not_before() -> None:

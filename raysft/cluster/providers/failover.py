@@ -15,7 +15,8 @@ GPU = "GPU"
 KIND = "accelerator_type:"  # Ray's resource that names the kind of a node's GPUs
 # What clouds call having no machine; other refusals, such as an unknown image, are a mistake that someone must mend.
 NO_CAPACITY = re.compile(
-    r"capacity|exhausted|stockout|quota|limitexceeded|skunotavailable|allocationfail|overconstrained|spotmaxprice", re.I
+    r"capacity|exhausted|stockout|quota|(limit|count)exceeded|skunotavailable|allocationfail|overconstrained|spotmaxprice",
+    re.I,
 )
 SERIES_S = 300.0  # refusals that follow one another more closely than this, past the quiet time, are one shortage
 

@@ -161,11 +161,11 @@ class Launcher:
         return {node for node, name in self._pool_of_nodes().items() if name == pool}
 
     def _pool_of_nodes(self) -> dict[str, str]:
-        """By node: those that the cloud lists, and those that it gave a moment ago."""
-        now = time.time()
-        self._young = {node: each for node, each in self._young.items() if 0 <= now - each[1] < YOUNG_S}
-        young = {node: name for node, (name, _) in self._young.items()}
-        return young | {node: self._type_of(node) for node in self._cloud.listed()}
+        """By node: those that the cloud lists, and those that it gave a moment ago and does not list yet."""
+        now, listed = time.time(), self._cloud.listed()
+        young = {node: each for node, each in self._young.items() if 0 <= now - each[1] < YOUNG_S}
+        self._young = {node: each for node, each in young.items() if node not in listed}
+        return {node: name for node, (name, _) in self._young.items()} | {node: self._type_of(node) for node in listed}
 
     def _type_of(self, node: str) -> str:
         try:
