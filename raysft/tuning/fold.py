@@ -105,6 +105,8 @@ def _write_epoch(file: Path, judged: Judged, measures: Sequence[str]) -> None:
 
 
 def _finish(loop: Loop, folder: FoldFolder, seconds: float) -> None:
+    if folder.done.exists():
+        return  # by workers of whom one died behind the end, so that all of them go on from there once more
     epochs = round(loop.sampler.epochs_done(loop.progress.step))
     files = [folder.epoch(number) for number in range(1, epochs + 1)]
     texts = _join(files, folder.held_out)

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from raysft.errors import OutputError
+from raysft.errors import NotAllowed, OutputError
 from raysft.storage.layout import SweepFolder
+from raysft.storage.lease import lease
 from raysft.tuning import engine
 from raysft.tuning.director import Errand, FoldJob
 from raysft.tuning.engine import RETRIES, run_search
@@ -73,3 +74,18 @@ def test_a_death_is_told_where_tune_does_not_try_again(status: str, told: bool, 
     )
     engine._scheduler("x").on_trial_error(None, trial)
     assert errand.failures == ({job: "its process died"} if told else {})
+
+
+def test_a_fold_that_another_process_trains_is_not_touched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as that of a command that was killed, which is still within its epoch."""
+    monkeypatch.setattr(engine, "IN_USE_S", 0.3)
+    fold = engine._trainable(several_workers=False)
+    one = fold.__new__(fold)
+    folder = SweepFolder(tmp_path / "sweep").fold(1, "0")
+    work: Any = SimpleNamespace(
+        task=lambda *_: SimpleNamespace(run=folder, threads=1), folder=SweepFolder(tmp_path / "sweep"), measures=()
+    )
+    one.setup({"job": FoldJob(1, {}, FoldId(0))}, work, Slots(1, 1, gpu=False))
+    with lease(folder.lock, "the fold"), pytest.raises(NotAllowed, match="in use by another process"):
+        one.step()
+    assert not folder.path.exists()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import pickle
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ from raysft.tuning import work as module
 from raysft.tuning.fold import read_held_out, read_record, train_fold
 from raysft.tuning.parameter import canonical
 from raysft.tuning.space import Space
+from raysft.tuning.spread import LEFT, FoldWorker
 from raysft.tuning.work import FoldId, Work, Workbench
 from tests.support.jobs import corpus_rows
 from tests.support.language import write_causal_base
@@ -150,6 +153,24 @@ def test_what_a_fold_scores_does_not_depend_on_what_the_process_trained_before(
     used, new = (work.fold_folder(trial, FoldId(0)) for trial in (11, 12))
     assert np.array_equal(read_held_out(used).influence["loss"], read_held_out(new).influence["loss"])
     assert read_record(used).train_loss == read_record(new).train_loss
+
+
+@pytest.mark.parametrize(("hours", "epochs"), [(-1.0, 1), (1.0, 3)])
+def test_workers_leave_off_at_their_deadline_and_go_on_later(work: Work, hours: float, epochs: int) -> None:
+    """They train a whole fold before anyone hears of it. The epoch at which they left off is trained again."""
+    trial = 30 + epochs
+    task = work.task(trial, {**FIRST, "train.epochs": 3}, FoldId(0))
+    said = FoldWorker(work.measures, time.time() + 3600 * hours)(task)
+    assert said == (LEFT if epochs < 3 else "done") and task.run.path.joinpath("fold.json").exists() == (epochs == 3)
+    lines = [json.loads(text) for text in task.run.metrics.read_text().splitlines()]
+    assert len([line for line in lines if "validation_loss" in line]) == epochs
+    assert FoldWorker(work.measures)(task) == "done"
+    assert len(read_record(work.fold_folder(trial, FoldId(0))).scores) == 3
+
+
+def test_workers_do_not_leave_off_what_is_nearly_done(work: Work) -> None:
+    task = work.task(40, {**FIRST, "train.epochs": 1}, FoldId(0))
+    assert FoldWorker(work.measures, 0.0)(task) == "done"
 
 
 def test_no_checkpoints_are_kept_and_no_trackers_told(work: Work) -> None:
