@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from raysft import sweep
+from raysft.config import JobConfig
 from raysft.errors import JobFileError
 from raysft.events import Silent
 from raysft.pipeline import _each_fold_in_turn, cv
 from raysft.run import Clock
 from raysft.storage.commit import ASIDE, read_json, write_json
 from raysft.storage.layout import RunFolder
-from raysft.sweep import Refit, corners, remove
+from raysft.sweep import Refit, corners, refit_job, remove
+from raysft.tuning.results import Trial
 from raysft.tuning.space import Space
+from tests.support.sweeps import trial
 from tests.unit.test_tuning_space import load, of
 
 MINE, OTHER = {"settings": {"train": {"epochs": 3}}}, {"settings": {"train": {"epochs": 2}}}
@@ -151,3 +155,31 @@ def test_cross_validation_takes_of_the_search_what_it_is_measured_by(
         "early": False,
         "refit": False,
     }
+
+
+# --- the job that trains the choice
+
+
+def chosen_with(epochs: int, threshold: float = 0.0) -> Trial:
+    """Two folds whose scores fall after the second of so many epochs."""
+    found = trial(1, {place: [0.2, 0.9, 0.6, 0.5][:epochs] for place in range(2)})
+    for place, each in found.folds.items():
+        for scores in each.scores:
+            scores["threshold"] = threshold + 0.02 * place
+    return found
+
+
+@pytest.mark.parametrize(("epochs", "stop_at"), [(2, None), (4, 2)])
+def test_the_choice_is_trained_on_all_folds_up_to_the_epoch_that_counts(epochs: int, stop_at: int | None) -> None:
+    space = of({"train.seed": [1, 2], "train.stop_after": [1]})
+    found = refit_job(space, chosen_with(epochs), epochs).config
+    assert (found.folds.validation, found.train.stop_at, found.train.stop_after) == ("none", stop_at, None)
+    assert found.train.seed == 1 and found.train.threshold is None and found.tune is None
+
+
+def test_where_a_row_has_several_labels_it_decides_by_the_threshold_of_the_folds(tmp_path: Path) -> None:
+    """Trained on all folds, no rows are left to find one on."""
+    job = load(tmp_path, "tune: {search: {train.seed: [1, 2]}}\n")
+    job.values["data"]["multi_label"] = True
+    several = Space.of(replace(job, config=JobConfig.model_validate(job.values)))
+    assert refit_job(several, chosen_with(4, threshold=0.3), 4).config.train.threshold == pytest.approx(0.31)
