@@ -20,8 +20,20 @@ from raysft.config.cluster import CLOUDS
 FOLDER = Path(__file__).parents[2] / "cluster"
 CLUSTERS = sorted(path.parent.name for path in FOLDER.glob("*/cluster.yaml"))
 # Files that nothing renders, and the test that covers each.
-NAMED = {"README.md": "tests/unit/test_cluster_files.py"}
-LEAST = {"aws": 6, "azure": 4, "gcp": 4, "kubernetes": 7}  # files of each folder, with cluster.yaml
+NAMED = {
+    "README.md": "tests/unit/test_cluster_files.py",
+    "docker/Dockerfile": "tests/unit/test_cluster_image.py",
+    "docker/Dockerfile.dockerignore": "tests/unit/test_cluster_image.py",
+}
+LEAST = {
+    "aws": 6,
+    "azure": 4,
+    "gcp": 4,
+    "kubernetes": 7,
+    "slurm": 2,
+    "static": 5,
+    "docker": 2,
+}  # files of each folder, with cluster.yaml
 
 
 def test_every_file_is_a_cluster_file_a_rendered_one_or_named_here() -> None:
