@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import socket
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -22,16 +23,19 @@ from raysft.errors import NotFound, RaysftError, UsageError
 EVERY_S = 5.0
 AGAIN_S = 1.0  # between tries to reach the head
 ANSWER_S = 10
+PATIENCE_S = 60.0  # after which a node of Ray gives up on its head too
 ALIVE = 0  # GcsNodeInfo.ALIVE
 UNTOLD_S = 120.0  # taken for the time that is left where the cloud does not say
 REBALANCE_S = 600.0  # a node that is likelier to go is given up after this, if it is given up at all
+
+Drain = Callable[[str, float], None]  # takes why, and until when (seconds since 1970)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Watches until the node is drained. The exit code: 0 then, else that of the error."""
     options = _options(arguments)
     try:
-        drain = _drainer(options.address, options.node_id)
+        drain = _with_patience(lambda: _drainer(options.address, options.node_id))
         cloud = CLOUDS[options.cloud](Metadata(options.metadata_url.rstrip("/")))
         notice = wait_for_notice(cloud.notice, options.every, options.rebalance)
         tell_ray(drain, notice)
@@ -94,10 +98,10 @@ def wait_for_notice(ask: Callable[[], Notice | None], every_s: float, rebalance:
         time.sleep(every_s)
 
 
-def tell_ray(drain: Callable[[str, float], None], notice: Notice) -> None:
+def tell_ray(drain: Drain, notice: Notice) -> None:
     """Drains the node; where the head does not answer, again and again until the machine is gone.
 
-    drain: takes why, and until when (seconds since 1970). Raises RaysftError, the last one, when it is too late.
+    Raises RaysftError, the last one, when it is too late.
     """
     deadline = time.time() + UNTOLD_S if notice.deadline is None else notice.deadline
     _say(f"{notice.why}; {max(0.0, deadline - time.time()):.0f} s left")
@@ -114,24 +118,38 @@ def tell_ray(drain: Callable[[str, float], None], notice: Notice) -> None:
             return
 
 
-def _drainer(address: str | None, node_id: str | None) -> Callable[[str, float], None]:
+def _with_patience(drainer: Callable[[], Drain]) -> Drain:
+    """A head that is away for a moment, as when it is started anew, must not leave a node without its watcher."""
+    until = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            return drainer()
+        except NotFound as error:
+            if time.monotonic() >= until:
+                raise
+            _say(f"{error.message}; tried again")
+            time.sleep(AGAIN_S)
+
+
+def _drainer(address: str | None, node_id: str | None) -> Drain:
     """What drains the node. Raises NotFound where Ray is not found, UsageError where it is not clear which node."""
     client = _client(address)
     return partial(_drain, client, node_id or _own_node(client))
 
 
 def _client(address: str | None) -> Any:
+    """A client of Ray's head. Raises NotFound where there is none."""
     from ray._private.services import canonicalize_bootstrap_address_or_die
     from ray._raylet import GcsClient  # type: ignore[attr-defined]  # compiled
 
     try:
         found = canonicalize_bootstrap_address_or_die(address or os.environ.get("RAY_ADDRESS") or "auto")
-    except (ConnectionError, ValueError) as error:
-        raise NotFound(f"no Ray is found: {error}", "Start Ray on this node first, or give --address.") from None
-    try:
+        host, _, port = found.rpartition(":")
+        socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_S).close()  # Ray's client waits 40 s
         return GcsClient(address=found)
     except Exception as error:  # noqa: BLE001  # Ray raises what it likes
-        raise NotFound(f"Ray at {found} does not answer: {error}", "Give the address of its head, HOST:PORT.") from None
+        where = f"at {address}" if address else "on this machine"
+        raise NotFound(f"no Ray {where}: {error}", "Start Ray on this node first, or give --address.") from None
 
 
 def _own_node(client: Any) -> str:
