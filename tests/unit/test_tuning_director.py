@@ -1,11 +1,9 @@
-"""A search trains what the race asks for, tells the algorithm what came of it, and goes on after any interruption."""
+"""A search trains what the race asks for, tells the algorithm what came of it, and ends with its budget."""
 
 from __future__ import annotations
 
-import json
 import math
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,91 +15,8 @@ from raysft.tuning.propose import Proposals
 from raysft.tuning.record import Record
 from raysft.tuning.results import FoldScores
 from raysft.tuning.work import FoldId
-from tests.support.sweeps import TWO, World, fold, trial, units_of, work_in, write_fold
-
-SEEDS = list(range(1, 11))
-SEARCH: dict[str, Any] = {"train.seed": SEEDS}  # each a configuration of the world
-EPOCHS = 3
-WORLD = World(
-    (0.3, 0.5, 0.7, 0.45, 0.72, 0.2, 0.71, 0.6, 0.68, 0.4), seed=3, folds=3, rows=30, classes=3, epochs=EPOCHS
-)
-KILLS = ("within the fold", "before its record", "after its record")
-
-
-class Killed(Exception):
-    """The process is gone."""
-
-
-@dataclass
-class Engine:
-    """Trains what a director asks for as the real one does, without a model; dies during some fold."""
-
-    director: Director
-    world: World = WORLD
-    slots: int = 1
-    dies_at: int | None = None  # the fold, counted from 0
-    how: str = KILLS[0]
-    trained: list[FoldJob] = field(default_factory=list)  # whose record is on storage
-    begun: list[FoldJob] = field(default_factory=list)
-
-    def run(self) -> Engine:
-        """To the end, or until it dies."""
-        busy: list[FoldJob] = []
-        while not self.director.nothing_left():
-            while self.director.running < self.slots and (job := self.director.next()) is not None:
-                busy.append(job)
-            if not busy:
-                assert self.director.nothing_left()
-                break
-            try:
-                self._train(busy.pop(0))
-            except Killed:
-                break
-        return self
-
-    def _train(self, job: FoldJob) -> None:
-        number, place = job.settings["train.seed"], job.fold.fold
-        scores = self.world.results[number, place]
-        dies = len(self.begun) == self.dies_at
-        self.begun.append(job)
-        for epoch in range(1, scores.epochs + 1):
-            influence = {name: values[epoch - 1] for name, values in scores.influence.items()}
-            if dies and self.how == "within the fold" and epoch == 2:
-                raise Killed
-            if self.director.epoch(job, epoch, scores.scores[epoch - 1], units_of(self.world.rows).row_id, influence):
-                return
-        if dies and self.how == "before its record":
-            raise Killed
-        write_fold(self.director.work.fold_folder(job.trial, job.fold), scores)
-        self.trained.append(job)
-        if dies:
-            raise Killed
-        self.director.done(job)
-
-
-def director(folder: Path, slots: int = 1, without: int | None = None, search: Any = None, **tune: Any) -> Director:
-    work = work_in(folder, search or SEARCH, **tune)
-    folds = [each for each in range(WORLD.folds) if each != without]
-    return Director.of(work, folds, TWO, EPOCHS, units_of(WORLD.rows), slots, without)
-
-
-def lines(of: Director) -> list[dict[str, Any]]:
-    return [json.loads(text) for text in of.record.folder.trials.read_text().splitlines()]
-
-
-def state(of: Director) -> list[tuple[Settings, bool, dict[int, list[dict[str, float]]]]]:
-    """What is known of each configuration at the end."""
-    return [
-        (each.settings, each.out, {place: done.scores for place, done in sorted(each.folds.items())})
-        for each in of.race.trials.values()
-    ]
-
-
-def told(of: Director) -> dict[tuple[int, str], float]:
-    """What the lines say each configuration is worth, by its number and the measure."""
-    values = {line["trial"]: line["values"] for line in lines(of) if "values" in line}
-    return {(number, name): value for number, found in values.items() for name, value in found.items()}
-
+from tests.support.searches import EPOCHS, SEEDS, WORLD, Engine, director, lines, state, told
+from tests.support.sweeps import TWO, fold, trial, units_of, work_in, write_fold
 
 # --- one search
 
@@ -383,96 +298,6 @@ def test_who_asks_to_stop_first_is_named(tmp_path: Path) -> None:
     assert job is not None
     of.failed(job, "gone")
     assert of.nothing_left()
-
-
-# --- going on
-
-
-@pytest.mark.parametrize("how", KILLS)
-@pytest.mark.parametrize(
-    "tune",
-    [
-        {"algorithm": "grid"},
-        {"algorithm": "tpe", "trials": 8},
-        {"algorithm": "random", "trials": 8, "early": False},
-        {"algorithm": "grid", "racing": False, "early": False, "trials": 4},
-    ],
-    ids=["grid", "tpe", "random", "no racing"],
-)
-def test_a_search_goes_on_as_if_never_interrupted(tmp_path: Path, how: str, tune: dict[str, Any]) -> None:
-    whole = Engine(director(tmp_path / "whole", **tune)).run()
-    for number in range(len(tune), len(whole.begun), 5):
-        folder = tmp_path / str(number)
-        before = Engine(director(folder, **tune), dies_at=number, how=how).run()
-        after = Engine(director(folder, **tune)).run()
-        assert before.trained + after.trained == whole.trained, number
-        assert state(after.director) == state(whole.director)
-        assert told(after.director) == pytest.approx(told(whole.director))
-
-
-@pytest.mark.parametrize("how", KILLS)
-def test_a_search_that_is_interrupted_all_the_time_comes_to_the_same_end(tmp_path: Path, how: str) -> None:
-    """Its last line is torn each time."""
-    whole = Engine(director(tmp_path / "whole")).run()
-    trained: list[FoldJob] = []
-    for attempt in range(200):
-        dies_at = None if how == "within the fold" and attempt % 2 else 1 if how != "after its record" else 0
-        of = director(tmp_path)
-        if of.nothing_left():
-            break
-        engine = Engine(of, dies_at=dies_at if attempt < 40 else None, how=how).run()
-        trained += engine.trained
-        written = of.record.folder.trials.read_bytes()
-        of.record.folder.trials.write_bytes(written[: -(1 + attempt % 9)])
-    assert len({(job.trial, job.fold) for job in trained}) == len(trained)
-    assert [(job.trial, job.fold) for job in trained] == [(job.trial, job.fold) for job in whole.trained]
-    assert state(director(tmp_path)) == state(whole.director)
-
-
-def test_with_several_slots_nothing_is_done_twice_after_an_interruption(tmp_path: Path) -> None:
-    for number in range(0, 16, 3):
-        folder = tmp_path / str(number)
-        before = Engine(director(folder, slots=3), slots=3, dies_at=number, how=KILLS[2]).run()
-        after = Engine(director(folder, slots=3), slots=3).run()
-        places = [(job.trial, job.fold) for job in before.trained + after.trained]
-        assert len(set(places)) == len(places)
-        assert after.director.nothing_left() and {5, 7} <= {
-            each.settings["train.seed"] for each in after.director.race.finished
-        }
-
-
-def test_a_finished_search_has_nothing_left_to_do(tmp_path: Path) -> None:
-    whole = Engine(director(tmp_path)).run()
-    written = whole.director.record.folder.trials.read_bytes()
-    again = director(tmp_path)
-    assert again.nothing_left() and again.next() is None
-    assert state(again) == state(whole.director)
-    assert again.record.folder.trials.read_bytes() == written
-
-
-def test_more_trials_go_on_from_fewer(tmp_path: Path) -> None:
-    before = Engine(director(tmp_path, algorithm="random", trials=4, racing=False, early=False)).run()
-    after = Engine(director(tmp_path, algorithm="random", trials=6, racing=False, early=False)).run()
-    assert len(before.trained) == 12 and len(after.trained) == 6
-    assert list(after.director.race.trials) == [1, 2, 3, 4, 5, 6]
-
-
-def test_what_a_killed_process_had_no_time_to_tell_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One configuration had its last fold, and another could not catch it any more."""
-    of = director(tmp_path, trials=2, algorithm="grid")
-    of.next()
-    for place in range(3):
-        write_fold(of.work.fold_folder(1, FoldId(place)), fold([0.9] * EPOCHS, number=1))
-    write_fold(of.work.fold_folder(2, FoldId(0)), fold([0.1] * EPOCHS, number=2))
-    heard: list[Any] = []
-    monkeypatch.setattr(Proposals, "tell", lambda _, settings, values: heard.append((settings, values)))
-    work, units = of.work, units_of(64)
-    again = Director.of(work, range(3), TWO, EPOCHS, units, 1)
-    assert [values["f1_macro"] for _, values in heard] == pytest.approx([0.9, 0.1])
-    assert again.race.trials[2].out and again.nothing_left()
-    assert [line["trial"] for line in lines(again) if "values" in line] == [1, 2]
-    Director.of(work, range(3), TWO, EPOCHS, units, 1)
-    assert len([line for line in lines(again) if "values" in line]) == 2
 
 
 # --- within another fold
