@@ -1,6 +1,6 @@
 """Started by test_preemption.py in a process of its own, because it needs a cluster of its own: three nodes, of which
 one that trains is drained as a cloud's notice has it drained, and then taken away. Arguments: the job file, and the
-folder of its checkpoints. Prints what the run said, as a JSON list."""
+folder of its checkpoints. Prints as JSON what the run said, and what is said of a folder that nodes do not share."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ import signal
 import sys
 import threading
 import time
+from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
 from raysft import pipeline
+from raysft.errors import OutputError
 from raysft.events import Silent
-from raysft.session import ENVIRONMENT, own_python
+from raysft.session import ENVIRONMENT, Resources, own_python
+from raysft.training.shared import require_shared
 
 DEADLINE_S = 60
 
@@ -45,12 +48,23 @@ def main(job: str, checkpoints: Path) -> None:
         nodes = {node.node_id: node for node in (cluster.add_node(**small), cluster.add_node(**small))}
         ray.init(address=cluster.address, log_to_driver=False, **own_python())
         cluster.wait_for_nodes()
-        threading.Thread(target=lambda: take_away(cluster, nodes, checkpoints, notes), daemon=True).start()
+        threading.Thread(target=take_away, args=(cluster, nodes, checkpoints, notes), daemon=True).start()
+        elsewhere = refused(checkpoints.parents[3])
         pipeline.train(job, listener=notes)
-        print(json.dumps(notes.kept))
+        print(json.dumps({"notes": notes.kept, "elsewhere": elsewhere}))
     finally:
         ray.shutdown()
         cluster.shutdown()
+
+
+def refused(folder: Path) -> str:
+    """What is said of a path that means another folder in each process that works in another one."""
+    with chdir(folder):
+        try:
+            require_shared(Path("/proc/self/cwd/unshared"), Resources(1, 1, gpu=False))
+        except OutputError as error:
+            return str(error)
+    return ""
 
 
 def take_away(cluster: Any, nodes: dict[str, Any], checkpoints: Path, notes: Notes) -> None:

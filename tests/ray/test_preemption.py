@@ -14,19 +14,20 @@ from tests.support.jobs import corpus_rows, write_job
 from tests.support.nodes import run_on_nodes
 
 pytestmark = pytest.mark.ray
+MOVED = re.compile(r"a node is about to be taken away: step (\d+) is saved")
 
 
 def test_a_drained_node_is_left_with_the_step_saved(cluster: None, tmp_path: Path, base: Path) -> None:
     """The worker starts again on the other node from the step at which it heard, and the weights are to the bit those
-    of a run that nothing disturbed."""
+    of a run that nothing disturbed. Before it begins, the nodes are asked whether they share the driver's folder."""
     rows, settings = corpus_rows(240), {"epochs": 60}
     whole = pipeline.train(write_job(tmp_path / "whole", base, rows, train=settings), ["train.workers=1"])
     job = write_job(tmp_path / "moved", base, rows, train=settings)
     run = tmp_path / "moved" / "out" / "runs" / "tiny"
     said = json.loads(run_on_nodes("tests.ray.preemption", job, run / "checkpoints").splitlines()[-1])
-    moved = [
-        found for text in said if (found := re.match(r"a node is about to be taken away: step (\d+) is saved", text))
-    ]
+    moved = [found for text in said["notes"] if (found := MOVED.match(text))]
     assert len(moved) == 1
     assert read_json(run / "result.json")["resumed_from"] == int(moved[0][1])
     assert sha256_file(run / "model" / "model.safetensors") == sha256_file(Path(whole.artifact) / "model.safetensors")
+    assert "sees another folder at /proc/self/cwd/unshared than the driver" in said["elsewhere"]
+    assert "storage that all nodes share" in said["elsewhere"]
