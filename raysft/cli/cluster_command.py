@@ -11,6 +11,7 @@ from raysft.cli.options import json_option
 
 if TYPE_CHECKING:
     from raysft.cluster.finding import Finding
+    from raysft.config import Cluster
 
 
 @click.group("cluster")
@@ -30,18 +31,24 @@ def command() -> None:
 @click.argument("file")
 @click.option("--to", "folder", type=click.Path(path_type=Path, file_okay=False), help="Write them into this folder.")
 @click.option("--replace", is_flag=True, help="With --to: overwrite files of the same names that say something else.")
-def render_command(file: str, folder: Path | None, replace: bool) -> None:
+@click.option(
+    "--job",
+    type=click.Path(path_type=Path),
+    help="On Kubernetes: the manifest of this job on a cluster of its own, instead.",
+)
+def render_command(file: str, folder: Path | None, replace: bool, job: Path | None) -> None:
     """Print the files that make the cluster of FILE, or write them.
 
     \b
     Example:
       raysft cluster render cluster/aws/cluster.yaml --to aws
+      raysft cluster render cluster/kubernetes/cluster.yaml --job jobs/x.yaml
     """
     from raysft.cluster.named import find_cluster
     from raysft.cluster.render import render
 
     cluster = find_cluster(file)
-    files = render(cluster)
+    files = render(cluster) if job is None else _of_job(cluster, job)
     if folder is not None:
         _write(files, folder, replace)
     elif files:
@@ -171,6 +178,13 @@ def doctor_command(cluster: str, as_json: bool) -> None:
     _refuse(findings)
     if not as_json:
         click.echo(f"{found.config.name}: nothing to mend")
+
+
+def _of_job(cluster: Cluster, job: Path) -> dict[str, str]:
+    from raysft.cluster.job_manifest import job_manifest
+    from raysft.config import load_job
+
+    return dict([job_manifest(cluster, load_job(job))])
 
 
 def _refuse(findings: list[Finding]) -> None:

@@ -59,11 +59,13 @@ def render(cluster: Cluster) -> dict[str, str]:
     return files
 
 
-def rayjob(cluster: Cluster, job_name: str, command: Sequence[str], workers: int, gpus: int) -> str:
+def rayjob(
+    cluster: Cluster, job_name: str, command: Sequence[str], workers: int, gpus: int, comments: Sequence[str] = ()
+) -> str:
     """Manifest of one job on a Ray cluster that is made for it and gone after it.
 
     command: such as ["raysft", "train", "/mnt/raysft/jobs/x.yaml", "--json"], with paths as pods see them.
-    workers: of training; each gets `gpus` GPUs, and where that is 0 a node for itself.
+    workers: of training; each gets `gpus` GPUs, and where that is 0 a node for itself. comments: lines at its top.
     With a queue all nodes are admitted together or none; without one the autoscaler brings them one by one.
 
     Raises UsageError for a name that Kubernetes would not take, NoCapacity where no pool is large enough, and
@@ -93,7 +95,7 @@ def rayjob(cluster: Cluster, job_name: str, command: Sequence[str], workers: int
         spec["preRunningDeadlineSeconds"] = START_S  # in a queue a job may wait for longer
     spec["rayClusterSpec"] = _cluster_of_job(cluster, pool, nodes)
     document = {"apiVersion": "ray.io/v1", "kind": "RayJob", "metadata": meta, "spec": spec}
-    return as_manifests([document], cluster.path.name)
+    return as_manifests([document], cluster.path.name, *comments)
 
 
 def _ray_cluster(cluster: Cluster) -> Manifest:

@@ -18,12 +18,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from raysft.cluster import kubernetes_pod_rules, kubernetes_pods, kubernetes_rules, kueue_rules, rayjob_rules
+from raysft.cluster.job_manifest import job_manifest
 from raysft.cluster.kubernetes import RAY_VERSION, rayjob, render
 from raysft.cluster.kubernetes_rules import findings
 from raysft.cluster.manifest import as_manifests, read_manifests
-from raysft.config import load_cluster
+from raysft.config import load_cluster, load_job
 from raysft.errors import JobFileError, NoCapacity, UsageError
 from tests.support.custom_resources import FILES, NO_SCHEMAS, SCHEMAS, errors
+from tests.support.jobs import run_cli, write_job
 
 ROOT = Path(__file__).parents[2]
 FILE = ROOT / "cluster/kubernetes/cluster.yaml"
@@ -469,6 +471,38 @@ def test_a_job_that_no_pool_holds_is_refused() -> None:
 def test_names_that_kubernetes_would_not_take_are_refused(name: str) -> None:
     with pytest.raises(UsageError, match="cannot name a RayJob"):
         rayjob(load_cluster(FILE), name, COMMAND, 1, 1)
+
+
+def test_a_job_file_becomes_a_manifest(tmp_path: Path, base_folder: Path) -> None:
+    job = write_job(tmp_path, base_folder, name="My_Job.2", train={"workers": 3, "device": "gpu"})
+    done = run_cli("cluster", "render", FILE, "--job", job)
+    assert done.returncode == 0, done.stderr
+    assert "# The job file, with its data beside it, has to lie at /mnt/raysft/jobs/job.yaml." in done.stdout
+    (document,) = read_manifests(done.stdout)
+    assert document["metadata"]["name"] == "my-job-2"
+    assert document["spec"]["entrypoint"] == "raysft train /mnt/raysft/jobs/job.yaml --json"
+    assert document["spec"]["rayClusterSpec"]["workerGroupSpecs"][0]["replicas"] == 3
+    assert findings({"job.yaml": done.stdout}) == []
+
+
+def test_a_job_takes_as_many_workers_as_it_may_have_and_a_pool_holds(tmp_path: Path, base_folder: Path) -> None:
+    def group(workers: object, device: str, *overrides: str) -> Manifest:
+        job = load_job(write_job(tmp_path, base_folder, train={"workers": workers, "device": device}))
+        _, text = job_manifest(load_cluster(FILE, overrides), job)
+        found: Manifest = read_manifests(text)[0]["spec"]["rayClusterSpec"]["workerGroupSpecs"][0]
+        return found
+
+    assert (group({"min": 2, "max": 20}, "gpu")["groupName"], group({"min": 2, "max": 20}, "gpu")["replicas"]) == (
+        "l4-spot",
+        8,
+    )
+    assert group(2, "cpu")["groupName"] == "cpu"
+    assert group(1, "auto")["groupName"] == "l4-spot"
+    with pytest.raises(NoCapacity, match=r"holds 9 worker\(s\) with 1 GPU"):
+        group(9, "gpu")
+    with pytest.raises(UsageError, match="manifests of jobs are for Kubernetes"):
+        job = load_job(write_job(tmp_path, base_folder))
+        job_manifest(load_cluster(ROOT / "cluster/slurm/cluster.yaml"), job)
 
 
 # --- bad cluster files
