@@ -10,6 +10,7 @@ import os
 import select
 import signal
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from types import FrameType
 from typing import NoReturn
 
@@ -72,7 +73,8 @@ def main() -> NoReturn:
 def run(arguments: list[str]) -> int:
     """Run one command; returns its exit code."""
     try:
-        cli.main(args=arguments, prog_name="raysft", standalone_mode=False)
+        with _reporting():
+            cli.main(args=arguments, prog_name="raysft", standalone_mode=False)
         sys.stdout.flush()
     except click.exceptions.Exit as end:
         return end.exit_code
@@ -98,6 +100,15 @@ def run(arguments: list[str]) -> int:
         text = f"{type(error).__name__}: {str(error).strip().splitlines()[-1] if str(error).strip() else ''}"
         return _say(RaysftError(f"unexpected: {text}", "This is a fault of raysft; RAYSFT_DEBUG=1 shows where."))
     return 0
+
+
+def _reporting() -> AbstractContextManager[None]:
+    """A job that was submitted tells how it is: jobs/driver.py."""
+    if not os.environ.get("RAYSFT_EVENTS"):
+        return nullcontext()
+    from raysft.jobs.driver import reporting
+
+    return reporting()
 
 
 def _reader_has_left() -> bool:

@@ -92,7 +92,7 @@ def _refuse_too_large(job: Path, cluster: Cluster, overrides: tuple[str, ...]) -
 def _show(request: Request, address: str, as_json: bool) -> None:
     from raysft.cli.console import print_json
 
-    sent = {} if request.package is None else {name: path for name, path in sorted(request.package.files.items())}
+    sent = {} if request.package is None else dict(sorted(request.package.files.items()))
     files = {name: path.stat().st_size for name, path in sent.items()}
     body: dict[str, Any] = {"address": address, "request": request.to_json(1), "files": files}
     if as_json:

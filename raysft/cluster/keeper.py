@@ -53,6 +53,7 @@ def main(folder: Path) -> None:
 
 def _start(setup: dict[str, Any], held: contextlib.ExitStack) -> None:
     """The head, then the nodes. setup: port, temp, head and nodes, each {cpus, gpus, labels}."""
+    from ray._private.utils import write_ray_address
     from ray.cluster_utils import Cluster
 
     cluster = Cluster(
@@ -66,6 +67,9 @@ def _start(setup: dict[str, Any], held: contextlib.ExitStack) -> None:
         },
     )
     held.callback(cluster.shutdown)
+    # As `ray start` does. A job of this cluster asks for the address of "the" cluster of this machine, and would else be
+    # given that of any other one.
+    write_ray_address(cluster.address, setup["temp"])
     for node in setup["nodes"]:
         cluster.add_node(**_node(node))
 

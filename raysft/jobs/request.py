@@ -112,8 +112,8 @@ def run_id(verb: str, job: JobFile, output: str, arguments: Sequence[str]) -> st
 
 
 def pins() -> dict[str, str]:
-    """Versions that the cluster must have, too."""
-    return {"raysft": VERSION, **{name: version(name) for name in PINNED}}
+    """Versions that the cluster must have, too, whatever processor they were built for."""
+    return {"raysft": VERSION, **{name: version(name).partition("+")[0] for name in PINNED}}
 
 
 def _sees_our_files(job: JobFile, cluster: Cluster | None) -> bool:

@@ -69,6 +69,8 @@ def view_of(job: Job, events: Sequence[Event], now: float, prices: Mapping[str, 
 def cost_of(events: Sequence[Event], until: float, prices: Mapping[str, float | None]) -> float | None:
     """Dollars of all nodes with a price, from when the job saw them; None where a pool has none."""
     seen = [event for event in events if event["kind"] == "nodes"]
+    if not seen:
+        return None
     total = 0.0
     for event, following in zip(seen, [*seen[1:], {"t": until}], strict=True):
         for pool, nodes in event["pools"].items():
@@ -78,7 +80,7 @@ def cost_of(events: Sequence[Event], until: float, prices: Mapping[str, float | 
             if price is None:
                 return None
             total += nodes * price * max(0.0, following["t"] - event["t"]) / 3600
-    return round(total, 4) if seen else None
+    return round(total, 4)
 
 
 def words(event: Event) -> str:
@@ -134,7 +136,7 @@ def _left(events: Sequence[Event], now: float) -> float | None:
     if done <= 0:
         return None
     pace = float(last["t"] - first["t"]) / done
-    return max(0.0, pace * (last["total"] - last["done"]) - (now - last["t"]))
+    return max(0.0, pace * float(last["total"] - last["done"]) - (now - float(last["t"])))
 
 
 def _number(pattern: re.Pattern[str], text: str) -> float | None:
