@@ -38,9 +38,9 @@ def test_without_spot_the_on_demand_pool_grows_from_zero_and_its_nodes_say_so(se
     spot, steady = first["asked"]
     assert (spot["pool"], spot["asked"], spot["got"]) == ("gpu-spot", 2, 0)
     assert (steady["pool"], steady["wanted"], steady["asked"], steady["got"]) == ("gpu-steady", "gpu-spot", 2, 2)
-    # The other pool is asked in the same breath; what takes time is the start of the nodes.
-    assert steady["time"] - spot["time"] < 1
-    assert first["waited_s"] < 45
+    # The other pool is asked in the same call; what takes time is the start of the nodes, which is given a minute.
+    assert steady["time"] - spot["time"] < 5
+    assert first["waited_s"] < 60
 
 
 def test_a_job_can_read_why_and_what_comes_next(seen: dict[str, Any]) -> None:

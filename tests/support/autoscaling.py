@@ -34,7 +34,7 @@ from raysft.session import ENVIRONMENT, own_python
 
 HEAD = "f" * 51 + "00000"  # what Ray's provider of simulated nodes takes the head to be called
 HEAD_TYPE = "ray.head.default"
-START_S = 60.0
+START_S = 120.0
 EMPTY: tuple[str, ...] = (
     "initialization_commands",
     "setup_commands",

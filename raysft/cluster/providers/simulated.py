@@ -27,10 +27,11 @@ def capacity(file: Path | None, pool: str) -> float:
     """Nodes that a pool has at a time. Raises ValueError where the file is no JSON object of numbers."""
     if file is None or not file.exists():
         return float("inf")
-    found = json.loads(file.read_text(encoding="utf-8"))
-    if not isinstance(found, dict):
-        raise ValueError(f"{file}: must be a JSON object of pools and nodes, such as {{'gpu-spot': 0}}")
-    return float(found.get(pool, float("inf")))
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+        return float(found.get(pool, float("inf")))
+    except (ValueError, TypeError, AttributeError):
+        raise ValueError(f'{file}: must be a JSON object of pools and nodes, such as {{"gpu-spot": 0}}') from None
 
 
 @cache
