@@ -93,6 +93,11 @@ class Client:
         if answer.status_code != 200:
             raise _refused(answer)
 
+    def nodes(self) -> list[dict[str, Any]]:
+        """Those that are alive: name, head, cpus, gpus, and the share of the disk that is taken (None: not known)."""
+        found = self._get("/nodes?view=summary")["data"]["summary"]
+        return [_node(each) for each in found if each.get("raylet", {}).get("state") == "ALIVE"]
+
     def _get(self, path: str, missing: str = "") -> Any:
         return self._read(self._ask("GET", path), missing)
 
@@ -144,6 +149,19 @@ class Client:
 def _refused(answer: Any) -> RaysftError:
     lines = [line for line in str(answer.text).strip().splitlines() if line.strip()] or ["no reason given"]
     return NotAllowed(f"the cluster refused the request ({answer.status_code}): {lines[-1][:300]}", "")
+
+
+def _node(found: dict[str, Any]) -> dict[str, Any]:
+    raylet = found["raylet"]
+    total = raylet.get("resourcesTotal", {})
+    disk = found.get("disk", {}).get("/", {})
+    return {
+        "name": raylet.get("nodeName") or found.get("hostname", ""),
+        "head": bool(raylet.get("isHeadNode")),
+        "cpus": float(total.get("CPU", 0.0)),
+        "gpus": float(total.get("GPU", 0.0)),
+        "disk": disk["used"] / disk["total"] if disk.get("total") else None,
+    }
 
 
 def _job(found: dict[str, Any]) -> Job:
