@@ -7,7 +7,6 @@ so that all of it runs in a space of its own, where it sees none but itself: its
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -20,18 +19,10 @@ import pytest
 from raysft.cluster.slurm import render
 from raysft.config import load_cluster
 from tests.support.jobs import write_base, write_job
+from tests.support.own_space import NO_SPACE, SPACE, has_space
 
 FAKES = Path(__file__).parents[1] / "support/slurm"
-SPACE = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "--net", "--"]
-NO_SPACE = "this machine gives no process a space of its own (unshare, ip), and `ray stop` would end the Rays of others"
 SECONDS = 240
-
-
-def has_space() -> bool:
-    if not shutil.which("unshare") or not shutil.which("ip"):
-        return False
-    tried = subprocess.run([*SPACE, "ip", "link", "set", "lo", "up"], capture_output=True, check=False)
-    return tried.returncode == 0
 
 
 def start(folder: Path, job: Path) -> subprocess.Popen[str]:

@@ -473,8 +473,8 @@ def test_names_that_kubernetes_would_not_take_are_refused(name: str) -> None:
         rayjob(load_cluster(FILE), name, COMMAND, 1, 1)
 
 
-def test_a_job_file_becomes_a_manifest(tmp_path: Path, base_folder: Path) -> None:
-    job = write_job(tmp_path, base_folder, name="My_Job.2", train={"workers": 3, "device": "gpu"})
+def test_a_job_file_becomes_a_manifest(tmp_path: Path) -> None:
+    job = write_job(tmp_path, tmp_path, name="My_Job.2", train={"workers": 3, "device": "gpu"})
     done = run_cli("cluster", "render", FILE, "--job", job)
     assert done.returncode == 0, done.stderr
     assert "# The job file, with its data beside it, has to lie at /mnt/raysft/jobs/job.yaml." in done.stdout
@@ -485,9 +485,9 @@ def test_a_job_file_becomes_a_manifest(tmp_path: Path, base_folder: Path) -> Non
     assert findings({"job.yaml": done.stdout}) == []
 
 
-def test_a_job_takes_as_many_workers_as_it_may_have_and_a_pool_holds(tmp_path: Path, base_folder: Path) -> None:
+def test_a_job_takes_as_many_workers_as_it_may_have_and_a_pool_holds(tmp_path: Path) -> None:
     def group(workers: object, device: str, *overrides: str) -> Manifest:
-        job = load_job(write_job(tmp_path, base_folder, train={"workers": workers, "device": device}))
+        job = load_job(write_job(tmp_path, tmp_path, train={"workers": workers, "device": device}))
         _, text = job_manifest(load_cluster(FILE, overrides), job)
         found: Manifest = read_manifests(text)[0]["spec"]["rayClusterSpec"]["workerGroupSpecs"][0]
         return found
@@ -501,7 +501,7 @@ def test_a_job_takes_as_many_workers_as_it_may_have_and_a_pool_holds(tmp_path: P
     with pytest.raises(NoCapacity, match=r"holds 9 worker\(s\) with 1 GPU"):
         group(9, "gpu")
     with pytest.raises(UsageError, match="manifests of jobs are for Kubernetes"):
-        job = load_job(write_job(tmp_path, base_folder))
+        job = load_job(write_job(tmp_path, tmp_path))
         job_manifest(load_cluster(ROOT / "cluster/slurm/cluster.yaml"), job)
 
 
