@@ -23,6 +23,8 @@ PORT_GCS, PORT_DASHBOARD = 6379, 8265
 STOP_WAIT_S = 120
 # Of a node's memory: Ray's object store takes 30%, loaders of data and NCCL what is above.
 SHM_SHARE = 0.4
+MEMORY_SHARE = 0.7  # of a node's memory, for work: what Ray's object store leaves
+GIB = 2**30
 IS_SPOT = 'test "$RAYSFT_MARKET" = spot'
 CONTAINER = "raysft"
 
@@ -96,6 +98,7 @@ def _node_type(pool: Pool, priority: int, node_config: dict[str, Any]) -> dict[s
         resources |= {"GPU": pool.gpus, f"accelerator_type:{pool.gpu}": 1}
     options = [f"--env=RAYSFT_MARKET={pool.market}"]
     if pool.memory_gib:
+        resources["memory"] = int(pool.memory_gib * MEMORY_SHARE * GIB)
         options.append(f"--shm-size={max(1, int(pool.memory_gib * SHM_SHARE))}g")
     return {
         "resources": resources,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from raysft.cluster.providers.fails_over import provider_class
-from raysft.cluster.providers.given import given
+from raysft.cluster.providers.given import given, told
 
 
 class MakesAll:
@@ -53,3 +53,7 @@ def test_what_was_given_stays_when_the_cluster_goes_down() -> None:
     given(MakesAll, with_key_pair)().cleanup_cluster_resources()
     assert MakesAll.taken_down == 0
     assert not hasattr(given(MakesSome, with_key_pair), "cleanup_cluster_resources")
+
+
+def test_resources_are_as_they_are_told() -> None:
+    assert told(MakesAll).fillout_available_node_types_resources(CONFIG) is CONFIG

@@ -6,6 +6,7 @@ from functools import cache
 from typing import Any
 
 from raysft.cluster.providers.fails_over import provider_class
+from raysft.cluster.providers.given import told
 
 
 def __getattr__(name: str) -> Any:
@@ -20,4 +21,4 @@ def _provider() -> type[Any]:
     """Raises ImportError where the packages of this cloud are not installed."""
     from ray.autoscaler._private.aws.node_provider import AWSNodeProvider
 
-    return provider_class(AWSNodeProvider)
+    return provider_class(told(AWSNodeProvider))
