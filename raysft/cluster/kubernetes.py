@@ -6,6 +6,7 @@ import math
 import re
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from raysft.cluster.catalogue import Pool, pools_of
@@ -106,7 +107,7 @@ def _ray_cluster(cluster: Cluster) -> Manifest:
             "backend": "rocksdb",
             "storage": {"claimName": section.claim, "subPath": f".ray-head/{cluster.config.name}"},
         }
-    spec["headGroupSpec"] = _head(cluster, autoscaled=True)
+    spec["headGroupSpec"] = _head(cluster, pools)
     # The first pool is asked first; where its pods stay pending, Ray asks the next after some minutes.
     spec["workerGroupSpecs"] = [
         _group(cluster, pool, pool.fewest, pool.most) | {"priority": len(pools) - place}
@@ -126,7 +127,7 @@ def _cluster_of_job(cluster: Cluster, pool: Pool, nodes: int) -> dict[str, Any]:
     gang = section.queue is not None
     return {
         **_common(cluster, autoscaled=not gang),
-        "headGroupSpec": _head(cluster, autoscaled=not gang),
+        "headGroupSpec": _head(cluster, () if gang else (replace(pool, most=nodes),)),
         "workerGroupSpecs": [_group(cluster, pool, nodes if gang else 0, nodes)],
     }
 
@@ -141,12 +142,12 @@ def _common(cluster: Cluster, autoscaled: bool) -> dict[str, Any]:
     }
 
 
-def _head(cluster: Cluster, autoscaled: bool) -> dict[str, Any]:
+def _head(cluster: Cluster, growing: Sequence[Pool]) -> dict[str, Any]:
     """It runs no work: what a job loads must never end the process that knows of all jobs."""
     return {
         "serviceType": "ClusterIP",
         "rayStartParams": {"num-cpus": "0"},
-        "template": head_template(cluster, autoscaled),
+        "template": head_template(cluster, growing),
     }
 
 

@@ -7,8 +7,11 @@ Kubernetes. Only the container of the autoscaler, where no code of jobs runs, ha
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
+from raysft.capacity import POOLS, pools_text
 from raysft.cluster.catalogue import Pool, pools_of
 from raysft.config import Cluster
 from raysft.config.cluster import KubernetesSection
@@ -47,8 +50,11 @@ until [ "$SECONDS" -ge {GRACE_S - 10} ] || ! busy; do sleep 1; done
 """
 
 
-def head_template(cluster: Cluster, autoscaled: bool) -> dict[str, Any]:
-    """Pod template of the head. autoscaled: whether KubeRay puts its autoscaler beside Ray."""
+def head_template(cluster: Cluster, growing: Sequence[Pool]) -> dict[str, Any]:
+    """Pod template of the head. growing: pools of which an autoscaler beside Ray brings nodes; none: there is none.
+
+    Raises JobFileError as `pod_size` does.
+    """
     size = resources(HEAD_CPUS, HEAD_GIB)
     container = _container(cluster, "ray-head", size)
     container["ports"] = [{"name": name, "containerPort": port} for name, port in PORTS.items()]
@@ -56,7 +62,8 @@ def head_template(cluster: Cluster, autoscaled: bool) -> dict[str, Any]:
     container["volumeMounts"] += [{"name": "ray-logs", "mountPath": "/tmp/ray"}]  # noqa: S108  # as KubeRay has it
     spec = _pod(cluster, container, HEAD_GIB)
     spec["volumes"] += [{"name": "ray-logs", "emptyDir": {}}]
-    if autoscaled:
+    if growing:
+        container["env"] += [{"name": POOLS, "value": pools_text(_as_pods(cluster, pool) for pool in growing)}]
         # KubeRay makes an account for this pod and gives it the right to scale. Its token goes to one container alone.
         spec["volumes"] += [API_ACCESS]
     else:
@@ -131,6 +138,11 @@ def pod_size(cluster: Cluster, pool: Pool) -> tuple[int, float]:
         raise JobFileError([Problem(where, f"pools.{index}.memory", "must be given: GiB that a pod of it may take")])
     cpus = told.cpus or max(1, pool.cpus - SYSTEM_CPUS)
     return cpus, told.memory or math.floor(pool.memory_gib * POD_SHARE)
+
+
+def _as_pods(cluster: Cluster, pool: Pool) -> Pool:
+    cpus, gib = pod_size(cluster, pool)
+    return replace(pool, cpus=cpus, memory_gib=gib)
 
 
 def taints(cluster: Cluster, pool: Pool) -> list[dict[str, str]]:

@@ -70,12 +70,11 @@ def drain(worker: subprocess.Popen[bytes], environment: dict[str, str]) -> dict[
     inside = ["nsenter", "--target", str(inner.pid), "--pid", "--mount", "bash", "-c", DRAIN]
     environment = {**environment, "RAY_ADDRESS": "127.0.0.1:6379"}
 
-    @ray.remote(num_cpus=1, label_selector={"raysft.io/pool": "lab"})
     def work() -> str:
         time.sleep(TASK_S)
         return str(ray.get_runtime_context().get_node_id())
 
-    task = work.remote()
+    task = ray.remote(num_cpus=1, label_selector={"raysft.io/pool": "lab"})(work).remote()
     wait_until(lambda: any("ray::work" in " ".join(each.cmdline()) for each in psutil.process_iter()))
     hook = subprocess.Popen(inside, env=environment)
     draining = wait_until(lambda: list(state.get_draining_nodes()), 60)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import copy
+import json
 import re
 import shlex
 import subprocess
@@ -378,6 +379,18 @@ def test_pools_become_groups_in_their_order_with_their_labels() -> None:
     assert "tolerations" not in groups[2]["template"]["spec"]
     assert groups[0]["template"]["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "1"
     assert ray_cluster("idle_minutes=2.5")["autoscalerOptions"]["idleTimeoutSeconds"] == 150
+
+
+def told_pools(cluster: Manifest) -> list[tuple[str, float, int]]:
+    container = cluster["headGroupSpec"]["template"]["spec"]["containers"][0]
+    (text,) = [each["value"] for each in container["env"] if each["name"] == "RAYSFT_POOLS"] or ["[]"]
+    return [(pool["name"], pool["memory_gib"], pool["most"]) for pool in json.loads(text)]
+
+
+def test_drivers_are_told_what_the_cluster_may_grow_to() -> None:
+    assert told_pools(ray_cluster()) == [("l4-spot", 28, 8), ("l4", 28, 4), ("cpu", 56, 4)]
+    assert told_pools(job_spec(2, 1, "kubernetes.queue=null")["rayClusterSpec"]) == [("l4-spot", 28, 2)]
+    assert told_pools(job_spec(2, 1)["rayClusterSpec"]) == []
 
 
 def test_a_head_that_forgets_keeps_nothing() -> None:
