@@ -167,8 +167,8 @@ def doctor_command(cluster: str, as_json: bool) -> None:
       raysft cluster doctor local
     """
     from raysft.cli.console import print_json
-    from raysft.cluster.doctor import doctor
     from raysft.cluster.named import find_cluster
+    from raysft.jobs.doctor import doctor
 
     found = find_cluster(cluster)
     findings = doctor(found)

@@ -47,6 +47,7 @@ ORDER = [
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
 RAY = {
     "capacity.py",
+    "cluster/keeper.py",
     "cluster/preemption.py",
     "cluster/providers/aws.py",
     "cluster/providers/azure.py",
@@ -54,6 +55,7 @@ RAY = {
     "cluster/providers/gcp.py",
     "cluster/providers/shared.py",
     "cluster/providers/simulated.py",
+    "jobs/driver.py",
     "session.py",
     "preparation/engine.py",
     "training/launch.py",
