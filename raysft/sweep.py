@@ -147,18 +147,23 @@ class Sweep:
             with clock.timing("nested_s"):
                 found = nested_estimate(work, folds, self.objectives, epochs, units, slots, some, listener)
             result = replace(result, nested=found)
-        refit = Refit.of(self, taken, director.race.epochs_of(taken))
-        if tune.refit or refit.is_done:
-            run = refit.run(self.output, listener, clock)
+        if (run := self._refitted(taken, director.race.epochs_of(taken), listener, clock)) is not None:
             result = replace(result, metrics=run.metrics, artifact=run.artifact)
         listener.stage("report")
         result = with_what_holds(result, before)
-        there = {"refit": bool(result.metrics), "nested": result.nested is not None}
+        there = {"refit": run is not None, "nested": result.nested is not None}
         result = replace(result, timing=_timing(director, clock), asked=asked_of(tune) | there)
         self._show(result)
         write_json(self.folder.result, result.to_json())
         self._tidy()
         return result
+
+    def _refitted(self, taken: Trial, epochs: int, listener: Listener, clock: Clock) -> RunResult | None:
+        """The choice trained on all folds, where that is asked for or was done before."""
+        if not self.space.tune.refit and not self.folder.best.result.exists():
+            return None
+        refit = Refit.of(self, taken, epochs)
+        return refit.run(self.output, listener, clock) if self.space.tune.refit or refit.is_done else None
 
     def _work(self, prepared: dict[str, Prepared], slots: Slots, plan: Plan) -> Work:
         return Work(

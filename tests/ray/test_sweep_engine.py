@@ -79,7 +79,7 @@ def test_a_death_is_told_where_tune_does_not_try_again(status: str, told: bool, 
 def test_a_fold_that_another_process_trains_is_not_touched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Such as that of a command that was killed, which is still within its epoch."""
     monkeypatch.setattr(engine, "IN_USE_S", 0.3)
-    fold = engine._trainable(several_workers=False)
+    fold: Any = engine._trainable(several_workers=False)
     one = fold.__new__(fold)
     folder = SweepFolder(tmp_path / "sweep").fold(1, "0")
     work: Any = SimpleNamespace(
