@@ -125,7 +125,7 @@ class Sweep:
         refuse_other_rows(self.job, list(prepared.values()))
         if tune.nested:
             refuse_nested(self.job, some, folds)
-        slots, plan = self._slots(prepared, len(folds))
+        slots, plan = self._slots(prepared, len(folds), listener)
         work = self._work(prepared, slots, plan)
         units, epochs = units_of(some), self.job.config.train.epochs
         director = Director.of(work, folds, self.objectives, epochs, units, slots.count)
@@ -198,7 +198,7 @@ class Sweep:
         for path in self.folder.path.glob("folds/*/*/checkpoints"):
             shutil.rmtree(path, ignore_errors=True)
 
-    def _slots(self, prepared: dict[str, Prepared], folds: int) -> tuple[Slots, Plan]:
+    def _slots(self, prepared: dict[str, Prepared], folds: int, listener: Listener) -> tuple[Slots, Plan]:
         """Room for the folds that may train at a time, and the plan of the largest configuration.
 
         Raises JobFileError, NoCapacity for configurations that no device could train.
@@ -206,7 +206,7 @@ class Sweep:
         tune = self.space.tune
         several = self.job.config.train.most_workers > 1
         most = min(tune.concurrent or 10**6, folds * trials_of(self.space, tune))
-        slots = find_slots(self.job.config.train, 0, most, several)
+        slots = find_slots(self.job.config.train, 0, most, several, listener)
         machine, plans = this_machine(), []
         for settings in corners(self.space):
             job = self.space.applied(settings)
@@ -215,7 +215,7 @@ class Sweep:
             refuse_too_large(plan, machine, slots.gpu)
             plans.append(plan)
         largest = max(plans, key=lambda plan: plan.memory_bytes)
-        return find_slots(self.job.config.train, largest.memory_bytes, most, several), largest
+        return find_slots(self.job.config.train, largest.memory_bytes, most, several, listener), largest
 
     def _announce(self, director: Director, folds: Sequence[int], slots: Slots, listener: Listener) -> None:
         tune = self.space.tune
