@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import boto3
 import pytest
-import yaml
+import yaml  # type: ignore[import-untyped]
 from botocore.exceptions import ClientError
 from moto.server import ThreadedMotoServer
 
@@ -44,9 +45,10 @@ aws:
 def ec2(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """A client of the EC2 on loopback, which everything in this process that asks AWS reaches."""
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
     with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MOTO_EC2_LOAD_DEFAULT_AMIS", "false")  # some hundred, which take long to load
+        server.start()
+        host, port = server.get_host_and_port()
         patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
         patch.setenv("AWS_ACCESS_KEY_ID", "testing")
         patch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
@@ -77,7 +79,7 @@ def cluster(ec2: Any, tmp_path_factory: pytest.TempPathFactory) -> Cluster:
         "region": REGION,
         "vpc": vpc,
         "subnets": ", ".join(each["SubnetId"] for each in subnets),
-        "ami": ec2.describe_images(Owners=["amazon"])["Images"][0]["ImageId"],
+        "ami": ec2.register_image(Name="nodes")["ImageId"],
     }
     path = tmp_path_factory.mktemp("cluster") / "cluster.yaml"
     path.write_text(FILE.format(**facts, group="sg-00000000"), encoding="utf-8")
@@ -273,14 +275,22 @@ def test_down_leaves_no_machine(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    """By Ray's own command, which cannot reach the nodes by ssh here, and ends them all the same."""
+    """By Ray's own command, which asks for a session with each node, gets none here, and ends them all the same."""
     monkeypatch.setenv("RAYSFT_HOME", str(tmp_path / "home"))
+    aws = tmp_path / "bin" / "aws"
+    aws.parent.mkdir()
+    aws.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/sessions\nexit 1\n', encoding="utf-8")
+    aws.chmod(0o755)
+    monkeypatch.setenv("PATH", str(aws.parent), prepend=os.pathsep)
     folder = keep(cluster, render(cluster))
     for kind in ("head_node", "l4-spot", "l4"):
         start(provider, config, kind)
-    assert len(running(ec2)) == 3
+    nodes = set(running(ec2))
+    assert len(nodes) == 3
     assert run(["cluster", "down", "rehearsal"]) == 0, capfd.readouterr()
     assert running(ec2) == {} and not folder.exists()
+    sessions = {line.partition(" --document-name")[0] for line in (tmp_path / "sessions").read_text().splitlines()}
+    assert sessions == {f"ssm start-session --region {REGION} --target {node}" for node in nodes}
 
 
 def test_the_heads_role_starts_and_ends_machines_of_its_cluster_alone(cluster: Cluster, config: dict[str, Any]) -> None:

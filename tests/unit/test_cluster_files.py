@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-import yaml
+import yaml  # type: ignore[import-untyped]
 
 from raysft.cluster.catalogue import pools_of
 from raysft.cluster.lint import lint
