@@ -84,8 +84,15 @@ def status_command(job: str, name: str | None, address: str | None, insecure: bo
 @cluster_options
 @click.option("-f", "--follow", "following", is_flag=True, help="Until it is over; ends with the job's exit code.")
 @click.option("--tail", type=click.IntRange(min=1), help="The last lines alone.")
+@click.option(
+    "--patience",
+    type=click.FloatRange(min=0),
+    default=120.0,
+    show_default=True,
+    help="With -f: seconds without an answer, after which the cluster is taken to be gone.",
+)
 def logs_command(
-    job: str, name: str | None, address: str | None, insecure: bool, following: bool, tail: int | None
+    job: str, name: str | None, address: str | None, insecure: bool, following: bool, tail: int | None, patience: float
 ) -> None:
     """What JOB has printed. Ctrl-C stops following, not the job.
 
@@ -100,7 +107,7 @@ def logs_command(
     _, client = find(name, address, insecure)
     found = _find(client, job)
     if following:
-        if code := exit_code(follow(client, found.id, flags(name, address))):
+        if code := exit_code(follow(client, found.id, flags(name, address), patience)):
             raise click.exceptions.Exit(code)
         return
     lines = without_events(client.log(found.id)).splitlines()

@@ -21,9 +21,6 @@ from typing import Any
 from raysft.cluster.endpoint import ADDRESS
 from raysft.storage.commit import write_bytes
 
-# Ray takes 127.0.0.1 for a mistake and puts the address of the machine in its place; on Linux all of 127.0.0.0/8 is
-# this machine, too, and stands.
-LOOPBACK = "127.0.0.2" if sys.platform == "linux" else None
 STORE_BYTES = 256 * 2**20  # object store of each node; what trains is read from disk
 FAILED = "failed"
 SETUP = "keeper.json"
@@ -67,7 +64,7 @@ def _start(setup: dict[str, Any], held: contextlib.ExitStack) -> None:
         },
     )
     held.callback(cluster.shutdown)
-    # As `ray start` does. A job of this cluster asks for the address of "the" cluster of this machine, and would else be
+    # As `ray start` does. A job of this cluster asks for the address of "the" cluster of this machine, and would be
     # given that of any other one.
     write_ray_address(cluster.address, setup["temp"])
     for node in setup["nodes"]:
@@ -77,7 +74,6 @@ def _start(setup: dict[str, Any], held: contextlib.ExitStack) -> None:
 def _node(node: dict[str, Any]) -> dict[str, Any]:
     """Arguments of Ray for a node; ports that several clusters would fight for are free ones."""
     return {
-        "node_ip_address": LOOPBACK,
         "num_cpus": node["cpus"],
         "num_gpus": node["gpus"],
         "labels": node["labels"],

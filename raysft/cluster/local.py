@@ -147,6 +147,9 @@ def _start_keeper(folder: Path) -> subprocess.Popen[bytes]:
         "RAY_AUTH_TOKEN_PATH": str(folder / TOKEN),
         "RAY_JOB_STOP_WAIT_TIME_S": STOP_WAIT_S,
         "RAY_USAGE_STATS_ENABLED": "0",
+        # Every door on 127.0.0.1 alone. Ray made this switch for Macs and heeds it on Linux, where it would otherwise
+        # put the machine's own address in place of that one and listen on all of them.
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
         # `ray job submit -- raysft train ...` finds the raysft that brought the cluster up.
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
     }
