@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -77,13 +78,16 @@ def test_the_same_command_goes_on_and_the_model_is_bit_identical(
     _, said = process.communicate(timeout=60)
     end_family(family)
     assert not (run / "result.json").exists(), "the run ended before it could be disturbed"
+    saved = re.search(r"interrupted after step (\d+), which is saved", said.decode())
     if end != signal.SIGKILL:
         assert process.returncode == 130
         assert "same command goes on" in said.decode() and "Traceback" not in said.decode()
+        assert saved
     again = run_cli("train", job, "--json")
     assert again.returncode == 0, again.stderr
     result = json.loads(again.stdout)
     assert result["resumed_from"] and result["resumed_from"] > 0
+    assert saved is None or result["resumed_from"] == int(saved[1])
     assert sha256_file(Path(result["artifact"]) / "model.safetensors") == whole
 
 

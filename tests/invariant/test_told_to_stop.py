@@ -32,7 +32,7 @@ def told(loop: Loop, word: str, step: int) -> Loop:
         return word if loop.progress.step == step else ""
 
     loop._notices = Notices(source)
-    loop._notices._pace = lambda _: 1  # type: ignore[method-assign]
+    loop._notices._pace = lambda _: 1  # type: ignore[method-assign, assignment]
     return loop
 
 

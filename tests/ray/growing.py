@@ -15,7 +15,6 @@ from typing import Any
 from raysft import pipeline
 from raysft.errors import NoCapacity
 from raysft.events import Silent
-from raysft.session import LOGICAL_GPUS
 from tests.support.autoscaling import Autoscaled, SimulatedPool, autoscaled
 from tests.support.jobs import corpus_rows, write_job
 
@@ -35,7 +34,7 @@ class Notes(Silent):
 
 
 def main(folder: Path, base: Path) -> None:
-    with autoscaled([POOL], idle_s=4, quiet_s=5, capacity={POOL.name: 0}, **{LOGICAL_GPUS: "1"}) as cluster:
+    with autoscaled([POOL], idle_s=10, quiet_s=5, capacity={POOL.name: 0}, RAYSFT_LOGICAL_GPUS="1") as cluster:
         cluster.connect()
         print(json.dumps({"train": train(cluster, folder, base), "sweep": sweep(cluster, folder, base)}))
 

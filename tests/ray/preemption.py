@@ -70,7 +70,7 @@ def refused(folder: Path) -> str:
 def take_away(cluster: Any, nodes: dict[str, Any], checkpoints: Path, notes: Notes) -> None:
     """Drain the node that trains, and end it once the run has moved."""
     from ray._private.state import available_resources_per_node
-    from ray._raylet import GcsClient
+    from ray._raylet import GcsClient  # type: ignore[attr-defined]  # compiled
     from ray.core.generated.autoscaler_pb2 import DrainNodeReason
 
     while not list(checkpoints.glob("step-*[0-9]/manifest.json")):

@@ -105,8 +105,20 @@ def test_what_is_waited_for_is_told_with_the_words_of_the_cloud(
     assert capacity.capacity_words(now=140) == []
 
 
-def test_providers_write_what_is_read_here() -> None:
-    assert (shared.NAMESPACE, shared.KEY) == (NAMESPACE, CAPACITY_KEY)
+def test_providers_write_what_is_read_here(monkeypatch: pytest.MonkeyPatch, told: dict[bytes, str]) -> None:
+    class Store:
+        def internal_kv_put(self, key: bytes, value: bytes, overwrite: bool, namespace: bytes, _: int) -> None:
+            assert overwrite and namespace == NAMESPACE
+            told[key] = value.decode()
+
+    monkeypatch.setattr(shared, "_client", lambda _: Store())
+    there(monkeypatch)
+    pool = {"name": "gpu", "resources": {"CPU": 8, "GPU": 1, "memory": 4 * GIB}, "max_workers": 2}
+    assert shared.publish_pools([pool], "127.0.0.1:1")
+    assert list(find_capacity().coming) == [Node(8, 1, 4 * GIB)] * 2
+    assert not shared.publish_pools([pool])  # no autoscaler: nothing that could grow
+    shared.publish([Asked(0, "gpu", "gpu", 2, 1, "none left", 60)], "127.0.0.1:1")
+    assert capacity.capacity_words(now=0) == ["pool gpu gave 1 of 2 nodes (none left), and is asked again in 1 min"]
     assert Asked(0, "gpu", "gpu", 1, 1).line().keys() >= set(capacity.REFUSED)
 
 

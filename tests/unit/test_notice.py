@@ -8,7 +8,6 @@ from itertools import pairwise
 import pytest
 
 from raysft.errors import Interrupted
-from raysft.training import notice
 from raysft.training.notice import ASK_S, MOVE, STOP, Moving, Notices, heed
 
 
@@ -17,7 +16,7 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, step_s: float) -> None:
         self.now, self.step_s = 0.0, step_s
-        monkeypatch.setattr(notice.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr("raysft.training.notice.time.monotonic", lambda: self.now)
 
     def steps(self, notices: Notices, first: int, last: int) -> None:
         for step in range(first, last + 1):
