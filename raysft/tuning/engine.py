@@ -7,6 +7,7 @@ next, and through Tune's scheduler after each epoch whether training goes on.
 
 from __future__ import annotations
 
+import errno
 import os
 import pickle
 import shutil
@@ -27,6 +28,7 @@ from raysft.tuning.slots import Slots
 from raysft.tuning.work import Work, Workbench
 
 RETRIES = 2  # of a fold whose actor or node died, each in another process
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}  # disks that take no more
 IN_USE_S = 60.0  # how long to wait for the process of an earlier command that is about to end
 # Nothing of Tune's own bookkeeping is read again: the record is ours (tuning/record.py).
 QUIET = {
@@ -97,9 +99,11 @@ def run_search(work: Work, director: Orders, slots: Slots) -> None:
 
 def _unwritten(error: BaseException | None) -> OSError | None:
     """The failed write behind an error of Tune, which keeps its own bookkeeping on the same disk."""
-    while error is not None and not isinstance(error, OSError):
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in FULL:
+            return error
         error = error.__cause__ or error.__context__
-    return error
+    return None
 
 
 def _trainable(several_workers: bool) -> type:

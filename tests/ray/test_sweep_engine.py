@@ -89,3 +89,18 @@ def test_a_fold_that_another_process_trains_is_not_touched(tmp_path: Path, monke
     with lease(folder.lock, "the fold"), pytest.raises(NotAllowed, match="in use by another process"):
         one.step()
     assert not folder.path.exists()
+
+
+def test_a_full_disk_is_found_behind_an_error_of_tune() -> None:
+    def raised(cause: Exception) -> Exception:
+        try:
+            try:
+                raise cause
+            except OSError:
+                raise RuntimeError("The Ray Tune run failed")  # noqa: B904  # as its context
+        except RuntimeError as error:
+            return error
+
+    full = OSError(errno.ENOSPC, "No space left on device")
+    assert engine._unwritten(raised(full)) is full
+    assert engine._unwritten(raised(FileNotFoundError(errno.ENOENT, "looked for, and not needed"))) is None
