@@ -6,6 +6,7 @@ nothing else is ever ended. The dashboard answers on 127.0.0.1; every door of th
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import secrets
@@ -23,7 +24,7 @@ from raysft.cluster.endpoint import ADDRESS, TOKEN
 from raysft.cluster.keeper import FAILED, SETUP
 from raysft.cluster.named import FILE, state_folder
 from raysft.config import Cluster
-from raysft.errors import NoCapacity, NotAllowed, NotFound, RaysftError
+from raysft.errors import NoCapacity, NotAllowed, NotFound, RaysftError, UsageError
 from raysft.events import Listener
 from raysft.storage.commit import read_json, write_bytes, write_json, writing
 from raysft.storage.lease import lease
@@ -52,8 +53,14 @@ class Running:
 def up(cluster: Cluster, listener: Listener) -> Running:
     """Bring it up, unless it is; returns when all nodes are there.
 
-    Raises NoCapacity (the port is taken, a node did not start), NotAllowed (another process brings it up right now).
+    Raises NoCapacity (a node did not start), NotAllowed (the port is taken, another process brings it up right now),
+    UsageError (Ray's dashboard is not installed).
     """
+    if importlib.util.find_spec("aiohttp_cors") is None:
+        raise UsageError(
+            "a cluster needs Ray's dashboard, through which jobs are sent, and it is not installed",
+            "Install it with: pip install 'raysft[cluster]'",
+        )
     folder = state_folder(cluster.config.name)
     with writing(folder), lease(folder.with_name(f".{folder.name}.lock"), f"cluster {cluster.config.name}"):
         if (running := find_running(cluster)) is not None:
