@@ -10,7 +10,7 @@ from typing import Any
 
 import boto3
 import pytest
-import yaml  # type: ignore[import-untyped]
+import yaml
 from botocore.exceptions import ClientError
 from moto.server import ThreadedMotoServer
 

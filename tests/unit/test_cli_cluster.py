@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 import pytest
-import yaml  # type: ignore[import-untyped]
+import yaml
 
 from raysft.cli.cluster_command import command
 from raysft.cli.main import run

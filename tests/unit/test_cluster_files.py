@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-import yaml  # type: ignore[import-untyped]
+import yaml
 
 from raysft.cluster.catalogue import pools_of
 from raysft.cluster.lint import lint
@@ -107,6 +107,14 @@ def test_commands_are_bash(name: str) -> None:
     for command in commands:
         done = subprocess.run(["bash", "-n", "-c", command], capture_output=True, text=True, check=False)
         assert done.returncode == 0 and done.stderr == "", command
+
+
+def test_the_image_has_what_ray_up_needs_in_it() -> None:
+    """Ray's head copies files to containers by rsync and ssh, and runs its commands in login shells."""
+    text = (FOLDER / "docker" / "Dockerfile").read_text(encoding="utf-8")
+    last = text.rpartition("\nFROM ")[2]
+    for each in ("openssh-client", "rsync", "/etc/profile.d/", "--uid 1000"):
+        assert each in last, each
 
 
 @pytest.mark.parametrize(("market", "starts"), [("spot", True), ("on-demand", False)])
