@@ -6,6 +6,8 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from raysft.capacity import find_capacity
+
 Work = Callable[[Any], dict[str, Any]]  # one item -> facts that JSON can hold
 
 
@@ -44,7 +46,9 @@ class _Worker:
 
 
 def actors() -> int:
-    """As many as the cluster has CPUs. Needs a running Ray."""
-    import ray
+    """As many as the cluster has CPUs; where it has none yet, as a node that may come has. Needs a running Ray.
 
-    return max(1, int(ray.cluster_resources().get("CPU", 1)))
+    0, where the head alone is there and runs no work: an actor would wait for a CPU for ever.
+    """
+    found = find_capacity()
+    return int(sum(node.cpus for node in found.there) or max((node.cpus for node in found.coming), default=0))

@@ -53,7 +53,7 @@ def launch(task: Task, resources: Resources, listener: Listener, worker: Worker 
                 ).return_value
             except Exception as error:
                 # Ray gives up after a while; a cluster that grows is waited for, and says why.
-                if not (grows() and NO_ROOM in _chain(error)):
+                if not (grows() and NO_ROOM in chain(error)):
                     raise _explain(error) from error
             else:
                 if not isinstance(outcome, Moving):
@@ -193,7 +193,7 @@ def _on_worker(config: dict[str, Any]) -> Any:
     return config["worker"](config["task"])
 
 
-def _chain(error: Exception) -> str:
+def chain(error: Exception) -> str:
     """The kinds of errors that led to this one."""
     kinds, cause = [], getattr(error, "controller_failure", None) or error
     while cause is not None:

@@ -16,6 +16,7 @@ from raysft.cluster.providers.failover import Asked
 from raysft.cluster.providers.record import dump
 from raysft.config.sections import TrainSection
 from raysft.errors import NoCapacity
+from raysft.preparation import engine
 from raysft.session import Resources, find_resources
 
 GIB = 2**30
@@ -120,6 +121,15 @@ def test_providers_write_what_is_read_here(monkeypatch: pytest.MonkeyPatch, told
     shared.publish([Asked(0, "gpu", "gpu", 2, 1, "none left", 60)], "127.0.0.1:1")
     assert capacity.capacity_words(now=0) == ["pool gpu gave 1 of 2 nodes (none left), and is asked again in 1 min"]
     assert Asked(0, "gpu", "gpu", 1, 1).line().keys() >= set(capacity.REFUSED)
+
+
+@pytest.mark.parametrize(("cpus", "coming", "actors"), [(6, 0, 6), (6, 2, 6), (0, 2, 8), (0, 0, 0)])
+def test_data_is_prepared_where_there_are_cpus_or_will_be(
+    monkeypatch: pytest.MonkeyPatch, told: dict[bytes, str], cpus: float, coming: int, actors: int
+) -> None:
+    there(monkeypatch, node("", cpus))
+    told[POOLS_KEY] = pools_text([pool("gpu", 8, 1, coming)])
+    assert engine.actors() == actors
 
 
 def test_many_nodes_are_counted_by_kind(monkeypatch: pytest.MonkeyPatch, told: dict[bytes, str]) -> None:

@@ -14,7 +14,7 @@ from raysft.errors import Interrupted, NoCapacity, TrainingFailed
 from raysft.events import Silent
 from raysft.storage.commit import write_json
 from raysft.storage.layout import RunFolder
-from raysft.training.launch import Stop, fit_aside
+from raysft.training.launch import NO_ROOM, Stop, chain, fit_aside
 
 
 class Workers:
@@ -66,6 +66,14 @@ def test_without_anyone_to_tell_it_goes_through() -> None:
     interrupt_after(0.1)
     with pytest.raises(KeyboardInterrupt):
         fit_aside(Workers(60))
+
+
+def test_a_start_that_found_no_room_is_told_from_one_that_failed() -> None:
+    from ray.train import ControllerError
+    from ray.train.v2._internal.exceptions import WorkerGroupStartupFailedError, WorkerGroupStartupTimeoutError
+
+    assert NO_ROOM in chain(ControllerError(WorkerGroupStartupTimeoutError(num_workers=2)))
+    assert NO_ROOM not in chain(ControllerError(WorkerGroupStartupFailedError("no such package")))
 
 
 def stop_of(folder: Path, monkeypatch: pytest.MonkeyPatch, begun: bool = True) -> tuple[Stop, list[bytes]]:
