@@ -82,7 +82,7 @@ def status_command(job: str, name: str | None, address: str | None, insecure: bo
 @command.command("logs")
 @click.argument("job")
 @cluster_options
-@click.option("-f", "--follow", "following", is_flag=True, help="Until it is over; ends with the job's exit code.")
+@click.option("--follow", "-f", "following", is_flag=True, help="Until it is over; ends with the job's exit code.")
 @click.option("--tail", type=click.IntRange(min=1), help="The last lines alone.")
 @click.option(
     "--patience",
@@ -156,7 +156,7 @@ def stop_command(job: str, name: str | None, address: str | None, insecure: bool
 @command.command("retry")
 @click.argument("job")
 @cluster_options
-@click.option("-d", "--detach", is_flag=True, help="Return when the cluster has the job.")
+@click.option("--detach", "-d", is_flag=True, help="Return when the cluster has the job.")
 @json_option
 def retry_command(job: str, name: str | None, address: str | None, insecure: bool, detach: bool, as_json: bool) -> None:
     """Run JOB once more: it goes on where it left off.

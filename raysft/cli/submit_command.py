@@ -23,7 +23,7 @@ VERBS = ("train", "tune", "cv", "data", "evaluate", "predict")
 @click.argument("arguments", nargs=-1, metavar="[-- ARGUMENTS]...")
 @set_option
 @cluster_options
-@click.option("-d", "--detach", is_flag=True, help="Return when the cluster has the job.")
+@click.option("--detach", "-d", is_flag=True, help="Return when the cluster has the job.")
 @click.option("--dry-run", is_flag=True, help="Print the request, and send nothing.")
 @json_option
 def command(

@@ -26,6 +26,7 @@ from raysft.cluster.named import FILE, state_folder
 from raysft.config import Cluster
 from raysft.errors import NoCapacity, NotAllowed, NotFound, RaysftError, UsageError
 from raysft.events import Listener
+from raysft.session import LOGICAL_GPUS
 from raysft.storage.commit import read_json, write_bytes, write_json, writing
 from raysft.storage.lease import lease
 
@@ -73,7 +74,7 @@ def up(cluster: Cluster, listener: Listener) -> Running:
         _keep_file(cluster, folder / FILE)
         _write_secret(folder / TOKEN, secrets.token_hex(32))
         listener.stage("start")
-        process = _start_keeper(folder)
+        process = _start_keeper(folder, setup["logical_gpus"])
         _wait(folder, process, setup)
     running = find_running(cluster)
     if running is None:
@@ -135,9 +136,20 @@ def _setup(cluster: Cluster) -> dict[str, Any]:
         for pool in pools
         for _ in range(pool.most)
     ]
-    head = {"cpus": cpus, "gpus": 0, "labels": {"raysft.io/pool": "head"}}
+    head = {"cpus": cpus, "gpus": 0 if pools else _gpus_here(), "labels": {"raysft.io/pool": "head"}}
     temp = tempfile.mkdtemp(prefix="raysft-")  # short: the path of a socket below it may have 107 bytes
-    return {"port": cluster.config.local.port, "temp": temp, "head": head, "nodes": nodes}
+    return {
+        "port": cluster.config.local.port,
+        "temp": temp,
+        "head": head,
+        "nodes": nodes,
+        "logical_gpus": sum(pool.gpus * pool.most for pool in pools) > _gpus_here(),
+    }
+
+
+def _gpus_here() -> int:
+    """GPUs of NVIDIA that this machine has."""
+    return len(list(Path("/dev").glob("nvidia[0-9]*")))
 
 
 def _keep_file(cluster: Cluster, target: Path) -> None:
@@ -147,7 +159,8 @@ def _keep_file(cluster: Cluster, target: Path) -> None:
     write_bytes(target, json.dumps(values, indent=1).encode())  # JSON is YAML
 
 
-def _start_keeper(folder: Path) -> subprocess.Popen[bytes]:
+def _start_keeper(folder: Path, logical_gpus: bool) -> subprocess.Popen[bytes]:
+    """logical_gpus: those of the pools are only counted, and workers that get one compute on CPUs."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     environment |= {
         "RAY_AUTH_MODE": "token",
@@ -160,6 +173,8 @@ def _start_keeper(folder: Path) -> subprocess.Popen[bytes]:
         # `ray job submit -- raysft train ...` finds the raysft that brought the cluster up.
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
     }
+    if logical_gpus:
+        environment[LOGICAL_GPUS] = "1"
     with (folder / LOG).open("wb") as log:
         process = subprocess.Popen(  # noqa: S603  # our own module
             [sys.executable, "-m", "raysft.cluster.keeper", str(folder)],
