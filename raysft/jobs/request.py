@@ -157,7 +157,7 @@ def _output(job: JobFile, cluster: Cluster | None) -> str:
 
 def _refuse_lost_output(verb: str, arguments: Sequence[str]) -> None:
     """What `predict` writes beside the job would be gone with it."""
-    for word, following in zip(arguments, [*arguments[1:], ""], strict=True):
+    for word, following in zip(arguments, [*arguments[1:], ""], strict=False):
         target = following if word == "--output" else word.partition("--output=")[2]
         if target and not Path(target).is_absolute():
             raise UsageError(
