@@ -17,13 +17,16 @@ from raysft.errors import JobFileError, RunConflict, TrainingFailed, UsageError
 from raysft.metrics.scores import confusion, f1_macro
 from raysft.storage.commit import read_json
 from raysft.tuning.outcome import SweepResult
+from tests.support.answering import asked
 from tests.support.jobs import TOPICS, corpus_rows, write_job
+from tests.support.label_sets import label_set_rows
 from tests.support.tagged import tagged_rows, tagged_sections, write_tagged
 
 pytestmark = pytest.mark.ray
 RATES = [1e-3, 5e-3]
 SEARCH: dict[str, Any] = {"search": {"train.learning_rate": RATES, "train.batch_size": [8, 32]}}
 WHOLE = {"racing": False, "early": False}
+ONE_EPOCH = {"epochs": 1, "device": "cpu"}
 
 
 def sweep_job(folder: Path, base: Path, rows: list[dict[str, str]] | None = None, **sections: Any) -> Path:
@@ -205,6 +208,59 @@ def test_cv_of_tags(cluster: None, base: Path, tmp_path: Path) -> None:
     scores = result.chosen["out_of_fold"]
     assert scores["f1_micro"]["low"] <= scores["f1_micro"]["value"] <= scores["f1_micro"]["high"]
     assert result.chosen["settings"] == {} and result.artifact is None
+
+
+TINY = {"init": {"layers": 1, "hidden": 16, "heads": 2, "vocabulary": 300}, "max_length": 32}
+
+
+def small_sweep(folder: Path, base: Path, rows: list[dict[str, str]] | None = None, **sections: Any) -> SweepResult:
+    """Two rates on two folds, an epoch each, and the choice trained on both."""
+    tune = {"search": {"train.learning_rate": RATES}, **WHOLE}
+    return pipeline.tune(
+        sweep_job(folder, base, rows, **{"folds": {"k": 2}, "train": ONE_EPOCH, "tune": tune, **sections})
+    )
+
+
+def test_answers(cluster: None, base: Path, tmp_path: Path) -> None:
+    """Judged by the loss of their tokens; a conversation is one line however many pieces it has."""
+    chats = [{"messages": asked(f"where is the {w}", f"about {t}")} for t, words in TOPICS.items() for w in words]
+    (tmp_path / "chats.jsonl").write_text("\n".join(map(json.dumps, chats)), encoding="utf-8")
+    result = small_sweep(
+        tmp_path,
+        base,
+        task="generation",
+        model=TINY,
+        data={"train": "chats.jsonl", "text": None, "label": None, "group": None},
+        generation={"max_new_tokens": 2, "rows": 2},
+    )
+    assert (
+        result.objectives == {"loss": "min"}
+        and result.chosen["trial"] == min(result.trials, key=lambda row: row["loss"]["value"])["trial"]
+    )
+    table = pq.read_table(result.predictions).to_pylist()
+    rows = [row["row_id"] for row in table if row["trial"] == 1]
+    assert len(rows) == len(set(rows)) == result.chosen["out_of_fold"]["loss"]["n"]
+    assert result.metrics["test"]["exact_match"]["n"] == 2
+
+
+def test_labels_as_words(cluster: None, base: Path, tmp_path: Path) -> None:
+    data = {"audit": {"wrong_labels": "off"}}
+    result = small_sweep(tmp_path, base, corpus_rows(60), model={**TINY, "labels": "words"}, data=data)
+    table = pq.read_table(result.predictions)
+    assert set(table.column("predicted").to_pylist()) <= set(TOPICS)
+    assert result.objectives == {"f1_macro": "max", "loss": "min"} and result.metrics["test"]["f1_macro"]["n"] > 0
+
+
+def test_several_labels_a_row(cluster: None, base: Path, tmp_path: Path) -> None:
+    """Trained on all folds, it gives labels from the mean of the thresholds that were best on each."""
+    result = small_sweep(tmp_path, base, label_set_rows(80), data={"multi_label": True})
+    folder = Path(result.predictions).parent
+    trial, epoch = result.chosen["trial"], result.chosen["epoch"]
+    folds = [read_json(each) for each in folder.glob(f"folds/trial-{trial:04d}/fold-?/fold.json")]
+    mean = np.mean([each["scores"][epoch - 1]["threshold"] for each in folds])
+    facts = read_json(Path(str(result.artifact)) / "raysft.json")
+    assert len(folds) == 2 and facts["threshold"] == pytest.approx(mean, abs=1e-4)
+    assert result.metrics["test"]["f1_micro"]["n"] > 0
 
 
 BAD = [
