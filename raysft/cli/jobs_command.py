@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -102,7 +103,7 @@ def logs_command(
     """
     from raysft.cli.following import follow
     from raysft.jobs.follow import exit_code
-    from raysft.jobs.told import without_events
+    from raysft.jobs.told import lines_of, without_events
 
     _, client = find(name, address, insecure)
     found = _find(client, job)
@@ -110,8 +111,9 @@ def logs_command(
         if code := exit_code(follow(client, found.id, flags(name, address), patience)):
             raise click.exceptions.Exit(code)
         return
-    lines = without_events(client.log(found.id)).splitlines()
-    click.echo("\n".join(lines[-tail:] if tail else lines))
+    lines = lines_of(without_events(client.log(found.id)))
+    for line in lines[-tail:] if tail else lines:
+        click.echo(line)
 
 
 @command.command("stop")
@@ -134,7 +136,10 @@ def stop_command(job: str, name: str | None, address: str | None, insecure: bool
     cluster, client = find(name, address, insecure)
     found = _find(client, job)
     if found.over:
-        click.echo(f"{found.id} is over: {found.status.lower()}")
+        if as_json:
+            print_json({"schema": "raysft.job/1", **_view(client, cluster, found).to_json()})
+        else:
+            click.echo(f"{found.id} is over: {found.status.lower()}")
         return
     ended = stop(client, found)
     errors = [event for event in events_in(client.log(found.id)) if event["kind"] == "error"]
@@ -172,10 +177,16 @@ def retry_command(job: str, name: str | None, address: str | None, insecure: boo
 
     _, client = find(name, address, insecure)
     sent, where = retry(client, _find(client, job)), flags(name, address)
-    stderr().print(f"job {sent.id} on {client.address}", highlight=False, soft_wrap=True)
+    stderr().print(f"job {sent.id} on {client.address}", markup=False, highlight=False, soft_wrap=True)
+    facts = {"schema": "raysft.submit/1", "id": sent.id, "attempt": sent.attempt}
+    if detach:
+        if as_json:
+            print_json({**facts, "address": client.address})
+        return
+    ended = follow(client, sent.id, where, to=sys.stderr if as_json else None)
     if as_json:
-        print_json({"schema": "raysft.submit/1", "id": sent.id, "attempt": sent.attempt, "address": client.address})
-    if not detach and (code := exit_code(follow(client, sent.id, where))):
+        print_json({**facts, "status": ended.status})
+    if code := exit_code(ended):
         raise click.exceptions.Exit(code)
 
 

@@ -20,9 +20,9 @@ def jobs_table(views: Sequence[View]) -> Table:
         table.add_column(name, justify="left" if name in {"ID", "STATUS", "STAGE"} else "right", no_wrap=True)
     for view in views:
         table.add_row(
-            view.id,
+            Text(view.id),
             Text(view.status, COLOURS.get(view.status, "")),
-            view.stage,
+            Text(view.stage),
             _percent(view),
             _number(view.loss, "{:.3f}"),
             _number(view.rate, "{:,.0f}"),
@@ -59,7 +59,7 @@ def job_table(view: View, facts: Mapping[str, Any]) -> Table:
     }
     for name, value in rows.items():
         if value:
-            table.add_row(name, value)
+            table.add_row(name, value if isinstance(value, Text) else Text(str(value)))  # no markup of Rich's
     return table
 
 

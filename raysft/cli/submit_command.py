@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,18 +65,18 @@ def command(
         _show(request, client.address, as_json)
         return
     sent, where = submit(client, request), flags(name, address)
-    stderr().print(f"job {sent.id} on {client.address}", highlight=False, soft_wrap=True)
+    stderr().print(f"job {sent.id} on {client.address}", markup=False, highlight=False, soft_wrap=True)
     if detach:
         if as_json:
             print_json({"schema": "raysft.submit/1", "id": sent.id, "attempt": sent.attempt, "address": client.address})
         else:
             click.echo(f"follow  raysft jobs logs {sent.id} -f{where}\nstatus  raysft jobs status {sent.id}{where}")
         return
-    ended = follow(client, sent.id, where)
+    ended = follow(client, sent.id, where, to=sys.stderr if as_json else None)
     if as_json:
         print_json({"schema": "raysft.submit/1", "id": sent.id, "attempt": sent.attempt, "status": ended.status})
     else:
-        stderr().print(f"job {sent.id}: {ended.status.lower()}", highlight=False, soft_wrap=True)
+        stderr().print(f"job {sent.id}: {ended.status.lower()}", markup=False, highlight=False, soft_wrap=True)
     if code := exit_code(ended):
         raise click.exceptions.Exit(code)
 
@@ -84,8 +85,10 @@ def _refuse_too_large(job: Path, cluster: Cluster, overrides: tuple[str, ...]) -
     """What no pool can ever hold would wait for ever. Raises NoCapacity."""
     from raysft.cluster.catalogue import pools_of
     from raysft.cluster.holding import check_on_cluster
+    from raysft.config import load_job
+    from raysft.jobs.needed import can_be_measured
 
-    if pools_of(cluster):
+    if pools_of(cluster) and can_be_measured(load_job(job, overrides), cluster.config.storage):
         check_on_cluster(job, cluster, overrides)
 
 

@@ -15,6 +15,7 @@ TOKEN = "token"  # noqa: S105  # name of a file
 ADDRESS = "address"
 RAYS_TOKEN = Path("~/.ray/auth_token")  # where Ray looks for one
 USUAL = "http://127.0.0.1:8265"
+EXAMPLE = f"One is like {USUAL}, that of the dashboard."
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,11 @@ class Endpoint:
     def headers(self) -> dict[str, str]:
         """Of every request."""
         return {} if self.token is None else {"Authorization": f"Bearer {self.token}"}
+
+    @property
+    def is_here(self) -> bool:
+        """Whether requests stay on this machine."""
+        return _is_loopback(urlsplit(self.address).hostname or "")
 
 
 def endpoint_of(cluster: Cluster, insecure: bool = False) -> Endpoint:
@@ -51,19 +57,32 @@ def endpoint_at(address: str, token: str | None = None, insecure: bool = False) 
 
     Raises UsageError (no address), NotAllowed (a token would travel in clear; insecure: let it).
     """
-    parts = urlsplit(address)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
+    host = _host(address)
+    token = token or _read(RAYS_TOKEN.expanduser())
+    if token and not address.lower().startswith("https:") and not _is_loopback(host) and not insecure:
+        raise NotAllowed(
+            f"the token would travel to {host} over http, where others may read it",
+            f"Use a tunnel (ssh -L 8265:127.0.0.1:8265 {host}) or https; --insecure sends it all the same.",
+        )
+    return Endpoint(address.rstrip("/"), token)
+
+
+def _host(address: str) -> str:
+    """Raises UsageError, in which no password is repeated."""
+    try:
+        parts = urlsplit(address)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        host = None
+    # What is odd may be taken apart in another way where it is sent, and lead to another host.
+    if "@" in address or "\\" in address or any(letter.isspace() or not letter.isprintable() for letter in address):
+        raise UsageError("--address: an address has no user, no password and no white space", EXAMPLE)
+    if not host or parts.scheme not in {"http", "https"} or parts.query or parts.fragment:
         raise UsageError(
             f"--address {address}: an address is like http://127.0.0.1:8265, that of the dashboard",
             "`ray://` and GCS addresses are not those of the job API.",
         )
-    token = token or _read(RAYS_TOKEN.expanduser())
-    if token and parts.scheme == "http" and not _is_loopback(parts.hostname) and not insecure:
-        raise NotAllowed(
-            f"the token would travel to {parts.hostname} over http, where others may read it",
-            f"Use a tunnel (ssh -L 8265:127.0.0.1:8265 {parts.hostname}) or https; --insecure sends it all the same.",
-        )
-    return Endpoint(address.rstrip("/"), token)
+    return host
 
 
 def _is_loopback(host: str) -> bool:
@@ -74,8 +93,16 @@ def _is_loopback(host: str) -> bool:
 
 
 def _read(path: Path) -> str | None:
-    """What the file says, without white space around it; None where it is not there or says nothing."""
+    """What the file says, without white space around it; None where it is not there or says nothing.
+
+    Raises NotAllowed where that can be neither a token nor an address.
+    """
     try:
-        return path.read_text(encoding="utf-8").strip() or None
+        found = path.read_text(encoding="utf-8").strip()
     except OSError:
         return None
+    except ValueError:
+        found = "\0"
+    if not all("!" <= letter <= "~" for letter in found):
+        raise NotAllowed(f"{path} holds no token: a token is one line of letters, digits and signs", "Write it anew.")
+    return found or None

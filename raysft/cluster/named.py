@@ -16,7 +16,7 @@ ENDINGS = {".yaml", ".yml"}
 
 def home() -> Path:
     """What raysft remembers of clusters on this machine; RAYSFT_HOME names another folder than ~/.raysft."""
-    return Path(os.environ.get("RAYSFT_HOME", Path.home() / ".raysft")).absolute()
+    return Path(os.environ.get("RAYSFT_HOME") or Path.home() / ".raysft").expanduser().absolute()
 
 
 def state_folder(name: str) -> Path:
@@ -44,7 +44,8 @@ def known_clusters() -> set[str]:
     """Names that find_cluster knows here."""
     up = {path.parent.name for path in home().glob(f"clusters/*/{FILE}")}
     here = {path.parent.name for path in Path("cluster").glob(f"*/{FILE}")}
-    return {LOCAL} | up | here
+    files = {path.stem for path in Path("cluster").glob("*.yaml")}
+    return {LOCAL} | up | here | files
 
 
 def only_cluster() -> str:

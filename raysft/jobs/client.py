@@ -6,6 +6,8 @@ The calls are those of Ray's REST API (docs.ray.io, "Ray Jobs REST API") and, fo
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -15,11 +17,16 @@ from raysft.errors import NotAllowed, NotFound, RaysftError, UsageError
 
 CONNECT_S, ANSWER_S = 5.0, 60.0
 ENDED = {"STOPPED", "SUCCEEDED", "FAILED"}
+NO_PROXY: dict[str, Any] = dict.fromkeys(("http", "https", "all"))
 OURS = "raysft"  # key of the metadata of our jobs
 
 
 class Unreachable(NotFound):
     """Nothing answers at the address of the cluster."""
+
+
+class Failing(NotAllowed):
+    """What answers there is in trouble, maybe for a moment (5xx)."""
 
 
 @dataclass(frozen=True)
@@ -53,21 +60,23 @@ class Client:
 
     def version(self) -> str:
         """Of Ray on the cluster."""
-        return str(self._get("/api/version")["ray_version"])
+        return str(self._get("/api/version", "ray_version"))
 
     def jobs(self) -> list[Job]:
         """All that were submitted, those that began last first."""
-        found = [_job(each) for each in self._get("/api/jobs/") if each.get("submission_id")]
+        with self._as_documented():
+            found = [_job(each) for each in self._get("/api/jobs/") if each.get("submission_id")]
         return sorted(found, key=lambda job: job.started or 0.0, reverse=True)
 
     def job(self, id: str) -> Job:
         """Raises NotFound."""
-        return _job(self._get(f"/api/jobs/{quote(id, safe='')}", missing=f"no job {id} on {self.address}"))
+        found = self._get(f"/api/jobs/{_quoted(id)}", missing=f"no job {id} on {self.address}")
+        with self._as_documented():
+            return _job(found)
 
     def log(self, id: str) -> str:
         """All that the job has printed so far. Raises NotFound."""
-        missing = f"no job {id} on {self.address}"
-        return str(self._get(f"/api/jobs/{quote(id, safe='')}/logs", missing=missing)["logs"])
+        return str(self._get(f"/api/jobs/{_quoted(id)}/logs", "logs", missing=f"no job {id} on {self.address}"))
 
     def submit(self, request: dict[str, Any]) -> str:
         """The id. Raises NotAllowed where a job has it already."""
@@ -77,42 +86,67 @@ class Client:
                 f"job {request['submission_id']} was submitted by somebody else just now",
                 f"Follow it: raysft jobs logs {request['submission_id']} -f",
             )
-        return str(self._read(answer)["submission_id"])
+        return str(self._read(answer, "submission_id"))
 
     def stop(self, id: str) -> bool:
         """Ask the job to end; False where it has ended. Raises NotFound."""
-        answer = self._ask("POST", f"/api/jobs/{quote(id, safe='')}/stop")
-        return bool(self._read(answer, f"no job {id} on {self.address}")["stopped"])
+        answer = self._ask("POST", f"/api/jobs/{_quoted(id)}/stop")
+        return bool(self._read(answer, "stopped", f"no job {id} on {self.address}"))
 
     def has_package(self, name: str) -> bool:
         """Whether the cluster holds an uploaded package."""
-        return bool(self._ask("GET", f"/api/packages/gcs/{name}").status_code == 200)
+        return bool(self._ask("GET", f"/api/packages/gcs/{_quoted(name)}").status_code == 200)
 
     def upload(self, name: str, content: bytes) -> None:
-        answer = self._ask("PUT", f"/api/packages/gcs/{name}", data=content)
+        answer = self._ask("PUT", f"/api/packages/gcs/{_quoted(name)}", data=content)
         if answer.status_code != 200:
-            raise _refused(answer)
+            raise self._refused(answer)
 
     def nodes(self) -> list[dict[str, Any]]:
         """Those that are alive: name, head, cpus, gpus, and the share of the disk that is taken (None: not known)."""
-        found = self._get("/nodes?view=summary")["data"]["summary"]
-        return [_node(each) for each in found if each.get("raylet", {}).get("state") == "ALIVE"]
+        found = self._get("/nodes?view=summary", "data")
+        with self._as_documented():
+            return [_node(each) for each in found["summary"] if each.get("raylet", {}).get("state") == "ALIVE"]
 
-    def _get(self, path: str, missing: str = "") -> Any:
-        return self._read(self._ask("GET", path), missing)
+    def _get(self, path: str, key: str = "", missing: str = "") -> Any:
+        return self._read(self._ask("GET", path), key, missing)
 
-    def _read(self, answer: Any, missing: str = "") -> Any:
+    def _read(self, answer: Any, key: str = "", missing: str = "") -> Any:
+        """What the answer says, or what it has under a key. missing: what 404 means."""
         if answer.status_code == 404 and missing:
             raise NotFound(missing, "`raysft jobs list` shows those that are there.")
         if answer.status_code != 200:
-            raise _refused(answer)
+            raise self._refused(answer)
+        with self._as_documented():
+            return answer.json()[key] if key else answer.json()
+
+    @contextmanager
+    def _as_documented(self) -> Iterator[None]:
+        """Raise UsageError where an answer is not like those of Ray."""
         try:
-            return answer.json()
-        except ValueError:
-            raise UsageError(
-                f"{self.address} answers, but is no Ray dashboard",
-                "Check the address: that of the dashboard, such as http://127.0.0.1:8265.",
-            ) from None
+            yield
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise self._no_dashboard() from None
+
+    def _no_dashboard(self) -> UsageError:
+        return UsageError(
+            f"{self.address} answers, but is no Ray dashboard",
+            "Check the address: that of the dashboard, such as http://127.0.0.1:8265.",
+        )
+
+    def _refused(self, answer: Any) -> RaysftError:
+        """What an answer other than 200 means. The token is not repeated, even where the answer does so."""
+        if 300 <= answer.status_code < 400:
+            target = answer.headers.get("Location", "elsewhere")
+            return UsageError(
+                f"{self.address} leads to {target[:200]}", "Name the address that it leads to, if you trust it."
+            )
+        if answer.status_code == 404:
+            return self._no_dashboard()
+        text = str(answer.text).replace(self._endpoint.token or "\0", "***")
+        lines = [line.strip() for line in text.splitlines() if line.strip()] or ["no reason given"]
+        kind = Failing if answer.status_code >= 500 else NotAllowed
+        return kind(f"the cluster refused the request ({answer.status_code}): {lines[-1][:300]}", "")
 
     def _ask(self, method: str, path: str, **more: Any) -> Any:
         import requests
@@ -125,6 +159,10 @@ class Client:
                 headers=self._endpoint.headers,
                 timeout=(CONNECT_S, ANSWER_S),
                 allow_redirects=False,
+                # Else a password in ~/.netrc would take the place of the token.
+                auth=lambda request: request,
+                # A proxy in between would read the token, and mean another machine by this one's address.
+                proxies=NO_PROXY if self._endpoint.is_here else None,
                 **more,
             )
         except requests.exceptions.SSLError as error:
@@ -146,9 +184,8 @@ class Client:
         return answer
 
 
-def _refused(answer: Any) -> RaysftError:
-    lines = [line for line in str(answer.text).strip().splitlines() if line.strip()] or ["no reason given"]
-    return NotAllowed(f"the cluster refused the request ({answer.status_code}): {lines[-1][:300]}", "")
+def _quoted(text: str) -> str:
+    return quote(text, safe="")
 
 
 def _node(found: dict[str, Any]) -> dict[str, Any]:

@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from raysft.errors import NotFound
-from raysft.jobs.client import Client, Job, Unreachable
-from raysft.jobs.told import MARK
+from raysft.errors import NotFound, RaysftError
+from raysft.jobs.client import Client, Failing, Job, Unreachable
+from raysft.jobs.told import lines_of
 
 POLL_S = 1.0
 PATIENCE_S = 120.0  # without an answer, after which the cluster is taken to be gone
@@ -25,19 +25,20 @@ class Follower:
     id: str
     patience_s: float = PATIENCE_S
     poll_s: float = POLL_S
-    _read: int = 0  # characters of the log that were given
+    _given: str = ""  # the log as far as it was shown
 
     def follow(self, show: Callable[[str], None], lost: Callable[[str], None] = lambda _: None) -> Job:
         """Give every whole line of the log as it comes, and return the job when it is over.
 
-        lost: told once whenever the cluster stops answering. Raises NotFound when it has not for `patience_s` seconds.
+        lost: told once whenever the cluster stops answering. Raises NotFound when it has not for `patience_s` seconds,
+        and when the job is not there (any more).
         """
         silent: float | None = None
         while True:
             try:
                 job = self.client.job(self.id)  # before the log, whose last lines are then sure to be read
                 self._show_new(self.client.log(self.id), show, job.over)
-            except Unreachable as error:
+            except (Unreachable, Failing) as error:  # the head, or what stands before it, is started anew
                 silent = self._wait(silent, error, lost)
                 continue
             silent = None
@@ -46,14 +47,15 @@ class Follower:
             time.sleep(self.poll_s)
 
     def _show_new(self, log: str, show: Callable[[str], None], over: bool) -> None:
-        end = len(log) if over else log.rfind("\n") + 1
-        if end < self._read:  # another log than before: the head was started anew
-            self._read = 0
-        new, self._read = log[self._read : end], max(end, self._read)
-        for line in new.splitlines():
+        whole = log if over else log[: log.rfind("\n") + 1]
+        if self._given.startswith(whole):  # no more than before, or less for a moment while the head comes back
+            return
+        new = whole.removeprefix(self._given)  # all of it where it is another log than before
+        self._given = whole
+        for line in lines_of(new):
             show(line)
 
-    def _wait(self, silent: float | None, error: Unreachable, lost: Callable[[str], None]) -> float:
+    def _wait(self, silent: float | None, error: RaysftError, lost: Callable[[str], None]) -> float:
         now = time.monotonic()
         if silent is None:
             lost(f"{error.message}; trying again for {self.patience_s:.0f} s")
@@ -75,8 +77,3 @@ def exit_code(job: Job) -> int:
     if job.status == "STOPPED":
         return STOPPED
     return job.exit_code if job.exit_code in OURS else FAILED
-
-
-def is_event(line: str) -> bool:
-    """Whether a line of a log is for programs."""
-    return line.startswith(MARK)

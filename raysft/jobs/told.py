@@ -13,7 +13,6 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator
 from typing import Any
 
 MARK = "::raysft:: "
@@ -45,19 +44,49 @@ class Teller:
 
 def events_in(log: str) -> list[Event]:
     """All events of a log, in their order. What is torn or of another version is left out."""
-    return list(_parsed(line for line in log.splitlines() if line.startswith(MARK)))
+    return [event for line in lines_of(log) if (event := event_of(line)) is not None]
+
+
+def event_of(line: str) -> Event | None:
+    """The event of a line; None where it holds none, or one that is torn or of another version."""
+    if not is_event(line):
+        return None
+    try:
+        event = json.loads(line.removeprefix(MARK), parse_constant=_refuse)
+    except (ValueError, RecursionError):
+        return None
+    return event if isinstance(event, dict) and _is_whole(event) else None
+
+
+def is_event(line: str) -> bool:
+    """Whether a line of a log is for programs."""
+    return line.startswith(MARK)
 
 
 def without_events(log: str) -> str:
     """The log for people."""
-    return "".join(line for line in log.splitlines(keepends=True) if not line.startswith(MARK))
+    return "\n".join(line for line in log.split("\n") if not is_event(line))
 
 
-def _parsed(lines: Iterable[str]) -> Iterator[Event]:
-    for line in lines:
-        try:
-            event = json.loads(line.removeprefix(MARK))
-        except ValueError:
-            continue
-        if isinstance(event, dict) and isinstance(event.get("t"), int | float) and isinstance(event.get("kind"), str):
-            yield event
+def lines_of(log: str) -> list[str]:
+    """The lines of a log. Only a line feed ends one: Unicode knows other ends of lines, which texts may hold."""
+    lines = [line.removesuffix("\r") for line in log.split("\n")]
+    return lines if lines[-1] else lines[:-1]
+
+
+def _is_whole(event: Event) -> bool:
+    """Whether it has all that readers take for granted."""
+    if not isinstance(event.get("t"), int | float) or not isinstance(event.get("kind"), str):
+        return False
+    if not all(isinstance(event[key], str) for key in ("text", "name", "next") if key in event):
+        return False
+    if event["kind"] == "progress":
+        return isinstance(event.get("done"), int) and isinstance(event.get("total"), int)
+    if event["kind"] == "nodes":
+        pools = event.get("pools")
+        return isinstance(pools, dict) and all(isinstance(count, int) for count in pools.values())
+    return True
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(constant)  # NaN and Infinity are no JSON

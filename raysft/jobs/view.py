@@ -71,7 +71,7 @@ def cost_of(events: Sequence[Event], until: float, prices: Mapping[str, float | 
     seen = [event for event in events if event["kind"] == "nodes"]
     if not seen:
         return None
-    total = 0.0
+    dollars = 0.0
     for event, following in zip(seen, [*seen[1:], {"t": until}], strict=True):
         for pool, nodes in event["pools"].items():
             if pool not in prices:  # the head, or a node that was there before
@@ -79,20 +79,20 @@ def cost_of(events: Sequence[Event], until: float, prices: Mapping[str, float | 
             price = prices[pool]
             if price is None:
                 return None
-            total += nodes * price * max(0.0, following["t"] - event["t"]) / 3600
-    return round(total, 4)
+            dollars += nodes * price * max(0.0, float(following["t"]) - float(event["t"])) / 3600
+    return round(dollars, 4)
 
 
 def words(event: Event) -> str:
     """An event in a line."""
     kind = event["kind"]
     if kind == "progress":
-        return f"{event['done']:,}/{event['total']:,} {event['text']}"
+        return f"{event['done']:,}/{event['total']:,} {event.get('text', '')}".rstrip()
     if kind == "nodes":
         pools = ", ".join(f"{count} x {pool or 'a node'}" for pool, count in event["pools"].items())
-        return f"nodes: {pools}; {event['gpus']} GPU(s)"
+        return f"nodes: {pools or 'none'}; {event.get('gpus', 0)} GPU(s)"
     if kind == "error":
-        return f"error: {event['text']}" + (f" ({event['next']})" if event.get("next") else "")
+        return f"error: {event.get('text', '')}" + (f" ({event['next']})" if event.get("next") else "")
     return f"{kind}: {event.get('text', event.get('name', ''))}"
 
 
@@ -117,10 +117,11 @@ def _waits(events: Sequence[Event]) -> str:
 
 
 def _failure(job: Job, events: Sequence[Event]) -> tuple[str, str]:
-    if job.status in {"PENDING", "RUNNING", "SUCCEEDED"}:
+    """(why it has not begun, or failed, what to do about that)"""
+    if job.status in {"RUNNING", "SUCCEEDED"}:
         return "", ""
     error = _last(events, "error")
-    if error is not None:
+    if error is not None and error.get("text"):
         return str(error["text"]).splitlines()[0], str(error.get("next", ""))
     said = [line for line in job.message.strip().splitlines() if line.strip()]
     return (said[-1][:300] if said else ""), ""
@@ -132,7 +133,7 @@ def _left(events: Sequence[Event], now: float) -> float | None:
     if len(told) < 2 or told[0]["total"] != told[-1]["total"]:
         return None
     first, last = told[0], told[-1]
-    done = last["done"] - first["done"]
+    done = float(last["done"] - first["done"])
     if done <= 0:
         return None
     pace = float(last["t"] - first["t"]) / done
