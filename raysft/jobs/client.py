@@ -65,7 +65,7 @@ class Client:
     def jobs(self) -> list[Job]:
         """All that were submitted, those that began last first."""
         with self._as_documented():
-            found = [_job(each) for each in self._get("/api/jobs/") if each.get("submission_id")]
+            found = [_job(each) for each in _listed(self._get("/api/jobs/")) if each.get("submission_id")]
         return sorted(found, key=lambda job: job.started or 0.0, reverse=True)
 
     def job(self, id: str) -> Job:
@@ -186,6 +186,12 @@ class Client:
 
 def _quoted(text: str) -> str:
     return quote(text, safe="")
+
+
+def _listed(found: Any) -> list[Any]:
+    if not isinstance(found, list):
+        raise TypeError(type(found).__name__)
+    return found
 
 
 def _node(found: dict[str, Any]) -> dict[str, Any]:

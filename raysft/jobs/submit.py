@@ -41,7 +41,9 @@ def submit(client: Client, request: Request) -> Sent:
 def retry(client: Client, job: Job) -> Sent:
     """The same command once more, which goes on where it left off. Raises NotAllowed, NotFound."""
     run = run_of(job)
-    number = 1 + max(_number(each, run) for each in _attempts(client, run))
+    if not job.over:
+        raise _is_at_it(job)
+    number = 1 + max((_number(each, run) for each in _attempts(client, run)), default=0)
     package = str(job.runtime_env.get("working_dir", ""))
     if package.startswith("gcs://") and not client.has_package(package.removeprefix("gcs://")):
         raise NotFound(
@@ -126,11 +128,15 @@ def _attempts(client: Client, run: str) -> list[Job]:
     found = [job for job in client.jobs() if _number(job, run)]
     for job in found:
         if not job.over:
-            raise NotAllowed(
-                f"{job.id} is at it already ({job.status.lower()}): two jobs cannot write the same run",
-                f"Follow it: raysft jobs logs {job.id} -f; or stop it: raysft jobs stop {job.id}",
-            )
+            raise _is_at_it(job)
     return found
+
+
+def _is_at_it(job: Job) -> NotAllowed:
+    return NotAllowed(
+        f"{job.id} is at it already ({job.status.lower()}): two jobs cannot write the same run",
+        f"Follow it: raysft jobs logs {job.id} -f; or stop it: raysft jobs stop {job.id}",
+    )
 
 
 def _number(job: Job, run: str) -> int:

@@ -1,0 +1,314 @@
+"""The client against a server that speaks Ray's job API, and one that does not; the token stays where it belongs."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from raysft.cluster.endpoint import Endpoint
+from raysft.errors import NotAllowed, NotFound, RaysftError, UsageError
+from raysft.jobs.client import Client, Failing, Unreachable
+from raysft.jobs.package import Package, package_name
+from raysft.jobs.request import Request
+from raysft.jobs.submit import facts_of, find_job, name_of, refuse_other_ray, retry, run_of, stop, submit
+from tests.support.job_api import JobApi, serving
+
+TOKEN = "a-token-that-nobody-may-see"  # noqa: S105  # of this server alone
+RUN = "tiny-train-0a1b2c3d"
+
+
+@pytest.fixture
+def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[JobApi]:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with serving(JobApi(token=TOKEN)) as api:
+        yield api
+
+
+@pytest.fixture
+def client(api: JobApi) -> Client:
+    return Client(Endpoint(api.address, TOKEN))
+
+
+def calls(client: Client) -> list[RaysftError]:
+    """What each call raises."""
+    found = []
+    for call in (
+        client.version,
+        client.jobs,
+        lambda: client.job("x"),
+        lambda: client.log("x"),
+        lambda: client.stop("x"),
+        lambda: client.submit({"submission_id": "x"}),
+        lambda: client.upload("x", b""),
+        client.nodes,
+    ):
+        with pytest.raises(RaysftError) as refused:
+            call()
+        assert TOKEN not in str(refused.value)
+        found.append(refused.value)
+    return found
+
+
+# --- what it reads
+
+
+def test_jobs_are_read_the_newest_first(api: JobApi, client: Client) -> None:
+    api.add("old-train-1", "FAILED", start_time=1000, end_time=5500, driver_exit_code=5, message=None, runtime_env=None)
+    api.add("new-train-1", start_time=2000)
+    api.add("waits-train-1", "PENDING", start_time=None)
+    found = client.jobs()
+    assert [job.id for job in found] == ["new-train-1", "old-train-1", "waits-train-1"]
+    old = client.job("old-train-1")
+    assert old == found[1] and (old.started, old.ended, old.exit_code, old.message) == (1.0, 5.5, 5, "")
+    assert old.over and not found[0].over and not found[2].over
+    assert api.headers[0]["Authorization"] == f"Bearer {TOKEN}"
+
+
+def test_ids_of_any_kind_are_one_part_of_the_path(api: JobApi, client: Client) -> None:
+    id = "a b/../c?d#e%2Fé"
+    api.add(id, log="hello\n")
+    assert client.job(id).id == id and client.log(id) == "hello\n" and client.stop(id) and not client.stop(id)
+
+
+def test_what_is_not_there_is_told(client: Client) -> None:
+    for call in (client.job, client.log, client.stop):
+        with pytest.raises(NotFound, match="no job nothing-1 on http://127"):
+            call("nothing-1")
+
+
+def test_nodes_are_those_that_are_alive(api: JobApi, client: Client) -> None:
+    raylet = {"state": "ALIVE", "nodeName": "a", "isHeadNode": True, "resourcesTotal": {"CPU": 2.0, "GPU": 1.0}}
+    api.nodes = [
+        {"raylet": raylet, "disk": {"/": {"used": 3, "total": 4}}},
+        {"raylet": {"state": "ALIVE"}, "hostname": "b"},
+        {"raylet": {"state": "DEAD"}},
+        {},
+    ]
+    assert client.nodes() == [
+        {"name": "a", "head": True, "cpus": 2.0, "gpus": 1.0, "disk": 0.75},
+        {"name": "b", "head": False, "cpus": 0.0, "gpus": 0.0, "disk": None},
+    ]
+
+
+# --- what goes wrong
+
+
+def test_a_wrong_token_is_refused_and_not_shown(api: JobApi) -> None:
+    for token, said in (("wrong-token-x", "the token was refused"), (None, "it asks for a token")):
+        for error in calls(Client(Endpoint(api.address, token))):
+            assert isinstance(error, NotAllowed) and error.exit_code == 4 and said in error.message
+            assert "wrong-token-x" not in str(error)
+    assert api.jobs == {} and api.packages == {}
+
+
+@pytest.mark.parametrize("status", [500, 502, 503])
+def test_a_server_in_trouble_is_told_with_the_last_line_of_its_reason(status: int, api: JobApi, client: Client) -> None:
+    api.instead = (status, f"Traceback\n  File x\nKeyError: 'gone' Bearer {TOKEN}\n\n", {})
+    for error in calls(client):
+        assert isinstance(error, Failing) and f"({status}): KeyError: 'gone' Bearer ***" in error.message
+
+
+def test_a_refusal_without_a_reason(api: JobApi, client: Client) -> None:
+    api.instead = (400, "", {})
+    assert all("(400): no reason given" in error.message for error in calls(client))
+
+
+@pytest.mark.parametrize(
+    "body",
+    ["<!doctype html><title>Router</title>", "", "[]", "{}", "null", "3", '{"ray_version"', '[{"submission_id": 1}]'],
+)
+def test_what_is_no_ray_dashboard_is_told(body: str, api: JobApi, client: Client) -> None:
+    api.instead = (200, body, {})
+    found = []
+    for call in (
+        client.version,
+        lambda: client.job("x"),
+        lambda: client.log("x"),
+        lambda: client.stop("x"),
+        client.nodes,
+    ):
+        with pytest.raises(UsageError, match="answers, but is no Ray dashboard") as refused:
+            call()
+        found.append(refused.value)
+    assert len(found) == 5
+    if body != "[]":  # no jobs
+        with pytest.raises(UsageError, match="no Ray dashboard"):
+            client.jobs()
+
+
+def test_a_server_without_these_pages_is_no_dashboard(api: JobApi, client: Client) -> None:
+    api.instead = (404, "<h1>Not Found</h1>", {})
+    with pytest.raises(UsageError, match="no Ray dashboard"):
+        client.version()
+    with pytest.raises(UsageError, match="no Ray dashboard"):
+        client.jobs()
+    assert not client.has_package("x")
+
+
+def test_no_token_follows_a_redirect(api: JobApi, client: Client) -> None:
+    with serving(JobApi()) as other:
+        api.instead = (302, "", {"Location": f"{other.address}/api/version"})
+        for error in calls(client):
+            assert isinstance(error, UsageError) and other.address in error.message
+        assert other.asked == []
+
+
+def test_nobody_answers(client: Client) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        gone = Client(Endpoint(f"http://127.0.0.1:{taken.getsockname()[1]}", TOKEN))
+        for error in calls(gone):
+            assert isinstance(error, Unreachable) and error.exit_code == 3 and gone.address in error.message
+        with pytest.raises(Unreachable):
+            gone.has_package("x")
+
+
+def test_an_answer_that_breaks_off_is_no_answer(client: Client) -> None:
+    import threading
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def hang_up() -> None:
+            connection, _ = server.accept()
+            connection.recv(4096)
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{")
+            connection.close()
+
+        thread = threading.Thread(target=hang_up)
+        thread.start()
+        with pytest.raises(Unreachable):
+            Client(Endpoint(f"http://127.0.0.1:{server.getsockname()[1]}", TOKEN)).version()
+        thread.join()
+
+
+def test_neither_netrc_nor_a_proxy_of_the_environment_gets_in_between(
+    api: JobApi, client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".netrc").write_text("machine 127.0.0.1 login me password mine\n", encoding="utf-8")
+    (tmp_path / ".netrc").chmod(0o600)
+    with serving(JobApi()) as proxy:
+        for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+            monkeypatch.setenv(name, proxy.address)
+        for name in ("no_proxy", "NO_PROXY"):
+            monkeypatch.delenv(name, raising=False)
+        assert client.version() == api.ray
+        assert proxy.asked == []
+    assert api.headers[-1]["Authorization"] == f"Bearer {TOKEN}"
+    with pytest.raises(NotAllowed, match="asks for a token"):
+        Client(Endpoint(api.address)).version()
+    assert "Authorization" not in api.headers[-1]
+
+
+# --- submitting
+
+
+def request(content: bytes = b"zip") -> Request:
+    return Request(RUN, "exec raysft train job.yaml", {"A": "1"}, {"raysft": "{}"}, Package(Path("/x"), {}), content)
+
+
+def test_a_job_is_sent_once_with_its_files(api: JobApi, client: Client) -> None:
+    sent = submit(client, request())
+    assert (sent.id, sent.attempt) == (f"{RUN}-1", 1)
+    assert api.packages == {package_name(b"zip"): b"zip"}
+    assert api.jobs[sent.id]["runtime_env"]["env_vars"] == {"A": "1", "RAYSFT_JOB": sent.id}
+    api.jobs[sent.id] |= {"status": "FAILED"}
+    assert submit(client, request()).id == f"{RUN}-2"
+    assert [method for method, _ in api.asked].count("PUT") == 1  # the files are there
+
+
+def test_a_second_writer_is_refused(api: JobApi, client: Client) -> None:
+    submit(client, request())
+    for status in ("RUNNING", "PENDING"):
+        api.jobs[f"{RUN}-1"]["status"] = status
+        with pytest.raises(NotAllowed, match=f"{RUN}-1 is at it already"):
+            submit(client, request())
+    assert list(api.jobs) == [f"{RUN}-1"]
+
+
+def test_who_is_faster_has_the_run(api: JobApi, client: Client) -> None:
+    def somebody_else(path: str) -> None:
+        if path == "/api/jobs/" and api.asked[-1][0] == "POST":
+            api.add(f"{RUN}-1")
+
+    api.before = somebody_else
+    with pytest.raises(NotAllowed, match="submitted by somebody else just now"):
+        submit(client, request())
+
+
+def test_runs_with_longer_names_are_others(api: JobApi, client: Client) -> None:
+    api.add(f"{RUN}-1-1")
+    api.add(f"x-{RUN}-7")
+    assert submit(client, request()).attempt == 1
+
+
+def test_another_ray_is_refused_before_anything_is_sent(api: JobApi, client: Client) -> None:
+    api.ray = "2.1.0"
+    with pytest.raises(UsageError, match=r"runs Ray 2\.1\.0, this machine has 2\."):
+        submit(client, request())
+    assert api.packages == {} and api.jobs == {}
+    api.ray = JobApi().ray
+    refuse_other_ray(client)
+
+
+def test_a_retry_is_the_same_command_once_more(api: JobApi, client: Client) -> None:
+    first = submit(client, request())
+    api.jobs[first.id] |= {"status": "FAILED"}
+    sent = retry(client, client.job(first.id))
+    assert (sent.id, sent.attempt) == (f"{RUN}-2", 2)
+    before, after = api.jobs[first.id], api.jobs[sent.id]
+    assert after["entrypoint"] == before["entrypoint"] and after["metadata"] == before["metadata"]
+    assert after["runtime_env"]["env_vars"] == {"A": "1", "RAYSFT_JOB": f"{RUN}-2"}
+    with pytest.raises(NotAllowed, match="is at it already"):
+        retry(client, client.job(first.id))
+    api.jobs[sent.id] |= {"status": "STOPPED"}
+    api.packages.clear()
+    with pytest.raises(NotFound, match="are not kept any more"):
+        retry(client, client.job(first.id))
+
+
+def test_a_job_of_another_origin_can_be_tried_again(api: JobApi, client: Client) -> None:
+    api.add("mine", "FAILED", metadata=None)
+    assert retry(client, client.job("mine")).id == "mine-1"
+
+
+def test_stopping_waits_until_it_is_over(api: JobApi, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("raysft.jobs.submit.POLL_S", 0.01)
+    api.add(f"{RUN}-1")
+    assert stop(client, client.job(f"{RUN}-1")).status == "STOPPED"
+    stubborn = api.add(f"{RUN}-2")
+
+    def goes_on(path: str) -> None:
+        stubborn["status"] = "RUNNING"
+
+    api.before = goes_on
+    with pytest.raises(NotAllowed, match=f"{RUN}-2 was asked to end and has not, in 0 s"):
+        stop(client, client.job(f"{RUN}-2"), wait_s=0.05)
+
+
+# --- finding
+
+
+def test_a_job_is_found_by_its_id_its_run_or_its_name(api: JobApi, client: Client) -> None:
+    for number in (2, 10, 9):
+        api.add(f"{RUN}-{number}", "FAILED")
+    api.add("alien-3", "FAILED", metadata={})
+    assert find_job(client, f"{RUN}-9").id == f"{RUN}-9"
+    assert find_job(client, RUN).id == find_job(client, "tiny").id == f"{RUN}-10"
+    assert find_job(client, "alien-3").id == "alien-3"
+    with pytest.raises(NotFound, match="no job alien on") as refused:
+        find_job(client, "alien")
+    assert f"{RUN}-10" in refused.value.next_step
+    api.add("tiny-tune-11111111-1")
+    with pytest.raises(UsageError, match=f"several runs are named tiny: {RUN}, tiny-tune-11111111"):
+        find_job(client, "tiny")
+
+
+@pytest.mark.parametrize("said", ["", "{", "[]", "3", json.dumps({"name": 5})])
+def test_what_others_wrote_beside_a_job_is_borne(said: str, api: JobApi, client: Client) -> None:
+    api.add("x-1", metadata={"raysft": said})
+    job = client.job("x-1")
+    assert isinstance(facts_of(job), dict) and isinstance(name_of(job), str) and run_of(job) == "x"
