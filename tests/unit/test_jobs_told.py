@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raysft.jobs import told
 from raysft.jobs.told import EVENTS, MARK, Teller, event_of, events_in, lines_of, without_events
 
 Capture = pytest.CaptureFixture[str]
@@ -114,7 +113,7 @@ def test_what_a_teller_says_is_read_back(monkeypatch: pytest.MonkeyPatch, capsys
 def test_progress_is_told_now_and_then_and_at_its_end(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
     monkeypatch.setenv(EVENTS, "1")
     clock = iter([100.0, 100.1, 100.2, 103.0, 103.1])
-    monkeypatch.setattr(told.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr("raysft.jobs.told.time.monotonic", lambda: next(clock))
     teller = Teller()
     for done, total in ((1, 9), (2, 9), (9, 9), (10, 99), (11, 99)):
         teller.tell("progress", done=done, total=total, text="")
