@@ -74,7 +74,8 @@ def run(arguments: list[str]) -> int:
     """Run one command; returns its exit code."""
     try:
         with _reporting():
-            cli.main(args=arguments, prog_name="raysft", standalone_mode=False)
+            # What a command ends with by click's Exit is returned here, where click does not end the process itself.
+            code = cli.main(args=arguments, prog_name="raysft", standalone_mode=False)
         sys.stdout.flush()
     except click.exceptions.Exit as end:
         return end.exit_code
@@ -99,7 +100,7 @@ def run(arguments: list[str]) -> int:
             raise
         text = f"{type(error).__name__}: {str(error).strip().splitlines()[-1] if str(error).strip() else ''}"
         return _say(RaysftError(f"unexpected: {text}", "This is a fault of raysft; RAYSFT_DEBUG=1 shows where."))
-    return 0
+    return code if isinstance(code, int) else 0
 
 
 def _reporting() -> AbstractContextManager[None]:
