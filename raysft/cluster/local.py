@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,11 +72,11 @@ def up(cluster: Cluster, listener: Listener) -> Running:
         folder.mkdir(parents=True, mode=0o700)
         setup = _setup(cluster)
         write_json(folder / SETUP, setup)
-        _keep_file(cluster, folder / FILE)
         _write_secret(folder / TOKEN, secrets.token_hex(32))
         listener.stage("start")
         process = _start_keeper(folder, setup["logical_gpus"])
         _wait(folder, process, setup)
+        _keep_file(cluster, folder / FILE)  # last, since a cluster whose file is here counts as one that is up
     running = find_running(cluster)
     if running is None:
         raise NoCapacity(f"cluster {cluster.config.name} ended at once", f"Its log: {folder / LOG}")
@@ -84,20 +85,29 @@ def up(cluster: Cluster, listener: Listener) -> Running:
 
 def down(cluster: Cluster) -> bool:
     """Take it down, all of its processes and nothing else; False where it was not up."""
-    import psutil
-
     folder = state_folder(cluster.config.name)
     running = find_running(cluster)
     if running is not None:
-        keeper = psutil.Process(running.pid)
-        below = keeper.children(recursive=True)
-        keeper.terminate()
-        _gone, left = psutil.wait_procs([keeper, *below], timeout=END_S)
-        for process in left:
-            process.kill()
-        psutil.wait_procs(left, timeout=END_S)
+        _end(running.pid)
     _clear(folder)
     return running is not None
+
+
+def _end(pid: int) -> None:
+    """A keeper with all that is below it: asked to end, and ended where it does not."""
+    import psutil
+
+    try:
+        keeper = psutil.Process(pid)
+        below = keeper.children(recursive=True)
+        keeper.terminate()
+    except psutil.NoSuchProcess:
+        return
+    _gone, left = psutil.wait_procs([keeper, *below], timeout=END_S)
+    for process in left:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(left, timeout=END_S)
 
 
 def find_running(cluster: Cluster) -> Running | None:
@@ -110,7 +120,7 @@ def find_running(cluster: Cluster) -> Running | None:
         began = psutil.Process(known["pid"]).create_time()
         address = (folder / ADDRESS).read_text(encoding="utf-8")
         setup = read_json(folder / SETUP)
-    except (OSError, ValueError, KeyError, psutil.NoSuchProcess):
+    except (OSError, ValueError, KeyError, TypeError, psutil.NoSuchProcess):
         return None
     if abs(began - known["began"]) > 0.01:  # another process has its number now
         return None
@@ -192,14 +202,17 @@ def _start_keeper(folder: Path, logical_gpus: bool) -> subprocess.Popen[bytes]:
 
 
 def _wait(folder: Path, process: subprocess.Popen[bytes], setup: dict[str, Any]) -> None:
-    """Until it is up. Raises NoCapacity, and leaves nothing running then."""
+    """Until it is up. Raises NoCapacity, and leaves nothing running then or at Ctrl-C."""
     deadline = time.monotonic() + START_S
-    while not (folder / ADDRESS).exists():
-        if process.poll() is not None or time.monotonic() > deadline:
-            process.terminate()
-            process.wait(END_S)
-            raise _why_not(folder, setup)
-        time.sleep(0.2)
+    try:
+        while not (folder / ADDRESS).exists():
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise _why_not(folder, setup)
+            time.sleep(0.2)
+    except BaseException:
+        _end(process.pid)
+        process.wait(END_S)
+        raise
 
 
 def _why_not(folder: Path, setup: dict[str, Any]) -> RaysftError:
@@ -217,7 +230,7 @@ def _clear(folder: Path) -> None:
     """What an earlier cluster of this name left, here and in Ray's own folder."""
     try:
         temp = Path(read_json(folder / SETUP)["temp"])
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         temp = None
     if temp is not None and temp.name.startswith("raysft-"):
         shutil.rmtree(temp, ignore_errors=True)

@@ -1,0 +1,201 @@
+"""A cluster on this machine is known by its keeper, which alone is ended, with all that is below it.
+
+No Ray here: another program stands in for the keeper. The real one is in tests/ray/test_jobs.py.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from raysft.cluster import local
+from raysft.cluster.named import find_cluster, known_clusters, only_cluster, state_folder
+from raysft.config import Cluster, load_cluster
+from raysft.errors import NoCapacity, NotAllowed, NotFound
+from raysft.events import Silent
+from raysft.storage.commit import write_json
+
+# A child that outlives it unless it is ended, too; then whatever is asked, then it waits.
+KEEPER = """
+import pathlib, subprocess, sys, time
+child = subprocess.Popen([sys.executable, "-c", "import signal, time; signal.signal(15, lambda *_: 0); time.sleep(60)"])
+pathlib.Path("child").write_text(str(child.pid))
+{}
+time.sleep(60)
+"""
+COMES_UP = "pathlib.Path('address').write_text('http://127.0.0.1:8299')"
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What raysft remembers."""
+    monkeypatch.setenv("RAYSFT_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("RAYSFT_CLUSTER", raising=False)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(local, "END_S", 0.4)
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Cluster:
+    """With two pools."""
+    pools = "[{name: a, cpus: 1, most: 2}, {name: b, cpus: 2, gpus: 1, gpu: L4, market: spot, price: 1}]"
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"name: mine\nlocal: {{port: 8299}}\nstorage: {tmp_path}/mnt\npools: {pools}\n", encoding="utf-8")
+    return load_cluster(path)
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """Keepers that were started; each is ended at the end of the test."""
+    found: list[subprocess.Popen[bytes]] = []
+
+    yield found
+    for process in found:
+        process.kill()
+        process.wait()
+
+
+def stands_in(started: list[subprocess.Popen[bytes]], monkeypatch: pytest.MonkeyPatch, does: str = COMES_UP) -> None:
+    def start(folder: Path, _logical: bool) -> subprocess.Popen[bytes]:
+        process = subprocess.Popen([sys.executable, "-c", KEEPER.format(does)], cwd=folder)
+        started.append(process)
+        write_json(folder / local.PROCESS, {"pid": process.pid, "began": psutil.Process(process.pid).create_time()})
+        return process
+
+    monkeypatch.setattr(local, "_start_keeper", start)
+
+
+def is_running(pid: int) -> bool:
+    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+
+
+def child_of(process: subprocess.Popen[bytes], folder: Path) -> int:
+    deadline = time.monotonic() + 20
+    while not (folder / "child").exists() or not (folder / "child").read_text(encoding="utf-8"):
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.02)
+    return int((folder / "child").read_text(encoding="utf-8"))
+
+
+def test_up_status_up_again_and_down(
+    cluster: Cluster, started: list[subprocess.Popen[bytes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stands_in(started, monkeypatch)
+    with pytest.raises(NotFound, match="cluster mine is not up on this machine"):
+        local.status(cluster)
+    running = local.up(cluster, Silent())
+    folder = state_folder("mine")
+    assert (running.name, running.address, running.pid) == ("mine", "http://127.0.0.1:8299", started[0].pid)
+    labels = [node["labels"]["raysft.io/pool"] for node in running.nodes]
+    assert labels == ["head", "a", "a", "b"] and [node["cpus"] for node in running.nodes] == [0, 1, 1, 2]
+    assert stat.S_IMODE((folder / "token").stat().st_mode) == 0o600
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700 and len((folder / "token").read_text(encoding="utf-8")) == 64
+    assert local.status(cluster) == local.up(cluster, Silent()) == running and len(started) == 1
+    assert json.loads(json.dumps(running.to_json()))["state"] == "up"
+    # Its name alone will do from now on.
+    assert only_cluster() == "mine" and find_cluster("mine").config == cluster.config
+    child, temp = child_of(started[0], folder), Path(json.loads((folder / "keeper.json").read_text())["temp"])
+    assert is_running(child) and temp.is_dir()
+    assert local.down(cluster) is True
+    started[0].wait(5)
+    assert not is_running(child) and not folder.exists() and not temp.exists()
+    assert local.down(cluster) is False and known_clusters() == {"local"}
+
+
+@pytest.mark.parametrize(
+    ("does", "error", "said"),
+    [
+        (
+            "pathlib.Path('failed').write_text('no room for more\\nsecond line'); sys.exit()",
+            NoCapacity,
+            "no room for more",
+        ),
+        ("pathlib.Path('failed').write_text('port 8299 is in use'); sys.exit()", NotAllowed, "port 8299 is taken"),
+        ("pass", NoCapacity, "it took longer than 2 s"),
+    ],
+)
+def test_what_does_not_come_up_leaves_nothing_running(
+    does: str,
+    error: type[Exception],
+    said: str,
+    cluster: Cluster,
+    started: list[subprocess.Popen[bytes]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stands_in(started, monkeypatch, does)
+    monkeypatch.setattr(local, "START_S", 2.0 if does == "pass" else 20.0)
+    with pytest.raises(error, match=said):
+        local.up(cluster, Silent())
+    assert started[0].poll() is not None
+    if does == "pass":
+        assert not is_running(child_of_folder())
+    assert known_clusters() == {"local"}  # it does not count as one that is up
+    for pid in [child_of_folder()]:
+        if is_running(pid):  # the stand-in left it, since it ended by itself
+            os.kill(pid, 9)
+
+
+def child_of_folder() -> int:
+    return int((state_folder("mine") / "child").read_text(encoding="utf-8"))
+
+
+def test_control_c_while_it_comes_up_leaves_nothing_running(
+    cluster: Cluster, started: list[subprocess.Popen[bytes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stands_in(started, monkeypatch, "pass")
+    children = []
+
+    def interrupted(_: float) -> None:
+        children.append(child_of(started[0], state_folder("mine")))
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr("raysft.cluster.local.time", Clock(interrupted))
+        local.up(cluster, Silent())
+    assert started[0].poll() is not None and not is_running(children[0])
+
+
+class Clock:
+    """The module `time`, but for its sleep."""
+
+    def __init__(self, sleep: object) -> None:
+        self.sleep, self.monotonic, self.time = sleep, time.monotonic, time.time
+
+
+def test_another_process_with_the_same_number_is_never_ended(
+    cluster: Cluster, started: list[subprocess.Popen[bytes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stands_in(started, monkeypatch)
+    local.up(cluster, Silent())
+    folder = state_folder("mine")
+    write_json(folder / local.PROCESS, {"pid": os.getpid(), "began": psutil.Process().create_time() - 5})
+    assert local.find_running(cluster) is None and local.down(cluster) is False
+    assert not folder.exists()  # and this process is still here
+    child = psutil.Process(started[0].pid).children()
+    started[0].kill()
+    for each in child:
+        each.kill()
+
+
+@pytest.mark.parametrize("text", ["", "{", "{}", "[]", '{"pid": 2147483646, "began": 1}', '{"pid": "x", "began": 1}'])
+def test_what_is_left_of_a_cluster_that_is_gone_is_borne(text: str, cluster: Cluster, tmp_path: Path) -> None:
+    folder = state_folder("mine")
+    folder.mkdir(parents=True)
+    (folder / local.PROCESS).write_text(text, encoding="utf-8")
+    (folder / "address").write_text("http://127.0.0.1:8299", encoding="utf-8")
+    other = tmp_path / "not ours"
+    other.mkdir()
+    (folder / "keeper.json").write_text(json.dumps({"temp": str(other), "head": {}, "nodes": []}), encoding="utf-8")
+    assert local.find_running(cluster) is None
+    assert local.down(cluster) is False
+    assert other.is_dir() and not folder.exists()
