@@ -172,7 +172,7 @@ def test_a_job_that_fails_ends_with_its_own_code_and_says_why(up: Up, job: Path)
     assert "nonsense" in done.stderr  # found here, before anything was sent
 
     (job.parent / "gone.csv").write_text("text,label\na,b\n")
-    sent = up.submit("train", job, "--set", "name=gone", "--set", "data.train=gone.csv", "-d")
+    sent = up.submit("data", job, "--set", "name=gone", "--set", "data.train=gone.csv", "-d")
     assert sent.returncode == 0, sent.stderr
     followed = up.run("jobs", "logs", "gone", "-f")
     assert followed.returncode == 2, followed.stdout + followed.stderr
@@ -283,7 +283,9 @@ def test_a_connection_that_breaks_costs_no_line(up: Up, job: Path) -> None:
     proxy.cut.set()
     time.sleep(3)
     proxy.cut.clear()
-    rest, said = process.communicate(timeout=240)
+    assert process.stderr is not None
+    rest, said = process.stdout.read(), process.stderr.read()  # communicate() would lose what readline() read ahead
+    process.wait(60)
     proxy.close()
     assert process.returncode == 0, rest + said
     assert "trying again" in said
