@@ -222,10 +222,18 @@ def _find(client: Client, job: str) -> Job:
 
 
 def _view(client: Client, cluster: Cluster | None, job: Job) -> View:
+    from raysft.errors import NotFound
+    from raysft.jobs.client import Failing, Unreachable
     from raysft.jobs.told import events_in
     from raysft.jobs.view import view_of
 
-    return view_of(job, events_in(client.log(job.id)), time.time(), _prices(cluster))
+    try:
+        log = client.log(job.id)
+    except Unreachable:
+        raise
+    except (NotFound, Failing):  # the node that had it is gone; what else is known of the job still stands
+        log = ""
+    return view_of(job, events_in(log), time.time(), _prices(cluster))
 
 
 def _prices(cluster: Cluster | None) -> dict[str, float | None] | None:

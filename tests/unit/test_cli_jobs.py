@@ -20,7 +20,7 @@ from raysft.cli.main import run
 from raysft.cli.submit_command import VERBS as SUBMITTED
 from raysft.cluster.named import state_folder
 from raysft.jobs.request import VERBS
-from tests.support.job_api import JobApi, event, serving
+from tests.support.job_api import Answer, JobApi, event, serving
 from tests.support.jobs import command
 
 Capture = pytest.CaptureFixture[str]
@@ -357,6 +357,16 @@ def test_all_jobs_as_one_document(api: JobApi, capsys: Capture) -> None:
     api.jobs.clear()
     assert run(["jobs", "list", "--cluster", "far", "--json"]) == 0
     assert document(capsys)["jobs"] == []
+
+
+@pytest.mark.parametrize("answer", [(404, "no log", {}), (500, "gone", {})])
+def test_a_log_that_is_gone_hides_no_job(answer: Answer, api: JobApi, capsys: Capture) -> None:
+    told(api)
+    api.before = lambda path: setattr(api, "instead", answer if path.endswith("/logs") else None)
+    assert run(["jobs", "list", "--cluster", "far", "--json", "--all"]) == 0
+    assert len(document(capsys)["jobs"]) == 5
+    assert run(["jobs", "status", "alien", "--cluster", "far"]) == 0
+    assert "no [/such] file" in capsys.readouterr().out
 
 
 def test_one_job(api: JobApi, capsys: Capture) -> None:

@@ -76,7 +76,7 @@ def stands_in(started: list[subprocess.Popen[bytes]], monkeypatch: pytest.Monkey
 
 
 def is_running(pid: int) -> bool:
-    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    return bool(psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
 
 
 def child_of(process: subprocess.Popen[bytes], folder: Path) -> int:
