@@ -105,14 +105,14 @@ set -u
 # Seen by all nodes and by nobody else: the token of this Ray, made for this batch job, and whom to ask to stop.
 storage=@STORAGE@
 folder=$storage/.slurm-$(id -un)/$SLURM_JOB_ID
-export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=$folder/token RAYSFT_PID=$folder/pid
+export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=$folder/token RAYSFT_PID=$folder/pid RAYSFT_END=$folder/end
 (umask 077 && mkdir -p "$folder")
 if [ ! -O "$folder" ]; then
   echo "raysft: $folder belongs to somebody else" >&2
   exit 4
 fi
 trap 'rm -rf "$folder"' EXIT
-rm -f "$RAYSFT_PID"
+rm -f "$RAYSFT_PID" "$RAYSFT_END"
 (umask 077 && od -An -N32 -tx1 /dev/urandom | tr -d ' \n' >"$RAY_AUTH_TOKEN_PATH")
 
 # A short path: those of Ray's sockets may have 107 bytes.
@@ -128,7 +128,8 @@ else
 fi
 export RAYSFT_RAY=$head:${RAYSFT_PORT:-@PORT@}
 
-# What each node runs: Ray, and on the head what is asked for. Ray's address is told to that alone.
+# What each node runs: Ray, and on the head what is asked for. Ray's address is told to that alone. The other nodes stay
+# until the head says that it has ended: `ray start --block` of Ray 2.60 does not end when its processes were stopped.
 # shellcheck disable=SC2016  # expanded on the nodes
 node='
 ulimit -n 65536 2>/dev/null || ulimit -n "$(ulimit -Hn)"
@@ -136,8 +137,26 @@ ulimit -n 65536 2>/dev/null || ulimit -n "$(ulimit -Hn)"
 [ -O "$RAY_TMPDIR" ] || { echo "raysft: $RAY_TMPDIR belongs to somebody else" >&2; exit 4; }
 export TMPDIR=$RAY_TMPDIR
 trap "rm -rf \"$RAY_TMPDIR\"" EXIT
-ray symmetric-run --address "$RAYSFT_RAY" --min-nodes "$SLURM_JOB_NUM_NODES" @START@ -- \
-  bash -c "echo \$\$ >\"\$RAYSFT_PID\"; export RAY_ADDRESS=\$RAYSFT_RAY; exec raysft \"\$@\"" raysft "$@"
+join() {
+  ray symmetric-run --address "$RAYSFT_RAY" --min-nodes "$SLURM_JOB_NUM_NODES" @START@ -- \
+    bash -c "echo \$\$ >\"\$RAYSFT_PID\"; export RAY_ADDRESS=\$RAYSFT_RAY; exec raysft \"\$@\"" raysft "$@"
+}
+if [ "${SLURM_NODEID:-0}" -eq 0 ]; then
+  code=0
+  join "$@" || code=$?
+  echo "$code" >"$RAYSFT_END"
+  exit "$code"
+fi
+set -m # so that all that belongs to it is one group
+while [ ! -e "$RAYSFT_END" ]; do
+  join "$@" &
+  ray=$!
+  while [ ! -e "$RAYSFT_END" ] && kill -0 "$ray" 2>/dev/null; do sleep 2; done
+  if [ -e "$RAYSFT_END" ]; then kill -TERM -- "-$ray"; else sleep 5; fi
+  wait "$ray"
+done
+ray stop >/dev/null 2>&1
+exit 0
 '
 
 # The signal goes to raysft and not to the step: Ray has to live while the run is saved.
@@ -148,7 +167,8 @@ save() {
   echo "raysft: asked to stop; the run ends with what it has saved"
   if [ -s "$RAYSFT_PID" ]; then kill -TERM "$(cat "$RAYSFT_PID")" || true; else kill -TERM "$step" || true; fi
 }
-srun --ntasks-per-node=1 --cpus-per-task="$SLURM_CPUS_ON_NODE" --cpu-bind=none bash -c "$node" raysft "$@" &
+srun --ntasks-per-node=1 --cpus-per-task="$SLURM_CPUS_ON_NODE" --cpu-bind=none --kill-on-bad-exit=1 \
+  bash -c "$node" raysft "$@" &
 step=$!
 trap 'save yes' USR1
 trap 'save ""' TERM
@@ -159,6 +179,9 @@ while :; do
   wait "$step" || code=$?
   [ -n "$asked" ] || break
 done
+
+# Where nodes were ended by force, that is what srun tells; the head tells how raysft ended.
+if [ -s "$RAYSFT_END" ]; then read -r code <"$RAYSFT_END"; fi
 
 if [ -n "$again" ] && [ "$code" -gt 128 ]; then
   echo "raysft: queued again; the same command goes on from the newest checkpoint"

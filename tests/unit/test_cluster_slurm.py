@@ -85,8 +85,8 @@ def test_scripts_have_no_fault_that_is_found_without_running_them(tmp_path: Path
 
 
 def test_the_fakes_have_no_fault_either() -> None:
-    fakes = sorted(path for path in FAKES.rglob("*") if path.is_file())
-    assert len(fakes) == 4
+    fakes = sorted(path for path in FAKES.rglob("*") if path.is_file() and path.read_bytes().startswith(b"#!/bin/bash"))
+    assert len(fakes) == 5
     done = subprocess.run([SHELLCHECK, *fakes], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
 
