@@ -134,6 +134,13 @@ def test_a_dry_run_needs_no_cluster_that_is_up(capsys: Capture) -> None:
     assert "--set output=/mnt/x" in document(capsys)["request"]["entrypoint"]
 
 
+def test_data_on_a_storage_that_is_not_here_can_be_named(api: JobApi, tmp_path: Path, capsys: Capture) -> None:
+    write_cluster(tmp_path, api.address, "pools: [{name: cpu, cpus: 4}]\n")
+    order = ["submit", "train", "job.yaml", "--cluster", "far", "--dry-run", "--json"]
+    assert run([*order, "--set", "data.train=/mnt/raysft/rows.csv"]) == 0
+    assert list(document(capsys)["files"]) == ["job.yaml"]
+
+
 def test_neither_command_loads_what_is_heavy(api: JobApi) -> None:
     api.add(ID, "SUCCEEDED", event("stage", name="train"))
     orders = [
