@@ -85,7 +85,7 @@ def grows() -> bool:
 
 
 class Pool(Protocol):
-    """What is told of nodes that are alike; raysft.cluster.catalogue.Pool is one."""
+    """What is told of nodes that are alike; raysft.cluster.pools.catalogue.Pool is one."""
 
     @property
     def name(self) -> str: ...

@@ -34,8 +34,8 @@ def command(job: Path, overrides: tuple[str, ...], cluster: str | None, as_json:
 
     if cluster is not None:
         from raysft.cli.cluster_table import holding_table
-        from raysft.cluster.holding import check_on_cluster
         from raysft.cluster.named import find_cluster
+        from raysft.cluster.pools.holding import check_on_cluster
 
         found, holding = check_on_cluster(job, find_cluster(cluster), overrides)
         section = {"cluster": holding.to_json()}

@@ -10,7 +10,7 @@ import click
 from raysft.cli.options import json_option
 
 if TYPE_CHECKING:
-    from raysft.cluster.finding import Finding
+    from raysft.cluster.rules.finding import Finding
     from raysft.config import Cluster
 
 
@@ -69,9 +69,9 @@ def check_command(file: str, as_json: bool) -> None:
       raysft cluster check cluster/aws/cluster.yaml
     """
     from raysft.cli.console import print_json, stderr
-    from raysft.cluster.lint import lint, not_checked
     from raysft.cluster.named import find_cluster
     from raysft.cluster.render import render
+    from raysft.cluster.rules.lint import lint, not_checked
 
     cluster = find_cluster(file)
     files = render(cluster)
@@ -98,10 +98,10 @@ def up_command(cluster: str) -> None:
       raysft cluster up local
     """
     from raysft.cli.console import Watch
-    from raysft.cluster.lint import lint
     from raysft.cluster.named import find_cluster
     from raysft.cluster.power import power_of
     from raysft.cluster.render import render
+    from raysft.cluster.rules.lint import lint
 
     found = find_cluster(cluster)
     files = render(found)
@@ -181,7 +181,7 @@ def doctor_command(cluster: str, as_json: bool) -> None:
 
 
 def _of_job(cluster: Cluster, job: Path) -> dict[str, str]:
-    from raysft.cluster.job_manifest import job_manifest
+    from raysft.cluster.files.job_manifest import job_manifest
     from raysft.config import load_job
 
     return dict([job_manifest(cluster, load_job(job))])

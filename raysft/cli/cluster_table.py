@@ -6,9 +6,9 @@ from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
-from raysft.cluster.capacity import Fit
-from raysft.cluster.forecast import Span
-from raysft.cluster.holding import Holding
+from raysft.cluster.pools.capacity import Fit
+from raysft.cluster.pools.forecast import Span
+from raysft.cluster.pools.holding import Holding
 
 LEFT, RIGHT = ("pool", "market"), ("nodes", "workers", "$/h", "hours", "$ in all")
 

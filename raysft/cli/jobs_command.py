@@ -238,7 +238,7 @@ def _view(client: Client, cluster: Cluster | None, job: Job) -> View:
 
 def _prices(cluster: Cluster | None) -> dict[str, float | None] | None:
     """Of a node of each pool; None where the cluster has no pools."""
-    from raysft.cluster.catalogue import pools_of
+    from raysft.cluster.pools.catalogue import pools_of
 
     prices: dict[str, Any] = {} if cluster is None else {pool.name: pool.price for pool in pools_of(cluster)}
     return prices or None

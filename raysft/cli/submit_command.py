@@ -83,8 +83,8 @@ def command(
 
 def _refuse_too_large(job: Path, cluster: Cluster, overrides: tuple[str, ...]) -> None:
     """What no pool can ever hold would wait for ever. Raises NoCapacity."""
-    from raysft.cluster.catalogue import pools_of
-    from raysft.cluster.holding import check_on_cluster
+    from raysft.cluster.pools.catalogue import pools_of
+    from raysft.cluster.pools.holding import check_on_cluster
     from raysft.config import load_job
     from raysft.jobs.needed import can_be_measured
 

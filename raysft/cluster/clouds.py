@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from shlex import join
 
-from raysft.cluster.ray_up import PORT_DASHBOARD
-from raysft.cluster.rendered import RAY
+from raysft.cluster.files.ray_up import PORT_DASHBOARD
+from raysft.cluster.rules.rendered import RAY
 from raysft.cluster.state import forget, keep, kept_folder
 from raysft.config import Cluster
 from raysft.errors import RaysftError

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 
-from raysft.cluster.ray_up import TOKEN_NAME
+from raysft.cluster.files.ray_up import TOKEN_NAME
 from raysft.cluster.state import forget, keep, kept_folder
 from raysft.config import Cluster
 from raysft.config.cluster import KubernetesSection

@@ -20,10 +20,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from raysft.cluster.catalogue import pools_of
 from raysft.cluster.endpoint import ADDRESS, TOKEN
 from raysft.cluster.keeper import FAILED, SETUP
 from raysft.cluster.named import FILE, state_folder
+from raysft.cluster.pools.catalogue import pools_of
 from raysft.config import Cluster
 from raysft.errors import NoCapacity, NotAllowed, NotFound, RaysftError, UsageError
 from raysft.events import Listener

@@ -17,6 +17,6 @@ def render(cluster: Cluster) -> dict[str, str]:
     kind = cluster.config.kind
     if kind in NOTHING:
         return {}
-    files = importlib.import_module(f"raysft.cluster.{kind}").render(cluster)
+    files = importlib.import_module(f"raysft.cluster.files.{kind}").render(cluster)
     assert all(isinstance(text, str) for text in files.values()), kind
     return dict(sorted(files.items()))

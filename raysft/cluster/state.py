@@ -8,8 +8,8 @@ import shutil
 from pathlib import Path
 
 from raysft.cluster.endpoint import TOKEN
+from raysft.cluster.files.ray_up import TOKEN_NAME, secrets_folder
 from raysft.cluster.named import FILE, state_folder
-from raysft.cluster.ray_up import TOKEN_NAME, secrets_folder
 from raysft.config import Cluster
 from raysft.errors import NotAllowed, NotFound
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from raysft.cluster.endpoint import Endpoint, endpoint_of
-from raysft.cluster.finding import Finding
+from raysft.cluster.rules.finding import Finding
 from raysft.config import Cluster
 from raysft.errors import RaysftError
 from raysft.jobs.client import Client

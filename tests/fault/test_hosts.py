@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from raysft.cluster.static import render
+from raysft.cluster.files.static import render
 from raysft.config import load_cluster
 from tests.support.own_space import NO_SPACE, SPACE, has_space
 

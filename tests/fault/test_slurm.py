@@ -18,7 +18,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from raysft.cluster.slurm import render
+from raysft.cluster.files.slurm import render
 from raysft.config import load_cluster
 from tests.support.jobs import write_base, write_job
 from tests.support.own_space import NO_SPACE, SPACE, has_space

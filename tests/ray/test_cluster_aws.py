@@ -15,8 +15,8 @@ from botocore.exceptions import ClientError
 from moto.server import ThreadedMotoServer
 
 from raysft.cli.main import run
-from raysft.cluster.lint import lint
 from raysft.cluster.render import render
+from raysft.cluster.rules.lint import lint
 from raysft.cluster.state import keep
 from raysft.config import Cluster, load_cluster
 from tests.support.iam import allowed

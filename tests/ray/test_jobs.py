@@ -54,7 +54,7 @@ class Up:
         ours = {"RAYSFT_HOME": str(self.home), "HF_TOKEN": SECRET, "COLUMNS": "200", "HOME": str(self.folder / "me")}
         return {**known, **ours, **more}
 
-    def run(self, *words: str | Path, timeout: float = 240, **more: str) -> subprocess.CompletedProcess[str]:
+    def run(self, *words: str | Path, timeout: float = 240) -> subprocess.CompletedProcess[str]:
         """A command as a person types it, in the folder of the job."""
         return subprocess.run(
             command(*words),
@@ -63,11 +63,11 @@ class Up:
             timeout=timeout,
             check=False,
             cwd=self.folder,
-            env=self.environment(**more),
+            env=self.environment(),
         )
 
-    def submit(self, verb: str, job: Path, *words: str, **more: Any) -> subprocess.CompletedProcess[str]:
-        return self.run("submit", verb, job, "--cluster", "jobs-test", *words, **more)
+    def submit(self, verb: str, job: Path, *words: str) -> subprocess.CompletedProcess[str]:
+        return self.run("submit", verb, job, "--cluster", "jobs-test", *words)
 
 
 def free_port() -> int:
@@ -149,7 +149,17 @@ def test_ray_job_submit_runs_the_same(up: Up, job: Path) -> None:
     """Whoever has Ray's own command needs no other."""
     environment = up.environment(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=up.token)
     ray = Path(sys.executable).parent / "ray"
-    words = [ray, "job", "submit", "--address", f"http://127.0.0.1:{up.port}", "--", "raysft", "evaluate", job]
+    words: list[str | Path] = [
+        ray,
+        "job",
+        "submit",
+        "--address",
+        f"http://127.0.0.1:{up.port}",
+        "--",
+        "raysft",
+        "evaluate",
+        job,
+    ]
     done = subprocess.run(words, capture_output=True, text=True, timeout=240, check=False, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "accuracy" in done.stdout
@@ -157,11 +167,12 @@ def test_ray_job_submit_runs_the_same(up: Up, job: Path) -> None:
 
 @pytest.mark.parametrize("token", ["", "0" * 64])
 def test_without_the_token_nothing_is_told(up: Up, tmp_path: Path, token: str) -> None:
-    stranger = {"RAYSFT_HOME": str(tmp_path / "none"), "HOME": str(tmp_path)}
     if token:
         (tmp_path / ".ray").mkdir()
         (tmp_path / ".ray" / "auth_token").write_text(token)
-    done = up.run("jobs", "list", "--address", f"http://127.0.0.1:{up.port}", **stranger)
+    words = command("jobs", "list", "--address", f"http://127.0.0.1:{up.port}")
+    stranger = up.environment(RAYSFT_HOME=str(tmp_path / "none"), HOME=str(tmp_path))
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False, env=stranger)
     assert done.returncode == 4 and "token" in done.stderr and not done.stdout
     assert "Traceback" not in done.stderr
 

@@ -21,7 +21,7 @@ from typing import Any
 
 import psutil
 
-from raysft.cluster.kubernetes_pods import DRAIN
+from raysft.cluster.files.kubernetes_pods import DRAIN
 
 NESTED = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "--"]  # its own processes alone are in sight
 TASK_S = 12.0

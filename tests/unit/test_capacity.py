@@ -10,7 +10,7 @@ import ray
 
 from raysft import capacity
 from raysft.capacity import CAPACITY_KEY, NAMESPACE, POOLS, POOLS_KEY, Node, find_capacity, grows, pools_text
-from raysft.cluster.catalogue import Pool
+from raysft.cluster.pools.catalogue import Pool
 from raysft.cluster.providers import shared
 from raysft.cluster.providers.failover import Asked
 from raysft.cluster.providers.record import dump

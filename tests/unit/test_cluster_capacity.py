@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raysft.cluster.capacity import Fit, fit, require_room
-from raysft.cluster.catalogue import Pool
-from raysft.cluster.need import Memory, Need
-from raysft.cluster.room import can_hold, groups, largest, room, slots
+from raysft.cluster.pools.capacity import Fit, fit, require_room
+from raysft.cluster.pools.catalogue import Pool
+from raysft.cluster.pools.need import Memory, Need
+from raysft.cluster.pools.room import can_hold, groups, largest, room, slots
 from raysft.errors import NoCapacity
 
 GIB = 2**30

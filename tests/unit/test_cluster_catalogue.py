@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from raysft.cluster.catalogue import Pool, machines, pools_of
+from raysft.cluster.pools.catalogue import Pool, machines, pools_of
 from raysft.config import load_cluster
 from raysft.errors import JobFileError
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from raysft.cluster.catalogue import pools_of
-from raysft.cluster.lint import lint
-from raysft.cluster.manifest import read_manifests
-from raysft.cluster.ray_up import HEAD_TYPE
+from raysft.cluster.files.manifest import read_manifests
+from raysft.cluster.files.ray_up import HEAD_TYPE
+from raysft.cluster.pools.catalogue import pools_of
 from raysft.cluster.render import render
+from raysft.cluster.rules.lint import lint
 from raysft.config import load_cluster
 from raysft.config.cluster import CLOUDS
 

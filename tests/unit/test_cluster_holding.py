@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from raysft.cli.main import run
-from raysft.cluster.holding import check_on_cluster
-from raysft.cluster.need import need_of
+from raysft.cluster.pools.holding import check_on_cluster
+from raysft.cluster.pools.need import need_of
 from raysft.config import load_cluster, load_job
 from raysft.errors import JobFileError, NoCapacity
 from raysft.plan import preflight

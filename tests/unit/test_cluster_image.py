@@ -8,7 +8,7 @@ import sys
 import tomllib
 from pathlib import Path
 
-from raysft.cluster.kubernetes_pods import HOME, USER
+from raysft.cluster.files.kubernetes_pods import HOME, USER
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "cluster/docker"

@@ -18,11 +18,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from raysft.cluster import kubernetes_pod_rules, kubernetes_pods, kubernetes_rules, kueue_rules, rayjob_rules
-from raysft.cluster.job_manifest import job_manifest
-from raysft.cluster.kubernetes import RAY_VERSION, rayjob, render
-from raysft.cluster.kubernetes_rules import findings
-from raysft.cluster.manifest import as_manifests, read_manifests
+from raysft.cluster.files.job_manifest import job_manifest
+from raysft.cluster.files.kubernetes import RAY_VERSION, rayjob, render
+from raysft.cluster.files.kubernetes_pods import DRAIN
+from raysft.cluster.files.manifest import as_manifests, read_manifests
+from raysft.cluster.rules import kubernetes, kubernetes_pods, kueue
+from raysft.cluster.rules import rayjob as rayjob_rules
+from raysft.cluster.rules.kubernetes import findings
 from raysft.config import load_cluster, load_job
 from raysft.errors import JobFileError, NoCapacity, UsageError
 from tests.support.custom_resources import FILES, NO_SCHEMAS, SCHEMAS, errors
@@ -305,14 +307,14 @@ def changed(key: str, change: Any) -> dict[str, Manifest]:
 
 @pytest.mark.parametrize(("key", "change", "expected"), BREAKS, ids=[f"{i}-{b[2]}" for i, b in enumerate(BREAKS)])
 def test_a_manifest_that_breaks_a_rule_is_found(key: str, change: Any, expected: str) -> None:
-    found = kubernetes_rules.findings_in(list(changed(key, change).items()))
+    found = kubernetes.findings_in(list(changed(key, change).items()))
     assert expected in {finding.key for finding in found}
     assert all(finding.what and finding.fix.endswith(".") for finding in found)
 
 
 def test_each_rule_has_a_manifest_that_breaks_it() -> None:
     """The lines of all rules that say what is wrong, against those that were reached."""
-    modules = [kubernetes_rules, kubernetes_pod_rules, kueue_rules, rayjob_rules]
+    modules = [kubernetes, kubernetes_pods, kueue, rayjob_rules]
     rules = {Path(str(module.__file__)): said(Path(str(module.__file__))) for module in modules}
     reached: set[tuple[str, int]] = set()
 
@@ -327,8 +329,8 @@ def test_each_rule_has_a_manifest_that_breaks_it() -> None:
         before = sys.gettrace()
         sys.settrace(follow)
         try:
-            list(kubernetes_rules._rules(documents[key]))
-            list(kueue_rules.kueue_rules(documents[key], list(documents.values())))
+            list(kubernetes._rules(documents[key]))
+            list(kueue.kueue_rules(documents[key], list(documents.values())))
         finally:
             sys.settrace(before)
     missed = [(path.name, line) for path, lines in rules.items() for line in lines if (str(path), line) not in reached]
@@ -552,7 +554,7 @@ def test_the_files_beside_the_cluster_file_are_what_it_renders_to() -> None:
 
 def test_the_hook_that_drains_a_pod_is_a_script_without_fault(tmp_path: Path) -> None:
     script = tmp_path / "drain.sh"
-    script.write_text(f"#!/bin/bash\n{kubernetes_pods.DRAIN}", encoding="utf-8")
+    script.write_text(f"#!/bin/bash\n{DRAIN}", encoding="utf-8")
     done = subprocess.run([SHELLCHECK, script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
 
@@ -568,7 +570,7 @@ def test_the_hook_ends_at_once_where_no_ray_runs(tmp_path: Path) -> None:
             "--mount-proc",
             "bash",
             "-c",
-            kubernetes_pods.DRAIN,
+            DRAIN,
         ],
         capture_output=True,
         text=True,

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from raysft.cluster import lint as general
-from raysft.cluster.finding import Finding
-from raysft.cluster.lint import MODULES, lint
-from raysft.cluster.manifest import as_manifests, read_manifests
+from raysft.cluster.files.manifest import as_manifests, read_manifests
 from raysft.cluster.render import render
+from raysft.cluster.rules import lint as general
+from raysft.cluster.rules.finding import Finding
+from raysft.cluster.rules.lint import MODULES, lint
 from raysft.config import Cluster, load_cluster
 
 FOLDER = Path(__file__).parents[2] / "cluster"
@@ -259,7 +259,7 @@ def test_a_rule_finds_what_it_is_for(
     words: str,
     clusters: Clusters,
 ) -> None:
-    from raysft.cluster.rendered import Rendered
+    from raysft.cluster.rules.rendered import Rendered
 
     cluster, files = clusters[kind]
     broken = {**files, file: changed(file, files[file], change)}
@@ -271,7 +271,7 @@ def test_a_rule_finds_what_it_is_for(
 
 
 def rules_of(kind: str) -> list[Any]:
-    modules = [importlib.import_module(f"raysft.cluster.{module}") for module in MODULES[kind]]
+    modules = [importlib.import_module(f"raysft.cluster.rules.{module}") for module in MODULES[kind]]
     return [*general.RULES, *(rule for module in modules for rule in module.RULES)]
 
 
@@ -280,7 +280,7 @@ def test_all_rules_are_asked(kind: str, monkeypatch: pytest.MonkeyPatch, cluster
     cluster, files = clusters[kind]
     broken = {name: changed(name, text, put("x", to="0.0.0.0/0")) for name, text in files.items()}
     assert {finding.file for finding in lint(cluster, broken)} == set(files)
-    module = importlib.import_module(f"raysft.cluster.{MODULES[kind][1]}")
+    module = importlib.import_module(f"raysft.cluster.rules.{MODULES[kind][1]}")
     monkeypatch.setattr(module, "RULES", (lambda _: iter([Finding("ray.yaml", "", "asked", "")]),))
     assert [finding.what for finding in lint(cluster, files)] == ["asked"]
 
@@ -291,7 +291,7 @@ def test_each_rule_is_broken_by_some_file() -> None:
         (kind, rule.__name__)
         for kind in MODULES
         for rule in rules_of(kind)
-        if rule.__module__.endswith(f"{kind}_rules")
+        if rule.__module__ == f"raysft.cluster.rules.{kind}"
     }
     shared = {rule.__name__ for kind in MODULES for rule in rules_of(kind)} - {name for _, name in own}
     assert own <= broken and shared <= {name for _, name in broken}

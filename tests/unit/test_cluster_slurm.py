@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from raysft.cluster.slurm import render
+from raysft.cluster.files.slurm import render
 from raysft.config import load_cluster
 from raysft.errors import JobFileError
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from raysft.cluster.static import render
+from raysft.cluster.files.static import render
 from raysft.config import load_cluster
 from raysft.errors import JobFileError
 

@@ -188,7 +188,9 @@ def test_sections_in_the_order_in_which_people_ask() -> None:
 
 def test_the_verdict_says_what_how_good_and_how_sure() -> None:
     page = page_of(sweep_of())
-    assert "Of 12 configurations trial 1 is chosen: learning_rate" in page and "; it counts after epoch 3 of 4, " in page
+    assert (
+        "Of 12 configurations trial 1 is chosen: learning_rate" in page and "; it counts after epoch 3 of 4, " in page
+    )
     assert "Its macro-F1 out of fold is 0.790 on 385 rows (95% interval 0.760 to 0.820)" in page
     assert "there is no difference that can be told from chance: it is ahead by 0.010" in page and "p = 0.16" in page
     assert "Trained on all folds, its macro-F1 is 0.770 on 900 test rows" in page

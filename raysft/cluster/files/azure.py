@@ -6,9 +6,9 @@ import hashlib
 import re
 from typing import Any
 
-from raysft.cluster.catalogue import Pool, pools_of
-from raysft.cluster.manifest import as_manifests
-from raysft.cluster.ray_up import Cloud, as_json, config_of, nfs_mount
+from raysft.cluster.files.manifest import as_manifests
+from raysft.cluster.files.ray_up import Cloud, as_json, config_of, nfs_mount
+from raysft.cluster.pools.catalogue import Pool, pools_of
 from raysft.config import Cluster
 from raysft.config.cluster import AzureSection
 

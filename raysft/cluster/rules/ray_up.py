@@ -9,9 +9,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from raysft.cluster.finding import Finding
-from raysft.cluster.ray_up import LABEL_MARKET, LABEL_POOL
-from raysft.cluster.rendered import RAY, Rendered
+from raysft.cluster.files.ray_up import LABEL_MARKET, LABEL_POOL
+from raysft.cluster.rules.finding import Finding
+from raysft.cluster.rules.rendered import RAY, Rendered
 
 TYPES = "available_node_types"
 LABEL_KEY = re.compile(r"([a-z0-9]([a-z0-9.-]*[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")

@@ -9,8 +9,8 @@ from __future__ import annotations
 import ipaddress
 import shlex
 
-from raysft.cluster.catalogue import Pool, pools_of
-from raysft.cluster.static_install import install_script
+from raysft.cluster.files.static_install import install_script
+from raysft.cluster.pools.catalogue import Pool, pools_of
 from raysft.config import Cluster
 from raysft.config.cluster import StaticSection
 from raysft.errors import JobFileError, Problem

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from raysft.cluster.kubernetes_pod_rules import Broken
-from raysft.cluster.kueue import PRIORITY, QUEUE
-from raysft.cluster.manifest import Manifest
+from raysft.cluster.files.kueue import PRIORITY, QUEUE
+from raysft.cluster.files.manifest import Manifest
+from raysft.cluster.rules.kubernetes_pods import Broken
 
 EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 

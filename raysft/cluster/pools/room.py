@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from raysft.cluster.catalogue import Pool
-from raysft.cluster.need import Need
+from raysft.cluster.pools.catalogue import Pool
+from raysft.cluster.pools.need import Need
 
 GIB = 2**30
 # Of a node's memory, beyond which Ray ends workers (its RAY_memory_usage_threshold).

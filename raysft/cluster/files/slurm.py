@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shlex
 
-from raysft.cluster.catalogue import Pool, pools_of
+from raysft.cluster.pools.catalogue import Pool, pools_of
 from raysft.config import Cluster
 from raysft.config.cluster import SlurmSection
 from raysft.session import ENVIRONMENT

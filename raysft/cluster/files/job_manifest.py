@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import PurePosixPath
 
-from raysft.cluster.catalogue import pools_of
-from raysft.cluster.kubernetes import rayjob
+from raysft.cluster.files.kubernetes import rayjob
+from raysft.cluster.pools.catalogue import pools_of
 from raysft.config import Cluster, Job
 from raysft.errors import NoCapacity, UsageError
 

@@ -6,8 +6,8 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from raysft.cluster.finding import Finding
-from raysft.cluster.rendered import Rendered, walk
+from raysft.cluster.rules.finding import Finding
+from raysft.cluster.rules.rendered import Rendered, walk
 
 WIDE = re.compile(r"FullAccess$|AdministratorAccess$|PowerUserAccess$|^roles/(owner|editor|[a-z]+\.admin)$")
 WIDE_ROLES_OF_AZURE = {"Owner", "Contributor", "User Access Administrator"}

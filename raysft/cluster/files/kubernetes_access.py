@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from raysft.cluster.kubernetes_pods import CLUSTER, PORTS, ROLE
-from raysft.cluster.manifest import Manifest
+from raysft.cluster.files.kubernetes_pods import CLUSTER, PORTS, ROLE
+from raysft.cluster.files.manifest import Manifest
 from raysft.config import Cluster
 
 DNS = {

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from raysft.cluster.catalogue import Pool, pools_of
-from raysft.cluster.kubernetes_access import metadata
-from raysft.cluster.kubernetes_pods import CLUSTER, GPU, HEAD_CPUS, HEAD_GIB, pod_size, taints
-from raysft.cluster.manifest import Manifest
+from raysft.cluster.files.kubernetes_access import metadata
+from raysft.cluster.files.kubernetes_pods import CLUSTER, GPU, HEAD_CPUS, HEAD_GIB, pod_size, taints
+from raysft.cluster.files.manifest import Manifest
+from raysft.cluster.pools.catalogue import Pool, pools_of
 from raysft.config import Cluster
 
 API = "kueue.x-k8s.io/v1beta2"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from raysft.cluster.catalogue import Pool
-from raysft.cluster.need import Need
+from raysft.cluster.pools.catalogue import Pool
+from raysft.cluster.pools.need import Need
 from raysft.plan.plan import BF16_GAIN, CPU_EFFICIENCY, START_S
 
 # Model FLOPs utilization, from the best to the worst. The best are measured (docs/benchmarks.md: Llama of 1B, all

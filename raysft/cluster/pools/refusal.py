@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from raysft.cluster.catalogue import Pool
-from raysft.cluster.need import Need
-from raysft.cluster.room import GIB, can_hold, largest, slots, slots_by_count
+from raysft.cluster.pools.catalogue import Pool
+from raysft.cluster.pools.need import Need
+from raysft.cluster.pools.room import GIB, can_hold, largest, slots, slots_by_count
 
 
 def why_not(pool: Pool, need: Need) -> str:

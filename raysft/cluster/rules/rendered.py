@@ -10,7 +10,7 @@ from typing import Any
 
 from ruamel.yaml.error import YAMLError
 
-from raysft.cluster.manifest import read_manifests
+from raysft.cluster.files.manifest import read_manifests
 from raysft.config import Cluster
 
 READ = (".yaml", ".json")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from raysft.cluster.finding import Finding
-from raysft.cluster.gcp_access import IAP_RANGE
-from raysft.cluster.rendered import RAY, Rendered, walk
+from raysft.cluster.files.gcp_access import IAP_RANGE
+from raysft.cluster.rules.finding import Finding
+from raysft.cluster.rules.rendered import RAY, Rendered, walk
 
 NETWORK, ROLES = "network.tf.json", "roles.tf.json"
 # Of instances.insert, as far as they are used here; Ray hands on any other key, and Google ignores it.

@@ -9,12 +9,12 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from raysft.cluster.finding import Finding
-from raysft.cluster.kubernetes_pod_rules import Broken, pod_rules
-from raysft.cluster.kubernetes_pods import MARKET
-from raysft.cluster.kueue_rules import kueue_rules
-from raysft.cluster.manifest import Manifest, read_manifests
-from raysft.cluster.rayjob_rules import job_rules, queued_cluster_rules
+from raysft.cluster.files.kubernetes_pods import MARKET
+from raysft.cluster.files.manifest import Manifest, read_manifests
+from raysft.cluster.rules.finding import Finding
+from raysft.cluster.rules.kubernetes_pods import Broken, pod_rules
+from raysft.cluster.rules.kueue import kueue_rules
+from raysft.cluster.rules.rayjob import job_rules, queued_cluster_rules
 
 MANAGERS = ("ray.io/kuberay-operator", "kueue.x-k8s.io/multikueue")
 NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from raysft.cluster.catalogue import pools_of
+from raysft.cluster.pools.catalogue import pools_of
 from raysft.config import Cluster
 from raysft.config.cluster import AwsSection
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from raysft.cluster.finding import Finding
-from raysft.cluster.rendered import RAY, Rendered
+from raysft.cluster.rules.finding import Finding
+from raysft.cluster.rules.rendered import RAY, Rendered
 
 NETWORK, ROLE = "network.json", "role.json"
 # Parameters of the template that Ray makes machines with.

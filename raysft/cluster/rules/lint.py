@@ -7,18 +7,18 @@ import re
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 
-from raysft.cluster.finding import Finding
 from raysft.cluster.render import render
-from raysft.cluster.rendered import Rendered, walk
+from raysft.cluster.rules.finding import Finding
+from raysft.cluster.rules.rendered import Rendered, walk
 from raysft.config import Cluster
 from raysft.config.cluster import ANYWHERE
 
 Rule = Callable[[Rendered], Iterator[Finding]]
 # Kinds whose files have rules beside those for all files, and the module that has them as RULES.
 MODULES = {
-    "aws": ("ray_up_rules", "aws_rules", "policy_rules"),
-    "gcp": ("ray_up_rules", "gcp_rules", "policy_rules"),
-    "azure": ("ray_up_rules", "azure_rules", "policy_rules"),
+    "aws": ("ray_up", "aws", "policies"),
+    "gcp": ("ray_up", "gcp", "policies"),
+    "azure": ("ray_up", "azure", "policies"),
 }
 SECRETS = {
     "a token of Hugging Face": r"\bhf_[A-Za-z0-9]{16,}",
@@ -40,7 +40,7 @@ def lint(cluster: Cluster, files: dict[str, str] | None = None) -> list[Finding]
     rules = [*RULES, *(rule for module in MODULES.get(cluster.config.kind, ()) for rule in _rules(module))]
     found = [finding for rule in rules for finding in rule(rendered)]
     if cluster.config.kind == "kubernetes":
-        from raysft.cluster.kubernetes_rules import findings
+        from raysft.cluster.rules.kubernetes import findings
 
         found += findings(rendered.texts)
     order = list(rendered.texts)
@@ -55,7 +55,7 @@ def not_checked(cluster: Cluster) -> list[str]:
 
 
 def _rules(module: str) -> tuple[Rule, ...]:
-    found: tuple[Rule, ...] = importlib.import_module(f"raysft.cluster.{module}").RULES
+    found: tuple[Rule, ...] = importlib.import_module(f"raysft.cluster.rules.{module}").RULES
     return found
 
 

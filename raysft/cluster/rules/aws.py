@@ -7,9 +7,9 @@ from functools import cache
 from importlib.util import find_spec
 from typing import Any
 
-from raysft.cluster.aws_policies import CLUSTER_TAG
-from raysft.cluster.finding import Finding
-from raysft.cluster.rendered import RAY, Rendered, walk
+from raysft.cluster.files.aws_policies import CLUSTER_TAG
+from raysft.cluster.rules.finding import Finding
+from raysft.cluster.rules.rendered import RAY, Rendered, walk
 
 NETWORK, HEAD_POLICY = "network.json", "head-policy.json"
 RAYS_OWN = {"SubnetIds"}  # of which Ray makes SubnetId

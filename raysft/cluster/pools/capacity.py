@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from raysft.cluster.catalogue import Pool
-from raysft.cluster.forecast import Span, hours
-from raysft.cluster.need import Need
-from raysft.cluster.refusal import next_step, why_not
-from raysft.cluster.room import GIB, USABLE, groups, room, slots
+from raysft.cluster.pools.catalogue import Pool
+from raysft.cluster.pools.forecast import Span, hours
+from raysft.cluster.pools.need import Need
+from raysft.cluster.pools.refusal import next_step, why_not
+from raysft.cluster.pools.room import GIB, USABLE, groups, room, slots
 from raysft.errors import NoCapacity
 
 TIGHT = 0.85  # of a GPU's memory: plans of GPUs were up to 17% too low, see docs/benchmarks.md

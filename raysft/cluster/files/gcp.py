@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from raysft.cluster.catalogue import Pool, pools_of
-from raysft.cluster.gcp_access import network, roles
-from raysft.cluster.manifest import as_manifests
-from raysft.cluster.ray_up import Cloud, as_json, config_of, nfs_mount
+from raysft.cluster.files.gcp_access import network, roles
+from raysft.cluster.files.manifest import as_manifests
+from raysft.cluster.files.ray_up import Cloud, as_json, config_of, nfs_mount
+from raysft.cluster.pools.catalogue import Pool, pools_of
 from raysft.config import Cluster
 from raysft.config.cluster import GcpSection
 from raysft.errors import JobFileError, Problem

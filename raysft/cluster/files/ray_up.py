@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from shlex import quote
 from typing import Any
 
-from raysft.cluster.catalogue import Pool, pools_of
+from raysft.cluster.pools.catalogue import Pool, pools_of
 from raysft.config import Cluster
 
 HEAD_TYPE = "head_node"  # names of pools have no underscore, so none is called so

@@ -69,7 +69,7 @@ class Pool:
 @cache
 def machines() -> tuple[Machine, ...]:
     """All machine types that are known, in the order of machines.csv."""
-    text = files("raysft.cluster").joinpath("machines.csv").read_text(encoding="utf-8")
+    text = files("raysft.cluster.pools").joinpath("machines.csv").read_text(encoding="utf-8")
     return tuple(_machine(row) for row in csv.DictReader(text.splitlines()))
 
 

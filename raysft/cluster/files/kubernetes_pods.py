@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from raysft.capacity import POOLS, pools_text
-from raysft.cluster.catalogue import Pool, pools_of
+from raysft.cluster.pools.catalogue import Pool, pools_of
 from raysft.config import Cluster
 from raysft.config.cluster import KubernetesSection
 from raysft.errors import JobFileError, Problem

@@ -7,11 +7,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from raysft.cluster.capacity import Fit, fit, require_room
-from raysft.cluster.catalogue import Pool, pools_of
-from raysft.cluster.forecast import assumed
-from raysft.cluster.need import Need, need_of
-from raysft.cluster.room import slots_by_count
+from raysft.cluster.pools.capacity import Fit, fit, require_room
+from raysft.cluster.pools.catalogue import Pool, pools_of
+from raysft.cluster.pools.forecast import assumed
+from raysft.cluster.pools.need import Need, need_of
+from raysft.cluster.pools.room import slots_by_count
 from raysft.config import Cluster, Job, load_job
 from raysft.errors import NoCapacity
 from raysft.plan.precision import may_use_gpu

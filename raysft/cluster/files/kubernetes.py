@@ -9,9 +9,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from raysft.cluster.catalogue import Pool, pools_of
-from raysft.cluster.kubernetes_access import claim, disruption_budget, metadata, network_policies, service_account
-from raysft.cluster.kubernetes_pods import (
+from raysft.cluster.files.kubernetes_access import claim, disruption_budget, metadata, network_policies, service_account
+from raysft.cluster.files.kubernetes_pods import (
     MARKET,
     POOL,
     autoscaler_options,
@@ -19,8 +18,9 @@ from raysft.cluster.kubernetes_pods import (
     submitter_template,
     worker_template,
 )
-from raysft.cluster.kueue import PRIORITY, QUEUE, kueue, priority_name
-from raysft.cluster.manifest import Manifest, as_manifests
+from raysft.cluster.files.kueue import PRIORITY, QUEUE, kueue, priority_name
+from raysft.cluster.files.manifest import Manifest, as_manifests
+from raysft.cluster.pools.catalogue import Pool, pools_of
 from raysft.config import Cluster
 from raysft.config.cluster import KubernetesSection
 from raysft.errors import JobFileError, NoCapacity, Problem, UsageError

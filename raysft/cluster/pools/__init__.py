@@ -1,0 +1,1 @@
+"""What the pools of a cluster have, cost and can hold."""
