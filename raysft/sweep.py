@@ -30,6 +30,7 @@ from raysft.storage.commit import ASIDE, digest_of, read_json, write_json, writi
 from raysft.storage.layout import Output, RunFolder, SweepFolder
 from raysft.storage.lease import lease
 from raysft.storage.pretrained import Base
+from raysft.training.shared import require_shared
 from raysft.tuning.again import ASKED, asked_of, is_finished, with_what_holds
 from raysft.tuning.choose import choose
 from raysft.tuning.director import Director, describe
@@ -126,6 +127,8 @@ class Sweep:
         if tune.nested:
             refuse_nested(self.job, some, folds)
         slots, plan = self._slots(prepared, len(folds), listener)
+        if slots.workers == 1:  # several are asked where they start
+            require_shared(self.folder.path, Resources(1, slots.cpus, slots.gpu))
         work = self._work(prepared, slots, plan)
         units, epochs = units_of(some), self.job.config.train.epochs
         director = Director.of(work, folds, self.objectives, epochs, units, slots.count)

@@ -35,7 +35,8 @@ def headline(result: SweepResult) -> str:
     if not result.names:
         return f"The settings of the job file were trained on each fold in turn, and count {after}."
     settings = in_short(chosen["settings"], keys_of(result)) or "the settings of the job file"
-    return f"Of {plural(len(result.trials), 'configuration')} trial {chosen['trial']} is chosen: {settings}; it counts {after}."
+    tried = plural(len(result.trials), "configuration")
+    return f"Of {tried} trial {chosen['trial']} is chosen: {settings}; it counts {after}."
 
 
 def _after(result: SweepResult) -> str:

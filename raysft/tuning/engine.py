@@ -17,6 +17,7 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
+from raysft.capacity import grows
 from raysft.metrics.judged import Judged
 from raysft.storage.commit import writing
 from raysft.storage.lease import lease
@@ -34,7 +35,6 @@ IN_USE_S = 60.0  # how long to wait for the process of an earlier command that i
 QUIET = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",
-    "TUNE_MAX_PENDING_TRIALS_PG": "1",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
 }
@@ -56,7 +56,9 @@ def run_search(work: Work, director: Orders, slots: Slots) -> None:
     """
     if director.nothing_left():
         return
-    os.environ.update(QUIET)
+    # Folds that wait for room are asked for one at a time, since what is best to train next is known late; of a cluster
+    # that grows all at once, or its nodes would come one after the other.
+    os.environ.update({**QUIET, "TUNE_MAX_PENDING_TRIALS_PG": str(slots.count) if grows() else "1"})
     from ray import tune
 
     trainable = tune.with_resources(
