@@ -17,23 +17,20 @@ from typing import Any, Protocol
 
 from raysft.errors import NoCapacity
 from raysft.events import Listener
+from raysft.shortage import capacity_words, parse
 
 NAMESPACE = b"raysft"  # of our keys in Ray's internal KV
 # The pools of a cluster that grows, as `pools_text` has them. Where the driver has this in its environment (the head's,
 # on a cluster, or what submitted the job sets it), that counts; else POOLS_KEY; else Ray's own record, if there is one.
 POOLS = "RAYSFT_POOLS"
 POOLS_KEY = b"pools"
-CAPACITY_KEY = (
-    b"capacity"  # what clouds were asked for, oldest first: a JSON object a line, with REFUSED among its keys
-)
-REFUSED = ("pool", "asked", "got", "why", "again")
+CAPACITY_KEY = b"capacity"  # what clouds were asked for, as raysft/shortage.py writes it
 NEEDED = ("name", "cpus", "gpus", "most")  # of a pool; memory_gib may be missing
 POOL_LABELS = ("raysft.io/pool", "ray.io/node-group")  # of a node: the name of its pool
 FREE_S = 30.0  # how long other jobs may hold what is needed, on a cluster that does not grow
 TELL_S = 30.0  # between two lines that say the same
 QUIET_S = 2.0  # what comes so soon is not worth a line
 LOOK_S = 1.0
-WHY = 120  # characters of a cloud's words
 
 
 @dataclass(frozen=True)
@@ -115,17 +112,9 @@ def declared_pools() -> list[dict[str, Any]]:
     return _objects(text, NEEDED) if text else _ray_groups()
 
 
-def capacity_words(now: float | None = None) -> list[str]:
-    """A line for each pool whose cloud had no machine and is not asked again yet. now: seconds since 1970."""
-    now = time.time() if now is None else now
-    record = _objects("[" + ",".join(_kv(CAPACITY_KEY).splitlines()) + "]", REFUSED)
-    last = {each["pool"]: each for each in record}
-    return [
-        f"pool {name} gave {each['got']} of {each['asked']} nodes ({str(each['why'])[:WHY]}), "
-        f"and is asked again in {max(1.0, (each['again'] - now) / 60):.0f} min"
-        for name, each in last.items()
-        if each["got"] < each["asked"] and now < each["again"]
-    ]
+def shortages() -> list[str]:
+    """A line for each pool whose cloud had no machine and is not asked again yet."""
+    return capacity_words(parse(_kv(CAPACITY_KEY).splitlines()), time.time())
 
 
 def _objects(text: str, keys: Iterable[str]) -> list[dict[str, Any]]:
@@ -177,7 +166,7 @@ def waiting_words(count: int, bundle: dict[str, float]) -> str:
             f"waiting for {count} worker{'s' * (count != 1)} x {bundle[name]:g} {name}: "
             f"{min(needed, free.get(name, 0.0)):g} of {needed:g} {name}s are free",
             growth,
-            *capacity_words(),
+            *shortages(),
         ]
     )
 

@@ -104,3 +104,7 @@ class Interrupted(RaysftError):
     """Stopped by the person; the same command goes on from the newest checkpoint."""
 
     exit_code = 130
+
+
+class Kept(Interrupted):
+    """Stopped by the person, and all that was computed until then is saved."""

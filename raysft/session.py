@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
-from raysft.capacity import Node, find_capacity, grows, wait_for_room
+from raysft.capacity import Capacity, Node, find_capacity, grows, wait_for_room
 from raysft.config.sections import TrainSection
 from raysft.errors import NoCapacity, NotFound
 from raysft.events import Listener
@@ -151,8 +151,23 @@ def find_resources(train: TrainSection) -> Resources:
     Raises NoCapacity, with the arithmetic, when it can never be.
     """
     fewest, most = train.fewest_workers, train.most_workers
-    found = share_out_range(fewest, most, train.device, find_capacity().pairs, most_words())
-    return replace(found, fewest=fewest, most=most)
+    capacity = find_capacity()
+    found = share_out_range(fewest, most, train.device, capacity.pairs, most_words())
+    return replace(found, cpus=cpus_of(found, capacity), fewest=fewest, most=most)
+
+
+def cpus_of(found: Resources, capacity: Capacity) -> int:
+    """CPUs of each worker: as many as fit on the nodes that are there. Where nodes have to come, as many as a small one
+    has: a worker that wants the CPUs of the largest machine would have it bought, and fit on no other."""
+    there = _most_cpus(found.workers, found.gpu, [(node.cpus, node.gpus) for node in capacity.there])
+    if there or not capacity.coming:
+        return there or found.cpus
+    if found.gpu:  # one that every node with GPUs has for each of them, so that any of them will do
+        each = min((int(node.cpus // node.gpus) for node in capacity.coming if node.gpus >= 1), default=found.cpus)
+        return min(found.cpus, max(1, each))
+    plain = [node for node in capacity.coming if not node.gpus]
+    enough = sum(int(node.cpus) for node in plain) >= found.workers
+    return min(found.cpus, max(1, int((plain if enough else capacity.coming)[0].cpus)))
 
 
 def most_words() -> str:

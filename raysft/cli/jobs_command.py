@@ -130,7 +130,7 @@ def stop_command(job: str, name: str | None, address: str | None, insecure: bool
     """
     from raysft.cli.console import print_json
     from raysft.errors import TrainingFailed
-    from raysft.jobs.submit import stop
+    from raysft.jobs.submit import facts_of, stop
     from raysft.jobs.told import events_in
 
     cluster, client = find(name, address, insecure)
@@ -143,8 +143,10 @@ def stop_command(job: str, name: str | None, address: str | None, insecure: bool
         return
     ended = stop(client, found)
     errors = [event for event in events_in(client.log(found.id)) if event["kind"] == "error"]
-    said = str(errors[-1]["text"]) if errors else ""
-    if save and "saved" not in said:
+    last = errors[-1] if errors else {}
+    said = str(last.get("text", ""))
+    trains = facts_of(found).get("verb", "train") == "train"  # others keep what they have done as they go
+    if save and trains and ended.status != "SUCCEEDED" and not last.get("kept"):
         raise TrainingFailed(
             f"{found.id} ended, and did not say that it saved a checkpoint" + (f": {said}" if said else ""),
             "It may not have begun to train, or the cluster gives jobs too little time to end "

@@ -52,7 +52,7 @@ def job_table(view: View, facts: Mapping[str, Any]) -> Table:
         "rate": _number(view.rate, "{:,.0f} rows/s"),
         "left": span(view.left_s),
         "ran for": span(view.seconds),
-        "GPUs": _number(view.gpus, "{}"),
+        "GPUs there": _number(view.gpus, "{}"),
         "cost so far": _number(view.cost, "${:,.2f}"),
         "verb": facts.get("verb", ""),
         "output": facts.get("output", ""),

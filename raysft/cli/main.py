@@ -16,7 +16,7 @@ from typing import NoReturn
 
 import click
 
-from raysft.errors import Interrupted, NoCapacity, RaysftError
+from raysft.errors import Interrupted, Kept, NoCapacity, RaysftError
 
 VERBS = {
     "init": "Look at a data file and write a job file that runs.",
@@ -122,7 +122,8 @@ def _say(error: RaysftError) -> int:
     from raysft.cli.console import stderr
     from raysft.jobs.told import Teller
 
-    Teller().tell("error", text=error.message, next=error.next_step, exit_code=error.exit_code)
+    kept = isinstance(error, Kept)
+    Teller().tell("error", text=error.message, next=error.next_step, exit_code=error.exit_code, kept=kept)
 
     console = stderr()
     console.print("[bold red]error:[/]", end=" ")

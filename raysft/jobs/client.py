@@ -25,7 +25,7 @@ class Unreachable(NotFound):
     """Nothing answers at the address of the cluster."""
 
 
-class Failing(NotAllowed):
+class Failing(NotFound):
     """What answers there is in trouble, maybe for a moment (5xx)."""
 
 

@@ -11,6 +11,7 @@ from raysft.jobs.client import Client, Failing, Job, Unreachable
 from raysft.jobs.told import lines_of
 
 POLL_S = 1.0
+IDLE, LONGEST_S = 10, 30.0  # times as long as the last look took, and at most, nothing is asked
 PATIENCE_S = 120.0  # without an answer, after which the cluster is taken to be gone
 FAILED, STOPPED = 100, 130
 # What our own command ends with (errors.py); another number is of something that was killed, or no command of ours.
@@ -35,6 +36,7 @@ class Follower:
         """
         silent: float | None = None
         while True:
+            began = time.monotonic()
             try:
                 job = self.client.job(self.id)  # before the log, whose last lines are then sure to be read
                 self._show_new(self.client.log(self.id), show, job.over)
@@ -44,7 +46,8 @@ class Follower:
             silent = None
             if job.over:
                 return job
-            time.sleep(self.poll_s)
+            # Ray gives logs whole: one that takes long to come is asked for less often.
+            time.sleep(max(self.poll_s, min(IDLE * (time.monotonic() - began), LONGEST_S)))
 
     def _show_new(self, log: str, show: Callable[[str], None], over: bool) -> None:
         whole = log if over else log[: log.rfind("\n") + 1]

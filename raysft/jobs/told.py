@@ -3,7 +3,7 @@
 A job that was submitted prints them where RAYSFT_EVENTS is set; whoever reads the log, through whatever connection and
 however late, knows from them how far it is. Events have `t`, seconds since 1970, and `kind`:
 
-    stage {name}   progress {done, total, text}   note {text}   warning {text}   error {text, next, exit_code}
+    stage {name}   progress {done, total, text}   note {text}   warning {text}   error {text, next, exit_code, kept}
     nodes {pools: {pool: nodes}, gpus}             what the cluster has while the job runs: jobs/driver.py
 """
 
@@ -26,7 +26,7 @@ class Teller:
 
     def __init__(self) -> None:
         self.on = bool(os.environ.get(EVENTS))
-        self._progress = 0.0
+        self._began, self._progress = time.monotonic(), 0.0
 
     def tell(self, kind: str, **facts: Any) -> None:
         """One line on stderr, which cannot mix with another's."""
@@ -34,7 +34,8 @@ class Teller:
             return
         if kind == "progress":
             now = time.monotonic()
-            if now - self._progress < EVERY_S and facts["done"] != facts["total"]:
+            # Rarer as the job grows older, so that the log of a week is no longer than its reader can bear.
+            if now - self._progress < max(EVERY_S, (now - self._began) / 500) and facts["done"] != facts["total"]:
                 return
             self._progress = now
         line = json.dumps({"t": round(time.time(), 3), "kind": kind, **facts}, ensure_ascii=False)

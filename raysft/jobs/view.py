@@ -28,7 +28,7 @@ class View:
     loss: float | None
     rate: float | None  # training rows a second
     left_s: float | None
-    gpus: int | None
+    gpus: int | None  # of the cluster, at the moment
     cost: float | None  # dollars so far, of the nodes of the cluster while the job ran
     age_s: float | None  # since it was submitted
     seconds: float | None  # that it ran

@@ -46,9 +46,11 @@ class _Worker:
 
 
 def actors() -> int:
-    """As many as the cluster has CPUs; where it has none yet, as a node that may come has. Needs a running Ray.
+    """As many as the cluster has CPUs; where it has none yet, as the smallest node that may come has, one without GPUs
+    if there is one: text needs none. Needs a running Ray.
 
     0, where the head alone is there and runs no work: an actor would wait for a CPU for ever.
     """
     found = find_capacity()
-    return int(sum(node.cpus for node in found.there) or max((node.cpus for node in found.coming), default=0))
+    smallest = min(((node.gpus, node.cpus) for node in found.coming), default=(0.0, 0.0))
+    return int(sum(node.cpus for node in found.there) or smallest[1])

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from raysft.capacity import grows, wait_for_room
-from raysft.errors import Interrupted, RaysftError, TrainingFailed
+from raysft.errors import Kept, RaysftError, TrainingFailed
 from raysft.events import Listener
 from raysft.session import Resources
 from raysft.storage.commit import read_json, writing
@@ -41,7 +41,7 @@ def launch(task: Task, resources: Resources, listener: Listener, worker: Worker 
 
     At the first KeyboardInterrupt the ranks save the step at hand and end; a second one goes through at once. Where a
     node is about to be taken away they save too, and start again elsewhere. Raises whatever the workers report for
-    people (Interrupted among it), or TrainingFailed when they were lost.
+    people (Kept among it), or TrainingFailed when they were lost.
     """
     stop = Stop(task.run, listener)
     with _Watcher(task.run, listener), stop:
@@ -135,7 +135,7 @@ class Stop:
     def go_on_or_raise(self) -> None:
         """Between two starts, where all that was computed is saved."""
         if self._asked:
-            raise Interrupted("interrupted while the workers moved", "The same command goes on where they stopped.")
+            raise Kept("interrupted while the workers moved", "The same command goes on where they stopped.")
 
     def after(self, outcome: Any) -> Any:
         """What the workers gave, once they ended by themselves. Raises it where it is an error."""
@@ -146,9 +146,7 @@ class Stop:
                 "the workers ended without a result", "Look at the log in /tmp/ray/session_latest/logs/train."
             )
         if self._asked:
-            raise Interrupted(
-                "interrupted once training was complete", "The same command goes on: it scores the model."
-            )
+            raise Kept("interrupted once training was complete", "The same command goes on: it scores the model.")
         return outcome
 
 

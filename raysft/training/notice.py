@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from raysft.errors import Interrupted, RaysftError
+from raysft.errors import Kept, RaysftError
 from raysft.training import ranks
 
 STOP = "stop"
@@ -53,10 +53,8 @@ class Notices:
 
 
 def heed(told: str, step: int) -> None:
-    """Once the step is saved. Raises Interrupted or Moving for what the run was told, on all ranks alike."""
+    """Once the step is saved. Raises Kept or Moving for what the run was told, on all ranks alike."""
     if told == STOP:
-        raise Interrupted(
-            f"interrupted after step {step}, which is saved", f"The same command goes on from step {step}."
-        )
+        raise Kept(f"interrupted after step {step}, which is saved", f"The same command goes on from step {step}.")
     if told == MOVE:
         raise Moving(f"a node is about to be taken away: step {step} is saved, and training goes on elsewhere")

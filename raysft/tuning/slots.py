@@ -55,7 +55,10 @@ def find_slots(
         wait_for_room(1, Resources(1, 1, True).bundle(), listener)
         return _slots_on_gpus(nodes, need_bytes and gpu_memory() // need_bytes, most)
     wait_for_room(1, Resources(1, 1, False).bundle(), listener)
-    return slots_on_cpus([cpu for cpu, _ in nodes], [node.memory for node in capacity.nodes], need_bytes, most)
+    # GPUs are not bought for their CPUs, unless there are no others.
+    plain = [*capacity.there, *(node for node in capacity.coming if not node.gpus)]
+    able = plain if any(node.cpus >= 1 for node in plain) else capacity.nodes
+    return slots_on_cpus([node.cpus for node in able], [node.memory for node in able], need_bytes, most)
 
 
 def slots_on_cpus(cpus: list[float], memory: list[float], need_bytes: int, most: int) -> Slots:

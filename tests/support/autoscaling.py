@@ -27,10 +27,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from raysft.cluster.providers.failover import Asked
 from raysft.cluster.providers.node_types import MARKET, POOL, with_pools
 from raysft.cluster.providers.record import read
 from raysft.session import ENVIRONMENT, own_python
+from raysft.shortage import Asked
 
 HEAD = "f" * 51 + "00000"  # what Ray's provider of simulated nodes takes the head to be called
 HEAD_TYPE = "ray.head.default"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -12,12 +13,11 @@ from raysft import capacity
 from raysft.capacity import CAPACITY_KEY, NAMESPACE, POOLS, POOLS_KEY, Node, find_capacity, grows, pools_text
 from raysft.cluster.pools.catalogue import Pool
 from raysft.cluster.providers import shared
-from raysft.cluster.providers.failover import Asked
-from raysft.cluster.providers.record import dump
 from raysft.config.sections import TrainSection
 from raysft.errors import NoCapacity
 from raysft.preparation import engine
 from raysft.session import Resources, find_resources
+from raysft.shortage import Asked, dump
 
 GIB = 2**30
 
@@ -99,11 +99,11 @@ def test_what_is_waited_for_is_told_with_the_words_of_the_cloud(
         Asked(0, "gpu", "gpu", 2, 0, "InsufficientInstanceCapacity", 600),
     ]
     told[CAPACITY_KEY] = dump(record)
-    words = "pool gpu gave 0 of 2 nodes (InsufficientInstanceCapacity), and is asked again in 8 min"
-    assert capacity.capacity_words(now=120) == [words]
-    assert capacity.capacity_words(now=600) == []
-    told[CAPACITY_KEY] = dump([*record, Asked(130, "gpu", "gpu", 2, 2)])
-    assert capacity.capacity_words(now=140) == []
+    monkeypatch.setattr(time, "time", lambda: 120.0)
+    assert capacity.shortages() == ["pool gpu has no capacity since 2 min; gpu next in 8 min"]
+    assert capacity.waiting_words(2, bundle).endswith("; pool gpu has no capacity since 2 min; gpu next in 8 min")
+    told[CAPACITY_KEY] = dump([*record, Asked(110, "gpu", "gpu", 2, 2)])
+    assert capacity.shortages() == []
 
 
 def test_providers_write_what_is_read_here(monkeypatch: pytest.MonkeyPatch, told: dict[bytes, str]) -> None:

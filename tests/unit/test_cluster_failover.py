@@ -16,11 +16,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raysft.cluster.providers.failover import Asked, Failover, PoolType, capacity_words, span
+from raysft.cluster.providers.failover import Failover, PoolType
 from raysft.cluster.providers.fails_over import Listing
 from raysft.cluster.providers.launching import HASH_TAG, TYPE_TAG, Launcher, Setting
 from raysft.cluster.providers.node_types import pool_type, with_pools
-from raysft.cluster.providers.record import append, dump, parse, read
+from raysft.cluster.providers.record import append, read
+from raysft.shortage import Asked, capacity_words, dump, parse, span
 
 QUIET_S = 600.0
 NONE: Counter[str] = Counter()

@@ -20,6 +20,7 @@ ORDER = [
     ["child", "errors", "events", "version"],
     ["config"],
     ["storage"],
+    ["shortage"],
     ["capacity"],
     ["session", "claim"],
     ["reading"],

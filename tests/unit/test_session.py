@@ -6,8 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from raysft.capacity import Capacity
+from raysft.capacity import Node as Shape
 from raysft.errors import NoCapacity
-from raysft.session import Resources, own_python, share_out, share_out_range
+from raysft.session import Resources, cpus_of, own_python, share_out, share_out_range
 
 Node = tuple[float, float]
 
@@ -34,6 +36,31 @@ def test_what_each_worker_gets(workers: int, device: str, nodes: list[Node], cpu
     found = share_out(workers, device, nodes)
     assert found == Resources(workers, cpus, gpu)
     assert found.bundle() == ({"CPU": cpus, "GPU": 1} if gpu else {"CPU": cpus})
+
+
+L4, P4D, PLAIN, HEAD = Shape(4, 1), Shape(96, 8), Shape(8, 0), Shape(0, 0)
+
+
+@pytest.mark.parametrize(
+    ("workers", "gpu", "there", "coming", "cpus"),
+    [
+        (1, True, [HEAD], [L4] * 8 + [P4D], 4),  # and not 96, which only the largest machine has
+        (1, True, [HEAD], [P4D], 12),
+        (9, True, [HEAD], [L4] * 8 + [P4D], 4),
+        (1, True, [HEAD, Shape(16, 1)], [L4], 16),  # it is there
+        (2, True, [HEAD, L4], [L4, P4D], 4),
+        (1, False, [HEAD], [L4, PLAIN, P4D], 8),  # GPUs are not bought for their CPUs
+        (1, False, [HEAD], [L4, P4D], 4),
+        (1, False, [Shape(2, 0)], [P4D], 2),
+        (1, False, [Shape(2, 0)], [], 2),
+    ],
+)
+def test_nodes_that_have_to_come_are_small_ones(
+    workers: int, gpu: bool, there: list[Shape], coming: list[Shape], cpus: int
+) -> None:
+    capacity = Capacity(there, coming)
+    found = share_out(workers, "gpu" if gpu else "cpu", capacity.pairs)
+    assert cpus_of(found, capacity) == cpus
 
 
 @given(st.integers(1, 8), st.lists(st.tuples(st.integers(0, 9), st.just(0)), max_size=4))

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
-from raysft.cluster.providers.failover import Asked
-
-KEPT = 200  # newest lines that are read, and that jobs can read anywhere in the cluster
+from raysft.shortage import KEPT, Asked, parse
 
 
 def append(path: Path, asked: Asked) -> None:
@@ -26,21 +22,3 @@ def read(path: Path) -> list[Asked]:
     except OSError:
         return []
     return parse(lines[-KEPT:])
-
-
-def parse(lines: Iterable[str]) -> list[Asked]:
-    """Lines as they were asked; what is no line of a record is passed over."""
-    return [asked for line in lines if (asked := _asked(line)) is not None]
-
-
-def dump(record: Iterable[Asked]) -> str:
-    """The newest lines as one text, which `parse` reads."""
-    return "\n".join(json.dumps(asked.line()) for asked in list(record)[-KEPT:])
-
-
-def _asked(line: str) -> Asked | None:
-    try:
-        found: dict[str, Any] = json.loads(line)
-        return Asked(**found)
-    except (ValueError, TypeError):
-        return None

@@ -11,8 +11,7 @@ from typing import Any
 
 from raysft.capacity import CAPACITY_KEY as KEY
 from raysft.capacity import NAMESPACE, POOLS_KEY
-from raysft.cluster.providers.failover import Asked
-from raysft.cluster.providers.record import dump, parse
+from raysft.shortage import Asked, dump, parse
 
 LIMIT_S = 5  # a store that does not answer must hold up neither the autoscaler nor a job's status
 
