@@ -10,12 +10,11 @@ import click
 
 from raysft.cli.clusters import cluster_options
 from raysft.cli.options import json_option, set_option
+from raysft.jobs.verbs import VERBS
 
 if TYPE_CHECKING:
     from raysft.config import Cluster
     from raysft.jobs.request import Request
-
-VERBS = ("train", "tune", "cv", "data", "evaluate", "predict")
 
 
 @click.command("submit", context_settings={"ignore_unknown_options": False})

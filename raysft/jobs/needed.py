@@ -6,11 +6,11 @@ import glob
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from raysft.cluster.secrets import is_secret_file
 from raysft.config import Job
 from raysft.config.values import TwoFiles
 from raysft.errors import UsageError
 from raysft.jobs.package import Files, Package, is_on, packed, plain
-from raysft.jobs.secrets import is_secret_file
 from raysft.preparation.address import open_sources
 from raysft.reading.places import Local, full_path, is_uri, local_matches
 from raysft.reading.sources import Source, parts_of, sources_of

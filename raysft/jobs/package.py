@@ -13,8 +13,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from raysft.cluster.secrets import is_secret_file, secrets_in
 from raysft.errors import NotAllowed, UsageError
-from raysft.jobs.secrets import is_secret_file, secrets_in
 
 MOST_BYTES = 100 * 2**20  # more belongs on the cluster's storage; Ray itself takes at most some 250 MB
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip archive can tell

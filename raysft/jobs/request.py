@@ -31,7 +31,6 @@ from raysft.jobs.told import EVENTS
 from raysft.storage.layout import home_path
 from raysft.version import VERSION
 
-VERBS = ("train", "tune", "cv", "data", "evaluate", "predict")
 PINNED = ("ray", "torch", "transformers", "tokenizers", "peft")  # whose versions decide what a run computes
 PINS = "RAYSFT_PINS"
 MOST = 63  # characters of an id: what Kubernetes takes as a label

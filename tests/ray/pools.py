@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from raysft.cluster.providers.node_types import MARKET
 from raysft.cluster.providers.shared import fetch
+from raysft.config.labels import MARKET
 from raysft.shortage import capacity_words
 from tests.support.autoscaling import Autoscaled, SimulatedPool, autoscaled, wait_until
 from tests.support.metadata import metadata_service

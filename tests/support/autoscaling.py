@@ -27,8 +27,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from raysft.cluster.providers.node_types import MARKET, POOL, with_pools
+from raysft.cluster.providers.node_types import with_pools
 from raysft.cluster.providers.record import read
+from raysft.config.labels import MARKET, POOL
 from raysft.session import ENVIRONMENT, own_python
 from raysft.shortage import Asked
 

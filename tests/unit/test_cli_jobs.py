@@ -17,9 +17,9 @@ import click
 import pytest
 
 from raysft.cli.main import run
-from raysft.cli.submit_command import VERBS as SUBMITTED
+from raysft.cli.submit_command import command as submit_command
 from raysft.cluster.named import state_folder
-from raysft.jobs.request import VERBS
+from raysft.jobs.verbs import VERBS
 from tests.support.job_api import Answer, JobApi, event, serving
 from tests.support.jobs import command
 
@@ -94,7 +94,8 @@ def test_every_part_has_help_with_an_example(verb: str, capsys: Capture) -> None
 
 
 def test_the_verbs_that_can_be_submitted_are_those_that_a_request_knows() -> None:
-    assert SUBMITTED == VERBS
+    verb = next(each for each in submit_command.params if each.name == "verb")
+    assert isinstance(verb.type, click.Choice) and tuple(verb.type.choices) == VERBS
 
 
 # --- what would be sent

@@ -22,7 +22,8 @@ from raysft.config.cluster import LocalSection, StaticSection
 from raysft.errors import JobFileError, NotAllowed, UsageError
 from raysft.jobs.client import OURS
 from raysft.jobs.driver import refuse_other_versions
-from raysft.jobs.request import PINNED, VERBS, Request, make_request, pins, run_id
+from raysft.jobs.request import PINNED, Request, make_request, pins, run_id
+from raysft.jobs.verbs import VERBS
 from raysft.version import VERSION
 
 ROWS = "text,label\nmy parcel is late,delivery\ngive me my money,refund\nreset my password,account\n"

@@ -11,6 +11,7 @@ from raysft.cluster.files.ray_up import Cloud, as_json, config_of, nfs_mount
 from raysft.cluster.pools.catalogue import Pool, pools_of
 from raysft.config import Cluster
 from raysft.config.cluster import AwsSection
+from raysft.config.labels import POOL
 
 ROOT_DISK = "/dev/sda1"  # of Ubuntu's images
 REGISTRY = re.compile(r"^(\d{12}\.dkr\.ecr\.[a-z0-9-]+\.amazonaws\.com)/")
@@ -92,7 +93,7 @@ def _worker(cluster: Cluster, pool: Pool) -> dict[str, Any]:
 
 def _tags(name: str, pool: str) -> list[dict[str, str]]:
     """The first is Ray's own, which the head's role is bound to; volumes do not have it unless it is said here."""
-    return [{"Key": "ray-cluster-name", "Value": name}, {"Key": "raysft.io/pool", "Value": pool}]
+    return [{"Key": "ray-cluster-name", "Value": name}, {"Key": POOL, "Value": pool}]
 
 
 def _mount(cluster: Cluster) -> tuple[str, ...]:

@@ -15,10 +15,11 @@ from raysft.capacity import POOLS, pools_text
 from raysft.cluster.pools.catalogue import Pool, pools_of
 from raysft.config import Cluster
 from raysft.config.cluster import KubernetesSection
+from raysft.config.labels import MARKET, POOL
 from raysft.errors import JobFileError, Problem
 from raysft.session import ENVIRONMENT
 
-CLUSTER, ROLE, POOL, MARKET = "raysft.io/cluster", "raysft.io/role", "raysft.io/pool", "raysft.io/market"
+CLUSTER, ROLE = "raysft.io/cluster", "raysft.io/role"
 GPU = "nvidia.com/gpu"
 USER = 1000  # of the image: cluster/docker/Dockerfile
 HOME = "/home/raysft"

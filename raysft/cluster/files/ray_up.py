@@ -13,9 +13,9 @@ from typing import Any
 
 from raysft.cluster.pools.catalogue import Pool, pools_of
 from raysft.config import Cluster
+from raysft.config.labels import MARKET, POOL
 
 HEAD_TYPE = "head_node"  # names of pools have no underscore, so none is called so
-LABEL_POOL, LABEL_MARKET = "raysft.io/pool", "raysft.io/market"
 TOKEN_NAME = "auth_token"  # noqa: S105  # name of a file
 SECRETS = "/opt/raysft-secrets"  # in every container; made before it, by the file mounts
 PORT_GCS, PORT_DASHBOARD = 6379, 8265
@@ -102,7 +102,7 @@ def _node_type(pool: Pool, priority: int, node_config: dict[str, Any]) -> dict[s
         options.append(f"--shm-size={max(1, int(pool.memory_gib * SHM_SHARE))}g")
     return {
         "resources": resources,
-        "labels": {LABEL_POOL: pool.name, LABEL_MARKET: pool.market},
+        "labels": {POOL: pool.name, MARKET: pool.market},
         "priority": priority,
         "min_workers": pool.fewest,
         "max_workers": pool.most,

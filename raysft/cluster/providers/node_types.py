@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from raysft.cluster.providers.failover import KIND, PoolType
+from raysft.config.labels import MARKET, POOL
 
-POOL = "raysft.io/pool"
-MARKET = "raysft.io/market"
 ACCELERATOR = "ray.io/accelerator-type"  # a label that Ray itself gives to nodes whose GPUs it knows
 
 

@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from raysft.cluster.render import render
 from raysft.cluster.rules.finding import Finding
 from raysft.cluster.rules.rendered import Rendered, walk
+from raysft.cluster.secrets import secrets_in
 from raysft.config import Cluster
 from raysft.config.cluster import ANYWHERE
 
@@ -20,15 +21,7 @@ MODULES = {
     "gcp": ("ray_up", "gcp", "policies"),
     "azure": ("ray_up", "azure", "policies"),
 }
-SECRETS = {
-    "a token of Hugging Face": r"\bhf_[A-Za-z0-9]{16,}",
-    "an access key of AWS": r"\b(AKIA|ASIA)[0-9A-Z]{16}\b",
-    "a private key": r"-----BEGIN [A-Z ]*PRIVATE KEY-----",
-    "a token of GitHub": r"\bgh[pousr]_[A-Za-z0-9]{20,}",
-    "an API key": r"\bsk-[A-Za-z0-9_-]{20,}",
-    "a password in an address": r"://[^/\s:@]+:[^/\s@]+@",
-    "the cluster's token": r"\bRAY_AUTH_TOKEN=\S",
-}
+TOKEN = re.compile(r"\bRAY_AUTH_TOKEN=\S")  # what follows is the very one
 
 
 def lint(cluster: Cluster, files: dict[str, str] | None = None) -> list[Finding]:
@@ -69,14 +62,11 @@ def open_to_the_world(rendered: Rendered) -> Iterator[Finding]:
 
 def secrets(rendered: Rendered) -> Iterator[Finding]:
     """Nothing that looks like a secret; what was found is not repeated."""
+    fix = "Take it out, make it invalid where it is from, and give nodes a role or a token file instead."
     for file, text in rendered.texts.items():
-        for number, line in enumerate(text.splitlines(), 1):
-            for what, pattern in SECRETS.items():
-                if re.search(pattern, line):
-                    fix = (
-                        "Take it out, make it invalid where it is from, and give nodes a role or a token file instead."
-                    )
-                    yield Finding(file, f"line {number}", f"looks like {what}", fix)
+        found = list(secrets_in(text, {}))
+        found += [(line, "the cluster's token") for line, each in enumerate(text.split("\n"), 1) if TOKEN.search(each)]
+        yield from (Finding(file, f"line {line}", f"looks like {what}", fix) for line, what in found)
 
 
 RULES: tuple[Rule, ...] = (open_to_the_world, secrets)

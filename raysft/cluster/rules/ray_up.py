@@ -9,9 +9,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from raysft.cluster.files.ray_up import LABEL_MARKET, LABEL_POOL
+from raysft.cluster.files.ray_up import LAUNCH_BATCH
 from raysft.cluster.rules.finding import Finding
 from raysft.cluster.rules.rendered import RAY, Rendered
+from raysft.config.labels import MARKET, POOL
 
 TYPES = "available_node_types"
 LABEL_KEY = re.compile(r"([a-z0-9]([a-z0-9.-]*[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
@@ -74,7 +75,7 @@ def pools_as_told(rendered: Rendered) -> Iterator[Finding]:
     for name, kind in rendered.workers.items():
         labels, key = kind.get("labels", {}), f"{TYPES}.{name}.labels"
         market = pools[name].market if name in pools else None
-        for label, right in ((LABEL_POOL, name), (LABEL_MARKET, market)):
+        for label, right in ((POOL, name), (MARKET, market)):
             if labels.get(label) != right:
                 found = labels.get(label)
                 yield Finding(RAY, f"{key}.{label}", f"is {found!r}", f"Jobs ask for it by name: set it to {right!r}.")

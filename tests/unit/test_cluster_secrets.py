@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from raysft.cluster.secrets import TEXTS, is_secret_file, secrets_in
 from raysft.errors import NotAllowed
 from raysft.jobs.package import refuse_secrets
-from raysft.jobs.secrets import TEXTS, is_secret_file, secrets_in
 
 ROOT = Path(__file__).parents[2]
 # Put together here, so that this file holds none itself.
