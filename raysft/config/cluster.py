@@ -163,6 +163,16 @@ class KubernetesSection(Section):
     )
     spot_taint: str | None = Field(
         None, min_length=1, description="KEY=VALUE of the taint of spot nodes, which pods of spot pools tolerate."
+    api_cidr: tuple[Cidr, ...] = Field(
+        (),
+        description="Address ranges of the API of Kubernetes, which the autoscaler asks for pods.",
+    )
+    )
+    storage_class: str | None = Field(
+        None, min_length=1, description="Of a claim that is made: disks that many nodes may write; null: the default."
+    )
+    storage_gib: int | None = Field(
+        None, ge=1, description="GiB of a claim that is made; null: the claim is there, and is left as it is."
     )
     lost_head: Literal["starts-anew", "remembers"] = Field(
         "remembers", description="remembers: what the head knew is kept on the claim, so that a new head goes on."
@@ -178,6 +188,19 @@ class ClusterConfig(Section):
     address: str | None = Field(
         None,
         pattern=r"^https?://[^\s/]+(/\S*)?$",
+    @field_validator("api_cidr", mode="before")
+    @classmethod
+    def _listed(cls, values: object) -> object:
+        return tuple(values) if isinstance(values, list) else values
+
+    @model_validator(mode="after")
+    def _has_sense(self) -> KubernetesSection:
+        if self.storage_class is not None and self.storage_gib is None:
+            raise ValueError("storage_class takes no effect without storage_gib: without it no claim is made")
+        if everyone := sorted(ANYWHERE & set(self.api_cidr)):
+            raise ValueError(f"api_cidr: {everyone[0]} is everyone; give the addresses of the API")
+        return self
+
         description="Of its dashboard as this machine reaches it, often through a tunnel; null: http://127.0.0.1:8265.",
     )
     token_file: str | None = Field(

@@ -26,9 +26,9 @@ from raysft.config import Job as JobFile
 from raysft.errors import UsageError
 from raysft.jobs.client import OURS
 from raysft.jobs.needed import package_of, refuse_elsewhere, sent_arguments
+from raysft.jobs.output import is_local, output_on
 from raysft.jobs.package import Package, is_on, package_name, refuse_secrets
 from raysft.jobs.told import EVENTS
-from raysft.storage.layout import home_path
 from raysft.version import VERSION
 
 PINNED = ("ray", "torch", "transformers", "tokenizers", "peft")  # whose versions decide what a run computes
@@ -85,19 +85,19 @@ def make_request(
     storage = None if cluster is None else cluster.config.storage
     package = None if _sees_our_files(loaded, cluster) else package_of(loaded, arguments, storage)
     words = list(arguments)
-    if not _is_local(cluster):
+    if not is_local(cluster):
         _refuse_lost_output(verb, arguments)
         words = sent_arguments(arguments, package, storage)
         if package is None:
             refuse_elsewhere(loaded, storage or "")
-    output = _output(loaded, cluster)
+    output = output_on(cluster, loaded)
     path = str(loaded.path) if package is None else package.within(loaded.path)
     kept = [override for override in overrides if not override.startswith("output=")]
     sets = [word for override in [*kept, f"output={output}"] for word in ("--set", override)]
     command = shlex.join([*_raysft(cluster), verb, path, *sets, *words])
     return Request(
         run=run_id(verb, loaded, output, arguments),
-        entrypoint=(f"cd {shlex.quote(str(Path.cwd()))} && " if _is_local(cluster) else "") + f"exec {command}",
+        entrypoint=(f"cd {shlex.quote(str(Path.cwd()))} && " if is_local(cluster) else "") + f"exec {command}",
         environment={EVENTS: "1", PINS: json.dumps(pins(), sort_keys=True), "PYTHONUNBUFFERED": "1"},
         metadata=_metadata(verb, loaded, cluster, output, now or datetime.now(UTC)),
         package=package,
@@ -118,40 +118,9 @@ def pins() -> dict[str, str]:
     return {"raysft": VERSION, **{name: version(name).partition("+")[0] for name in PINNED}}
 
 
-def _is_local(cluster: Cluster | None) -> bool:
-    """Whether jobs run on this machine, where relative paths mean what they mean here."""
-    return cluster is not None and cluster.config.kind == "local"
-
-
 def _sees_our_files(job: JobFile, cluster: Cluster | None) -> bool:
     """Whether the nodes find the job file under its path here."""
-    return cluster is not None and (_is_local(cluster) or is_on(job.path, cluster.config.storage))
-
-
-def _output(job: JobFile, cluster: Cluster | None) -> str:
-    """Where results go, absolute. Raises UsageError where the cluster would lose them."""
-    written = home_path(job.config.output)
-    if _is_local(cluster):
-        return str(written.absolute())
-    storage = None if cluster is None else cluster.config.storage
-    if written.is_absolute():
-        if storage is not None and not is_on(written, storage):
-            raise UsageError(
-                f"{job.where('output')}: output: {written} is not on the storage of the cluster ({storage})",
-                "Name a folder there, or a relative one, which is taken to be there.",
-            )
-        return str(written)
-    if storage is None:
-        raise UsageError(
-            "output: an address alone does not tell where the cluster keeps files",
-            "Name the cluster with --cluster, whose file has `storage`; or --set output=/FOLDER/THAT/ALL/NODES/SEE.",
-        )
-    if not is_on(Path(storage) / written, storage):
-        raise UsageError(
-            f"{job.where('output')}: output: {written} leads out of the storage of the cluster ({storage})",
-            "Name a folder below it.",
-        )
-    return str(Path(storage) / written)
+    return cluster is not None and (is_local(cluster) or is_on(job.path, cluster.config.storage))
 
 
 def _refuse_lost_output(verb: str, arguments: Sequence[str]) -> None:
@@ -167,7 +136,7 @@ def _refuse_lost_output(verb: str, arguments: Sequence[str]) -> None:
 
 def _raysft(cluster: Cluster | None) -> list[str]:
     """The command: that of this environment on this machine, that of the image elsewhere."""
-    if _is_local(cluster):
+    if is_local(cluster):
         return [sys.executable, "-m", "raysft"]
     return ["raysft"]
 

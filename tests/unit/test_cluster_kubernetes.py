@@ -18,15 +18,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from raysft.cluster.files.job_manifest import job_manifest
-from raysft.cluster.files.kubernetes import RAY_VERSION, rayjob, render
+from raysft.cluster.files.kubernetes import RAY_VERSION, render
 from raysft.cluster.files.kubernetes_pods import DRAIN
 from raysft.cluster.files.manifest import as_manifests, read_manifests
+from raysft.cluster.files.rayjob import rayjob
 from raysft.cluster.rules import kubernetes, kubernetes_pods, kueue
 from raysft.cluster.rules import rayjob as rayjob_rules
 from raysft.cluster.rules.kubernetes import findings
 from raysft.config import load_cluster, load_job
 from raysft.errors import JobFileError, NoCapacity, UsageError
+from raysft.jobs.job_manifest import job_manifest
 from tests.support.custom_resources import FILES, NO_SCHEMAS, SCHEMAS, errors
 from tests.support.jobs import run_cli, write_job
 
@@ -281,6 +282,14 @@ BREAKS: list[tuple[str, Any, str]] = [
     ("NetworkPolicy/raysft-within", [("spec.ingress.0", {})], "spec.ingress.0"),
     ("NetworkPolicy/raysft-within", [("spec.ingress.0.from.0", {"ipBlock": {"cidr": "0.0.0.0/0"}})], "spec.ingress.0"),
     ("NetworkPolicy/raysft-within", [("spec.egress.0.to.0", {"ipBlock": {"cidr": "::/0"}})], "spec.egress.0"),
+    ("NetworkPolicy/raysft-autoscaler", [("spec.egress.0.to", ...)], "spec.egress.0"),
+    ("NetworkPolicy/raysft-autoscaler", [("spec.egress.0.to", [])], "spec.egress.0"),
+    (
+        "NetworkPolicy/raysft-autoscaler",
+        [("spec.egress.0.to.0", {"ipBlock": {"cidr": "0.0.0.0/0"}})],
+        "spec.egress.0",
+    ),
+    ("PodDisruptionBudget/raysft-head", [("spec", {"minAvailable": 1})], "spec.maxUnavailable"),
     ("NetworkPolicy/raysft-deny-all", [("spec.podSelector.matchLabels", {"a": "b"})], "metadata"),
     (FLAVOR, [("spec.nodeTaints.0.effect", "Never")], "spec.nodeTaints.0.effect"),
     (FLAVOR, [("spec.tolerations", TOLERATED)], "spec.tolerations.0"),
@@ -429,6 +438,35 @@ def test_policies_let_in_who_is_named_and_nobody_else() -> None:
     assert [ports[0]["port"] for _, ports in came if ports] == [8265, 8265]
 
 
+def test_drivers_reach_the_api_and_nobody_else_outside() -> None:
+    out = [
+        rule for policy in read_manifests(rendered()["networkpolicy.yaml"]) for rule in policy["spec"].get("egress", [])
+    ]
+    assert len(out) == 3 and all(rule["to"] for rule in out)
+    blocks = [end["ipBlock"]["cidr"] for rule in out for end in rule["to"] if "ipBlock" in end]
+    assert blocks == ["10.96.0.1/32", "172.16.0.2/32"]
+
+
+def test_no_head_may_be_evicted_however_many_there_are() -> None:
+    (budget,) = read_manifests(rendered()["pdb.yaml"])
+    assert budget["spec"] == {
+        "maxUnavailable": 0,
+        "selector": {"matchLabels": {"raysft.io/cluster": "raysft", "raysft.io/role": "head"}},
+    }
+
+
+def test_a_claim_is_made_as_told_and_one_that_is_there_is_left_alone() -> None:
+    (claim,) = read_manifests(rendered("kubernetes.storage_gib=64", "kubernetes.storage_class=nfs")["pvc.yaml"])
+    assert claim["spec"] == {
+        "accessModes": ["ReadWriteMany"],
+        "storageClassName": "nfs",
+        "resources": {"requests": {"storage": "64Gi"}},
+    }
+    (usual,) = read_manifests(rendered("kubernetes.storage_class=null")["pvc.yaml"])
+    assert "storageClassName" not in usual["spec"]
+    assert "pvc.yaml" not in rendered("kubernetes.storage_gib=null", "kubernetes.storage_class=null")
+
+
 def test_quotas_are_those_of_the_pools() -> None:
     queue = next(each for each in read_manifests(rendered()["kueue.yaml"]) if each["kind"] == "ClusterQueue")
     group = queue["spec"]["resourceGroups"][0]
@@ -489,20 +527,23 @@ def test_names_that_kubernetes_would_not_take_are_refused(name: str) -> None:
 
 
 def test_a_job_file_becomes_a_manifest(tmp_path: Path) -> None:
-    job = write_job(tmp_path, tmp_path, name="My_Job.2", train={"workers": 3, "device": "gpu"})
+    job = write_job(tmp_path, tmp_path, name="My_Job.2", train={"workers": 3, "device": "gpu"}, output="results")
     done = run_cli("cluster", "render", FILE, "--job", job)
     assert done.returncode == 0, done.stderr
     assert "# The job file, with its data beside it, has to lie at /mnt/raysft/jobs/job.yaml." in done.stdout
     (document,) = read_manifests(done.stdout)
     assert document["metadata"]["name"] == "my-job-2"
-    assert document["spec"]["entrypoint"] == "raysft train /mnt/raysft/jobs/job.yaml --json"
+    # Below a pod's own folder other nodes would not find it, and each try would pay for a cluster to say so.
+    assert document["spec"]["entrypoint"] == (
+        "raysft train /mnt/raysft/jobs/job.yaml --set output=/mnt/raysft/results --json"
+    )
     assert document["spec"]["rayClusterSpec"]["workerGroupSpecs"][0]["replicas"] == 3
     assert findings({"job.yaml": done.stdout}) == []
 
 
 def test_a_job_takes_as_many_workers_as_it_may_have_and_a_pool_holds(tmp_path: Path) -> None:
     def group(workers: object, device: str, *overrides: str) -> Manifest:
-        job = load_job(write_job(tmp_path, tmp_path, train={"workers": workers, "device": device}))
+        job = load_job(write_job(tmp_path, tmp_path, train={"workers": workers, "device": device}, output="results"))
         _, text = job_manifest(load_cluster(FILE, overrides), job)
         found: Manifest = read_manifests(text)[0]["spec"]["rayClusterSpec"]["workerGroupSpecs"][0]
         return found
@@ -515,6 +556,8 @@ def test_a_job_takes_as_many_workers_as_it_may_have_and_a_pool_holds(tmp_path: P
     assert group(1, "auto")["groupName"] == "l4-spot"
     with pytest.raises(NoCapacity, match=r"holds 9 worker\(s\) with 1 GPU"):
         group(9, "gpu")
+    with pytest.raises(UsageError, match=r"output: .* is not on the storage of the cluster \(/mnt/raysft\)"):
+        job_manifest(load_cluster(FILE), load_job(write_job(tmp_path, tmp_path, output="/elsewhere")))
     with pytest.raises(UsageError, match="manifests of jobs are for Kubernetes"):
         job = load_job(write_job(tmp_path, tmp_path))
         job_manifest(load_cluster(ROOT / "cluster/slurm/cluster.yaml"), job)
@@ -533,6 +576,9 @@ def test_a_job_takes_as_many_workers_as_it_may_have_and_a_pool_holds(tmp_path: P
             "kubernetes.node_labels.a100: no pool is called so; pools are l4-spot, l4",
         ),
         ("pools=[{name: a, cpus: 4}]", "pools.0.memory: must be given"),
+        ("kubernetes.api_cidr=[]", "kubernetes.api_cidr: must be given: addresses of the API of Kubernetes, such as"),
+        ("kubernetes.api_cidr=[0.0.0.0/0]", "is everyone"),
+        ("kubernetes.storage_gib=null", "storage_class takes no effect without storage_gib"),
     ],
 )
 def test_a_cluster_file_that_cannot_be_rendered_says_where(override: str, expected: str) -> None:

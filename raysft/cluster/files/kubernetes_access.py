@@ -7,6 +7,7 @@ from typing import Any
 from raysft.cluster.files.kubernetes_pods import CLUSTER, PORTS, ROLE
 from raysft.cluster.files.manifest import Manifest
 from raysft.config import Cluster
+from raysft.errors import JobFileError, Problem
 
 DNS = {
     "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}},
@@ -18,7 +19,6 @@ OPERATOR = {
     "podSelector": {"matchLabels": {"app.kubernetes.io/component": "kuberay-operator"}},
 }
 API_PORTS = (443, 6443)
-STORAGE_GIB = 500
 
 
 def metadata(cluster: Cluster, name: str) -> dict[str, Any]:
@@ -30,7 +30,10 @@ def metadata(cluster: Cluster, name: str) -> dict[str, Any]:
 
 
 def network_policies(cluster: Cluster) -> list[Manifest]:
-    """Nothing in or out, but: within the cluster, names, the dashboard from this namespace, and the head to the API."""
+    """Nothing in or out, but: within the cluster, names, the dashboard from this namespace, and the head to the API.
+
+    Raises JobFileError where the addresses of the API are not told.
+    """
     name = cluster.config.name
     ours = {"matchLabels": {CLUSTER: name}}
     head = {"matchLabels": {CLUSTER: name, ROLE: "head"}}
@@ -49,11 +52,11 @@ def network_policies(cluster: Cluster) -> list[Manifest]:
             "egress": [{"to": [DNS], "ports": [_port(53, "UDP"), _port(53)]}],
         },
         f"{name}-dashboard": {"podSelector": head, "policyTypes": ["Ingress"], "ingress": [dashboard]},
-        # The autoscaler asks for pods there. No label names the API, so the port does; narrow it with an ipBlock.
+        # The autoscaler asks for pods there. Drivers of jobs run in the same pod, so that nothing else may be let out.
         f"{name}-autoscaler": {
             "podSelector": head,
             "policyTypes": ["Egress"],
-            "egress": [{"ports": [_port(port) for port in API_PORTS]}],
+            "egress": [{"to": _api(cluster), "ports": [_port(port) for port in API_PORTS]}],
         },
     }
     return [
@@ -65,6 +68,19 @@ def network_policies(cluster: Cluster) -> list[Manifest]:
         }
         for key, spec in rules.items()
     ]
+
+
+def _api(cluster: Cluster) -> list[dict[str, Any]]:
+    """No label names the API of Kubernetes, so that its addresses have to."""
+    section = cluster.config.kubernetes
+    assert section is not None
+    if not section.api_cidr:
+        text = (
+            "must be given: addresses of the API of Kubernetes, such as [10.96.0.1/32, 172.16.0.2/32], without which "
+            "the autoscaler gets no pods; `kubectl get service,endpoints kubernetes` tells them"
+        )
+        raise JobFileError([Problem(cluster.where("kubernetes", "api_cidr"), "kubernetes.api_cidr", text)])
+    return [{"ipBlock": {"cidr": cidr}} for cidr in section.api_cidr]
 
 
 def _port(number: int, protocol: str = "TCP") -> dict[str, Any]:
@@ -84,28 +100,33 @@ def service_account(cluster: Cluster) -> Manifest:
 
 
 def claim(cluster: Cluster) -> Manifest:
-    """Storage that all pods see under one path."""
+    """Storage that all pods see under one path, where it is made for the cluster."""
     section = cluster.config.kubernetes
-    assert section is not None
+    assert section is not None and section.storage_gib is not None
+    storage = {} if section.storage_class is None else {"storageClassName": section.storage_class}
     return {
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",
         "metadata": metadata(cluster, section.claim),
         "spec": {
             "accessModes": ["ReadWriteMany"],
-            "resources": {"requests": {"storage": f"{STORAGE_GIB}Gi"}},
+            **storage,
+            "resources": {"requests": {"storage": f"{section.storage_gib}Gi"}},
         },
     }
 
 
 def disruption_budget(cluster: Cluster) -> Manifest:
-    """Nobody empties the node of the head while it is there: its drivers are the jobs."""
+    """Nobody empties the node of a head while it is there: its drivers are the jobs.
+
+    The heads of RayJobs have the same labels. Of several heads a budget of one that stays would let the others go.
+    """
     return {
         "apiVersion": "policy/v1",
         "kind": "PodDisruptionBudget",
         "metadata": metadata(cluster, f"{cluster.config.name}-head"),
         "spec": {
-            "minAvailable": 1,
+            "maxUnavailable": 0,
             "selector": {"matchLabels": {CLUSTER: cluster.config.name, ROLE: "head"}},
         },
     }

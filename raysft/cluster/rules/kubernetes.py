@@ -9,18 +9,18 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from raysft.cluster.files.kubernetes_pods import MARKET
 from raysft.cluster.files.manifest import Manifest, read_manifests
 from raysft.cluster.rules.finding import Finding
 from raysft.cluster.rules.kubernetes_pods import Broken, pod_rules
 from raysft.cluster.rules.kueue import kueue_rules
 from raysft.cluster.rules.rayjob import job_rules, queued_cluster_rules
+from raysft.config.cluster import ANYWHERE
+from raysft.config.labels import MARKET
 
 MANAGERS = ("ray.io/kuberay-operator", "kueue.x-k8s.io/multikueue")
 NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 LONGEST = {"RayCluster": 63, "RayJob": 47}
 OLDEST_WITH_TOKEN = (2, 52)
-WHOLE_WORLD = ("0.0.0.0/0", "::/0")
 
 
 def findings(files: Mapping[str, str]) -> list[Finding]:
@@ -50,6 +50,12 @@ def _rules(document: Manifest) -> Iterator[Broken]:
         yield from _job(document, spec)
     elif kind == "NetworkPolicy":
         yield from _policy(spec)
+    elif kind == "PodDisruptionBudget" and spec.get("maxUnavailable") != 0:
+        yield (
+            "spec.maxUnavailable",
+            "of several heads one may be evicted, with its jobs",
+            "Set it to 0, and nothing else.",
+        )
     elif kind == "ServiceAccount" and document.get("automountServiceAccountToken") is not False:
         yield "automountServiceAccountToken", "pods get a key to the API of Kubernetes", "Set it to false."
 
@@ -185,10 +191,10 @@ def _policy(spec: Mapping[str, Any]) -> Iterator[Broken]:
     for way, ends in (("ingress", "from"), ("egress", "to")):
         for index, rule in enumerate(spec.get(way) or []):
             blocks = [(end.get("ipBlock") or {}).get("cidr") for end in rule.get(ends) or []]
-            if way == "ingress" and (not rule.get(ends) or set(blocks) & set(WHOLE_WORLD)):
+            if way == "ingress" and (not rule.get(ends) or set(blocks) & ANYWHERE):
                 yield f"spec.{way}.{index}", "lets everybody in", "Name pods, namespaces or a range of addresses."
-            if way == "egress" and set(blocks) & set(WHOLE_WORLD) and not rule.get("ports"):
-                yield f"spec.{way}.{index}", "lets everything out", "Name ports."
+            if way == "egress" and (not rule.get(ends) or set(blocks) & ANYWHERE):
+                yield f"spec.{way}.{index}", "lets pods reach everybody", "Name who: pods, or a range of addresses."
 
 
 def _without_policy(documents: Sequence[tuple[str, Manifest]]) -> list[Finding]:

@@ -5,19 +5,21 @@ from __future__ import annotations
 import re
 from pathlib import PurePosixPath
 
-from raysft.cluster.files.kubernetes import rayjob
+from raysft.cluster.files.rayjob import rayjob
 from raysft.cluster.pools.catalogue import pools_of
 from raysft.config import Cluster, Job
 from raysft.errors import NoCapacity, UsageError
+from raysft.jobs.output import output_on
 
 
 def job_manifest(cluster: Cluster, job: Job) -> tuple[str, str]:
     """Name of the file, and the manifest that trains `job`.
 
-    A job file outside the storage is expected in its folder `jobs`, since pods see nothing else.
+    A job file outside the storage is expected in its folder `jobs`, since pods see nothing else. Results go to the
+    storage too: beside the job file, or in a pod, they would be gone with it, and each try would train from the start.
 
-    Raises UsageError for a cluster that is not on Kubernetes and for names that it would not take, NoCapacity where no
-    pool holds the job, JobFileError where the cluster cannot be rendered.
+    Raises UsageError for a cluster that is not on Kubernetes, for names that it would not take and for an output that
+    is not on its storage, NoCapacity where no pool holds the job, JobFileError where the cluster cannot be rendered.
     """
     if cluster.config.kind != "kubernetes":
         raise UsageError(
@@ -26,7 +28,7 @@ def job_manifest(cluster: Cluster, job: Job) -> tuple[str, str]:
         )
     name = re.sub(r"[^a-z0-9]+", "-", job.config.name.lower()).strip("-")
     path = _seen_by_pods(cluster, job)
-    command = ["raysft", "train", path, "--json"]
+    command = ["raysft", "train", path, "--set", f"output={output_on(cluster, job)}", "--json"]
     comment = () if path == str(job.path) else (f"The job file, with its data beside it, has to lie at {path}.",)
     return f"{name}.yaml", _largest(cluster, job, name, command, comment)
 
