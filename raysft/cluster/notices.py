@@ -124,14 +124,18 @@ class Azure:
     def notice(self) -> Notice | None:
         """The event that ends this machine first; events of others in its set are not its own. Raises Unanswered."""
         found = _object(self._get("/metadata/scheduledevents?api-version=2020-07-01")) or {}
-        ends = [event for event in found.get("Events", []) if event.get("EventType") in AZURE_ENDS]
-        mine = [event for event in ends if self._own_name() in event.get("Resources", [])]
+        ends = [event for event in _objects(found.get("Events")) if event.get("EventType") in AZURE_ENDS]
+        mine = [event for event in ends if self._own_name() in (event.get("Resources") or [])]
         notices = [Notice(f"scheduled event: {event['EventType']}", _rfc(event.get("NotBefore"))) for event in mine]
         return min(notices, key=lambda each: each.deadline or 0.0, default=None)
 
     def _own_name(self) -> str:
-        if self._name is None:
-            self._name = self._get("/metadata/instance/compute/name?api-version=2021-02-01&format=text") or ""
+        """Raises Unanswered while the service has none, as at boot: an event of nobody would be nobody's for ever."""
+        if not self._name:
+            path = "/metadata/instance/compute/name"
+            self._name = (self._get(f"{path}?api-version=2021-02-01&format=text") or "").strip()
+            if not self._name:
+                raise Unanswered(f"{path} has no name yet")
         return self._name
 
     def _get(self, path: str) -> str | None:
@@ -159,6 +163,15 @@ def _object(text: str | None) -> dict[str, Any] | None:
     if not isinstance(found, dict):
         raise Unanswered(f"answers {text[:40]!r} where JSON is documented")
     return found
+
+
+def _objects(found: object) -> list[dict[str, Any]]:
+    """Those of a list that are objects; Raises Unanswered where it is no list."""
+    if found is None:
+        return []
+    if not isinstance(found, list):
+        raise Unanswered(f"answers {str(found)[:40]!r} where a list is documented")
+    return [each for each in found if isinstance(each, dict)]
 
 
 def _iso(text: object) -> float | None:

@@ -15,11 +15,13 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from raysft.cluster.notices import CLOUDS, LINK_LOCAL, Metadata, Notice, Unanswered
 from raysft.errors import NotFound, RaysftError, UsageError
 
+MODULE = "raysft.cluster.preemption"
 EVERY_S = 5.0
 AGAIN_S = 1.0  # between tries to reach the head
 ANSWER_S = 10
@@ -35,6 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Watches until the node is drained. The exit code: 0 then, else that of the error."""
     options = _options(arguments)
     try:
+        if options.pid_file is not None:
+            take_over(options.pid_file)
         drain = _with_patience(lambda: _drainer(options.address, options.node_id))
         cloud = CLOUDS[options.cloud](Metadata(options.metadata_url.rstrip("/")))
         notice = wait_for_notice(cloud.notice, options.every, options.rebalance)
@@ -56,6 +60,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--address", help="HOST:PORT of Ray's head (default: RAY_ADDRESS, else the Ray on this machine)"
     )
     parser.add_argument("--node-id", help="of the node in Ray, in hex (default: the one on this machine)")
+    parser.add_argument("--pid-file", type=Path, help="a watcher that this file names is ended, and it names this one")
     parser.add_argument("--every", type=_positive, default=EVERY_S, help="seconds between questions (%(default)g)")
     parser.add_argument(
         "--rebalance",
@@ -74,11 +79,30 @@ def _positive(text: str) -> float:
     return value
 
 
+def take_over(pid_file: Path) -> None:
+    """Ends the watcher of an earlier start of Ray, which would drain a node that is gone; then names this process.
+
+    A file that cannot be written is told, and no reason to leave the node without its watcher.
+    """
+    import psutil
+
+    with suppress(OSError, ValueError, psutil.Error):
+        old = psutil.Process(int(pid_file.read_text(encoding="utf-8")))
+        if old.pid != os.getpid() and MODULE in old.cmdline():  # else another process has its number now
+            old.terminate()
+            old.wait(ANSWER_S)
+    try:
+        pid_file.write_text(str(os.getpid()), encoding="utf-8")
+    except OSError as error:
+        _say(f"{pid_file} cannot be written: {error.strerror}; the next watcher will not end this one")
+
+
 def wait_for_notice(ask: Callable[[], Notice | None], every_s: float, rebalance: str = "tell") -> Notice:
     """Asks until the machine is certain to go; says each new thing once.
 
     rebalance: tell or drain, see --rebalance. A service that does not answer is asked again: without it there is no
-    warning, but nothing is lost that would not have been.
+    warning, but nothing is lost that would not have been. So is one whose answer ends the question with whatever
+    error: nobody would start the watcher again.
     """
     said = ""
     while True:
@@ -86,6 +110,8 @@ def wait_for_notice(ask: Callable[[], Notice | None], every_s: float, rebalance:
             notice = ask()
         except Unanswered as error:
             notice, words = None, f"no notices: {error}; asked again every {every_s:g} s"
+        except Exception as error:  # noqa: BLE001  # see above
+            notice, words = None, f"no notices: {type(error).__name__}: {error}; asked again every {every_s:g} s"
         else:
             words = f"{notice.why}; the node is kept" if notice else "watching"
         if notice and notice.certain:

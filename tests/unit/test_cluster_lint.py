@@ -171,6 +171,13 @@ BREAKS: list[tuple[str, str, str, Change, str]] = [
     ("aws", "head-policy.json", "starts_only_its_own", put("Statement", 0, "Condition", to=None), "machines of others"),
     ("aws", "head-policy.json", "starts_only_its_own", put("Statement", 5, "Condition", to=None), "TerminateInstances"),
     ("aws", "head-policy.json", "starts_only_its_own", put("Statement", 7, "Resource", to="*"), "any role"),
+    (
+        "aws",
+        "ray.yaml",
+        "launches_at_once",
+        put("head_start_ray_commands", 1, to="export AUTOSCALER_MAX_LAUNCH_BATCH=5; ray start --head"),
+        "in parts",
+    ),
     ("gcp", "ray.yaml", "known_keys", put(*GCP_SPOT, "machinetype", to="x"), "machinetype"),
     ("gcp", "ray.yaml", "known_keys", put(*GCP_SPOT, "serviceAccounts", to=None), "missing"),
     (

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 from urllib.error import HTTPError
 
 import pytest
 
 from raysft.cluster import preemption
 from raysft.cluster.notices import CLOUDS, GCP_S, Metadata, Notice, Unanswered
-from raysft.cluster.preemption import main, tell_ray, wait_for_notice
+from raysft.cluster.preemption import main, take_over, tell_ray, wait_for_notice
 from raysft.errors import RaysftError
 from tests.support.metadata import AWS_ACTION, AWS_REBALANCE, AWS_TOKEN, AZURE_EVENTS, events, metadata_service
 
@@ -108,7 +112,82 @@ def test_nobody_at_the_address_is_a_line(cloud: str) -> None:
         CLOUDS[cloud](Metadata(url)).notice()
 
 
+def test_azure_at_boot_has_no_name_for_a_machine_and_then_one() -> None:
+    """An empty name that was kept would leave the node undrained for ever."""
+    name = "/metadata/instance/compute/name"
+    with metadata_service("azure") as (service, url):
+        service.give_notice(1_800_000_000)
+        asks = CLOUDS["azure"](Metadata(url))
+        (path,) = [each for each in service.answers if each.startswith(name)]
+        known, service.answers[path] = service.answers[path], ""
+        for _ in range(2):
+            with pytest.raises(Unanswered, match="has no name yet"):
+                asks.notice()
+        service.answers[path] = known
+        notice = asks.notice()
+    assert notice is not None and notice.deadline == 1_800_000_000
+
+
+@pytest.mark.parametrize("list_", ['["Preempt", null, 7, {"EventType": "Preempt", "Resources": null}]', "null"])
+def test_events_of_azure_that_are_no_objects_are_passed_over(list_: str) -> None:
+    with metadata_service("azure") as (service, url):
+        service.answers[AZURE_EVENTS] = f'{{"Events": {list_}}}'
+        assert CLOUDS["azure"](Metadata(url)).notice() is None
+
+
+def test_events_of_azure_that_are_no_list_are_a_line() -> None:
+    with metadata_service("azure") as (service, url):
+        service.answers[AZURE_EVENTS] = '{"Events": "soon"}'
+        with pytest.raises(Unanswered, match="where a list is documented"):
+            CLOUDS["azure"](Metadata(url)).notice()
+
+
 # What the watcher makes of them.
+
+
+def test_no_error_ends_the_watcher(capsys: pytest.CaptureFixture[str]) -> None:
+    """Nobody would start it again."""
+    certain = Notice("preempted", 5.0)
+    told = iter([AttributeError("no get"), certain])
+
+    def ask() -> Notice:
+        found = next(told)
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    assert wait_for_notice(ask, 0.001) == certain
+    assert "no notices: AttributeError: no get; asked again" in capsys.readouterr().out
+
+
+SLEEPS = "import time; time.sleep(60)"
+
+
+@pytest.mark.parametrize(("is_watcher", "ends"), [(True, True), (False, False)])
+def test_a_new_watcher_ends_the_old_one_and_nobody_else(is_watcher: bool, ends: bool, tmp_path: Path) -> None:
+    """Where the old one is gone, its number may be that of another process by now."""
+    name = [preemption.MODULE] if is_watcher else []
+    with subprocess.Popen([sys.executable, "-c", SLEEPS, *name]) as old:
+        try:
+            pid_file = tmp_path / "pid"
+            pid_file.write_text(f"{old.pid}\n", encoding="utf-8")
+            take_over(pid_file)
+            assert (old.poll() is not None) == ends
+            assert int(pid_file.read_text(encoding="utf-8")) == os.getpid()
+        finally:
+            old.kill()
+
+
+@pytest.mark.parametrize("content", [None, "", "x", "999999999"])
+def test_a_file_that_names_no_process_is_written_anew(
+    content: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if content is not None:
+        (tmp_path / "pid").write_text(content, encoding="utf-8")
+    take_over(tmp_path / "pid")
+    assert int((tmp_path / "pid").read_text(encoding="utf-8")) == os.getpid()
+    take_over(tmp_path / "none" / "pid")
+    assert "cannot be written: No such file or directory; the next watcher" in capsys.readouterr().out
 
 
 def test_the_watcher_goes_on_when_the_service_was_away(capsys: pytest.CaptureFixture[str]) -> None:

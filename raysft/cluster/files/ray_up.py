@@ -21,12 +21,16 @@ SECRETS = "/opt/raysft-secrets"  # in every container; made before it, by the fi
 PORT_GCS, PORT_DASHBOARD = 6379, 8265
 # Seconds between SIGTERM and SIGKILL of a job that is stopped; Ray's own 3 s are too short to save a checkpoint.
 STOP_WAIT_S = 120
+# Nodes that Ray asks for in one request. Its own 5 split the request of a large job: a part that comes half from spot
+# costs up to as many nodes too many.
+LAUNCH_BATCH = 100
 # Of a node's memory: Ray's object store takes 30%, loaders of data and NCCL what is above.
 SHM_SHARE = 0.4
 MEMORY_SHARE = 0.7  # of a node's memory, for work: what Ray's object store leaves
 GIB = 2**30
 IS_SPOT = 'test "$RAYSFT_MARKET" = spot'
 CONTAINER = "raysft"
+WATCHER_PID = "/tmp/raysft-preemption.pid"  # noqa: S108  # of a container
 
 
 @dataclass(frozen=True)
@@ -135,17 +139,18 @@ def _docker(cluster: Cluster) -> dict[str, Any]:
 
 
 def _head_start() -> list[str]:
-    """Jobs are stopped by a process on the head, so the head has to know how long a job may take to save."""
+    """Jobs are stopped, and nodes asked for, by processes of the head, which have what stands in its environment."""
     start = (
         f"ray start --head --port={PORT_GCS} --num-cpus=0 --num-gpus=0 --autoscaling-config=~/ray_bootstrap_config.yaml"
         f" --dashboard-host=127.0.0.1 --dashboard-port={PORT_DASHBOARD} --disable-usage-stats"
     )
-    return ["ray stop", f"export RAY_JOB_STOP_WAIT_TIME_S={STOP_WAIT_S}; {start}"]
+    told = f"RAY_JOB_STOP_WAIT_TIME_S={STOP_WAIT_S} AUTOSCALER_MAX_LAUNCH_BATCH={LAUNCH_BATCH}"
+    return ["ray stop", f"export {told}; {start}"]
 
 
 def _worker_start(cloud: str) -> list[str]:
     """The watcher tells Ray of a node that will be taken away, so that training saves and moves in time."""
-    watcher = f"python -m raysft.cluster.preemption --cloud {cloud}"
+    watcher = f"python -m raysft.cluster.preemption --cloud {cloud} --pid-file {WATCHER_PID}"
     return [
         "ray stop",
         f"ray start --address=$RAY_HEAD_IP:{PORT_GCS}",

@@ -26,6 +26,7 @@ PROVIDER_KEYS = {
     "gcp": COMMON | {"project_id", "region", "availability_zone"},
     "azure": COMMON | {"location", "resource_group", "subscription_id", "unique_id", "msi", "nsg", "subnet"},
 }
+LAUNCHES = re.compile(r"\bAUTOSCALER_MAX_LAUNCH_BATCH=(\d+)")
 PINNED = re.compile(r"@sha256:[0-9a-f]{64}$|:(?!latest$)[A-Za-z0-9_][A-Za-z0-9._-]*$")
 
 
@@ -130,6 +131,14 @@ def jobs_may_save(rendered: Rendered) -> Iterator[Finding]:
     if not any("RAY_JOB_STOP_WAIT_TIME_S=" in command for command in rendered.ray.get("head_start_ray_commands", [])):
         fix = "Export RAY_JOB_STOP_WAIT_TIME_S before `ray start --head`."
         yield Finding(RAY, "head_start_ray_commands", "a job that is stopped has no time to save", fix)
+
+
+def launches_at_once(rendered: Rendered) -> Iterator[Finding]:
+    """Ray splits what a large job asks for, and each part may go on to another pool for itself."""
+    found = [LAUNCHES.search(command) for command in rendered.ray.get("head_start_ray_commands", [])]
+    if not any(each and int(each[1]) >= LAUNCH_BATCH for each in found):
+        fix = f"Export AUTOSCALER_MAX_LAUNCH_BATCH={LAUNCH_BATCH} before `ray start --head`."
+        yield Finding(RAY, "head_start_ray_commands", "many nodes are asked for in parts, and may be too many", fix)
 
 
 RULES: tuple[Callable[[Rendered], Iterator[Finding]], ...] = (
