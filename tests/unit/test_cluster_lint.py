@@ -55,6 +55,9 @@ AWS_SPOT = (TYPES, "l4-spot", "node_config")
 AWS_HEAD = (TYPES, "head_node", "node_config")
 GCP_SPOT = (TYPES, "l4-spot", "node_config")
 AZURE_SPOT = (TYPES, "a100-spot", "node_config", "azure_arm_parameters")
+ON_OWN = ("resource", "google_project_iam_member", "on_own", "condition")
+# It holds for demo-gcp-2, too.
+OF_DEMO_TOO = 'resource.name.startsWith("projects/raysft-demo/zones/europe-west4-a/instances/ray-demo-gcp-")'
 FIREWALL = ("resource", "google_compute_firewall")
 RULES_OF_AZURE = ("resources", 0, "properties", "securityRules")
 BREAKS: list[tuple[str, str, str, Change, str]] = [
@@ -175,6 +178,10 @@ BREAKS: list[tuple[str, str, str, Change, str]] = [
         "aws",
         "ray.yaml",
         "launches_at_once",
+    ("aws", "head-policy.json", "starts_only_its_own", put("Statement", 0, "Condition", to=None), "machines of others"),
+    ("aws", "head-policy.json", "starts_only_its_own", put("Statement", 5, "Condition", to=None), "TerminateInstances"),
+    ("aws", "head-policy.json", "starts_only_its_own", put("Statement", 7, "Resource", to="*"), "any role"),
+    ("gcp", "roles.tf.json", "starts_only_its_own", put(*ON_OWN, "expression", to=OF_DEMO_TOO), "machines of others"),
         put("head_start_ray_commands", 1, to="export AUTOSCALER_MAX_LAUNCH_BATCH=5; ray start --head"),
         "in parts",
     ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from raysft.cluster.files.gcp_access import network, roles
+from raysft.cluster.files.gcp_access import checked_name, network, roles
 from raysft.cluster.files.manifest import as_manifests
 from raysft.cluster.files.ray_up import Cloud, as_json, config_of, nfs_mount
 from raysft.cluster.pools.catalogue import Pool, pools_of
@@ -24,9 +24,11 @@ IAP = "gcloud compute start-iap-tunnel %h %p --listen-on-stdin --project={projec
 def render(cluster: Cluster) -> dict[str, str]:
     """ray.yaml, network.tf.json and roles.tf.json.
 
-    Raises JobFileError where the catalogue and the file do not say enough of a pool, or GPUs cannot be plugged in.
+    Raises JobFileError where the catalogue and the file do not say enough of a pool, or GPUs cannot be plugged in, and
+    for a name whose machines could be taken for those of another cluster.
     """
     section = section_of(cluster)
+    checked_name(cluster)
     cloud = Cloud(
         name="gcp",
         client="googleapiclient",

@@ -1,6 +1,6 @@
 """Network and roles of a cluster on Google Cloud, as Terraform in JSON.
 
-The head starts and ends machines whose names begin as its cluster's do, with the workers' account and never its own.
+The head starts and ends machines that are named as its cluster's are, with the workers' account and never its own.
 Workers may start nothing. No rule lets anyone in but the nodes themselves, and ssh through Identity-Aware Proxy.
 """
 
@@ -11,6 +11,7 @@ from typing import Any
 
 from raysft.config import Cluster
 from raysft.config.cluster import GcpSection
+from raysft.errors import JobFileError, Problem
 
 IAP_RANGE = "35.235.240.0/20"  # from which Google's Identity-Aware Proxy comes, and nobody else
 ON_OWN = (
@@ -23,6 +24,8 @@ ON_OWN = (
     "compute.instances.setServiceAccount",
 )
 LOOK = ("compute.images.useReadOnly", "compute.instances.list", "compute.zoneOperations.get")
+KINDS = ("head", "worker")
+AMBIGUOUS = re.compile(rf"-({'|'.join(KINDS)})(-|$)")
 REPOSITORY = re.compile(r"^(?P<location>[a-z0-9-]+)-docker\.pkg\.dev/(?P<project>[^/]+)/(?P<name>[^/]+)/")
 
 
@@ -119,13 +122,34 @@ def _role(cluster: Cluster, what: str, title: str, permissions: tuple[str, ...])
 
 
 def _own(cluster: Cluster) -> str:
-    """Ray names machines, and their disks with them, ray-CLUSTER-..."""
+    """Ray names machines, and their disks with them, ray-CLUSTER-head-... and ray-CLUSTER-worker-..."""
     section = _section(cluster)
     zone = f"projects/{section.project}/zones/{section.zone}"
     starts = (
-        f'resource.name.startsWith("{zone}/{kind}/ray-{cluster.config.name}-")' for kind in ("instances", "disks")
+        f'resource.name.startsWith("{zone}/{kind}/{names}")'
+        for kind in ("instances", "disks")
+        for names in names_of_machines(cluster.config.name)
     )
     return " || ".join(starts)
+
+
+def names_of_machines(name: str) -> list[str]:
+    """How the names of a cluster's machines begin, and those of no other cluster whose name `checked_name` takes."""
+    return [f"ray-{name}-{kind}-" for kind in KINDS]
+
+
+def checked_name(cluster: Cluster) -> None:
+    """Machines of a cluster `demo-worker-2` would have names like those of workers of `demo`, whose head may end them.
+
+    Raises JobFileError for such a name.
+    """
+    name = cluster.config.name
+    if AMBIGUOUS.search(name):
+        text = (
+            "must have no part `head` or `worker` behind a dash on Google Cloud, since machines are told apart by "
+            f"their names; found {name!r}"
+        )
+        raise JobFileError([Problem(cluster.where("name"), "name", text)])
 
 
 def _image_readers(cluster: Cluster) -> dict[str, Any]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from raysft.cluster.files.gcp_access import IAP_RANGE
+from raysft.cluster.files.gcp_access import IAP_RANGE, names_of_machines
 from raysft.cluster.rules.finding import Finding
 from raysft.cluster.rules.rendered import RAY, Rendered, walk
 
@@ -15,6 +16,7 @@ KEYS = {
     *("machineType", "canIpForward", "disks", "networkInterfaces", "serviceAccounts", "scheduling", "labels", "tags"),
     *("shieldedInstanceConfig", "guestAccelerators", "metadata", "minCpuPlatform", "reservationAffinity"),
 }
+STARTS = re.compile(r'resource\.name\.startsWith\("projects/[^/"]+/zones/[^/"]+/(?:instances|disks)/([^/"]*)"\)')
 COMPLETE = ("machineType", "disks", "networkInterfaces", "serviceAccounts")
 
 
@@ -94,12 +96,20 @@ def starts_only_its_own(rendered: Rendered) -> Iterator[Finding]:
         role = member["role"].removeprefix("${google_project_iam_custom_role.").removesuffix(".name}")
         permissions = resource["google_project_iam_custom_role"].get(role, {}).get("permissions", [])
         changes = [each for each in permissions if each.endswith((".create", ".delete")) or ".set" in each]
-        bound = f"/ray-{rendered.cluster.config.name}-" in member.get("condition", {}).get("expression", "")
+        names = names_of_machines(rendered.cluster.config.name)
+        bound = _begin_so(member.get("condition", {}).get("expression", ""), names)
         if changes and not bound:
             key = f"resource.google_project_iam_member.{name}"
             yield Finding(
                 ROLES, key, f"{', '.join(changes)} on machines of others", "Bind it to names of this cluster."
             )
+
+
+def _begin_so(expression: str, names: list[str]) -> bool:
+    """Whether a condition asks for names that begin in these ways, and for nothing else."""
+    parts = [part.strip() for part in expression.split("||")]
+    asked = [STARTS.fullmatch(part) for part in parts]
+    return all(each is not None and each[1] in names for each in asked)
 
 
 RULES: tuple[Callable[[Rendered], Iterator[Finding]], ...] = (
