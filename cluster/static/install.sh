@@ -11,7 +11,7 @@ ssh=(ssh -o BatchMode=yes)
 user='admin'
 head='10.20.0.10'
 workers=('10.20.0.11' '10.20.0.12')
-token="$HOME"/.ray/auth_token
+token="${RAYSFT_HOME:-$HOME/.raysft}/clusters/lab/token"
 
 if [ ! -s "$token" ]; then
   echo "making the token of the cluster: $token"

@@ -45,6 +45,11 @@ def find(name: str | None, address: str | None, insecure: bool) -> tuple[Cluster
     if address:
         return None, Client(endpoint_at(address, None, insecure))
     cluster = find_cluster(name or only_cluster())
+    if cluster.config.kind == "slurm":
+        raise UsageError(
+            f"cluster {cluster.config.name} is Slurm's: each batch job has a Ray of its own, and there is none to ask",
+            f"`raysft cluster render {cluster.path} --to FOLDER`, then there: sbatch FOLDER/job.sbatch train JOB.",
+        )
     return cluster, Client(endpoint_of(cluster, insecure))
 
 

@@ -37,9 +37,20 @@ class Endpoint:
 
 
 def endpoint_of(cluster: Cluster, insecure: bool = False) -> Endpoint:
-    """Of a cluster file, or of a cluster that was brought up here. Raises NotAllowed, UsageError."""
+    """Of a cluster file, or of a cluster that was brought up here. Raises NotAllowed, UsageError.
+
+    A cluster of which neither its file nor this machine knows where it answers has no usual address: behind the tunnel
+    of another cluster that would be the other one, with its token.
+    """
     config, state = cluster.config, state_folder(cluster.config.name)
-    address = config.address or _read(state / ADDRESS) or USUAL
+    address = config.address or _read(state / ADDRESS)
+    if address is None:
+        if config.kind != "local" and not (state / TOKEN).is_file():
+            raise UsageError(
+                f"cluster {config.name} is not one that was brought up here, and its file has no `address`",
+                f"Name it by address: the key `address` of {cluster.path}, or --address URL. {EXAMPLE}",
+            )
+        address = USUAL
     if config.token_file is not None:
         token = _read(Path(config.token_file).expanduser())
         if token is None:

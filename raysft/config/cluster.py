@@ -201,10 +201,24 @@ class ClusterConfig(Section):
             raise ValueError(f"api_cidr: {everyone[0]} is everyone; give the addresses of the API")
         return self
 
-        description="Of its dashboard as this machine reaches it, often through a tunnel; null: http://127.0.0.1:8265.",
+
+class ClusterConfig(PlainSection):
+    """One cluster file."""
+
+    name: Annotated[str, BeforeValidator(parse_name)] = Field(
+        pattern=LABEL, description="Name of the cluster: small letters, digits and dashes."
+    )
+    address: str | None = Field(
+        None,
+        pattern=r"^https?://[^\s/]+(/\S*)?$",
+        description="Of its dashboard as this machine reaches it, often through a tunnel; null: http://127.0.0.1:8265, "
+        "of a cluster that was brought up or installed from here.",
     )
     token_file: str | None = Field(
-        None, min_length=1, description="File with the cluster's token; null: ~/.ray/auth_token, as Ray has it."
+        None,
+        min_length=1,
+        description="File with the cluster's token; null: that of a cluster that was brought up or installed from "
+        "here, else ~/.ray/auth_token.",
     )
     storage: str | None = Field(
         None,

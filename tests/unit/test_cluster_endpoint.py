@@ -174,6 +174,27 @@ def test_the_token_is_that_of_the_file_then_of_the_cluster_that_is_up_then_rays(
     assert found == Endpoint("https://ray.example.org/x", f"{TOKEN}-named")
 
 
+STATIC = "name: far\nstorage: /mnt/raysft\nstatic: {head: 10.0.0.1}\n"
+
+
+def test_a_cluster_of_which_nobody_knows_where_it_is_gets_no_job(home: Path) -> None:
+    """Behind a tunnel to another cluster, 127.0.0.1:8265 would be that one, and take Ray's own token."""
+    write(home / ".ray/auth_token", TOKEN)
+    far = load_cluster(write(home / "far.yaml", STATIC))
+    with pytest.raises(UsageError, match="cluster far is not one that was brought up here, and its file has no") as no:
+        endpoint_of(far)
+    assert "Name it by address" in no.value.next_step
+    named = load_cluster(write(home / "far.yaml", STATIC + "address: http://127.0.0.1:9000\n"))
+    assert endpoint_of(named).address == "http://127.0.0.1:9000"
+
+
+def test_a_cluster_that_was_brought_up_or_installed_from_here_is_spoken_to_with_its_own_token(home: Path) -> None:
+    write(home / ".ray/auth_token", TOKEN)
+    write(state_folder("far") / "token", f"{TOKEN}-of-far")
+    found = endpoint_of(load_cluster(write(home / "far.yaml", STATIC)))
+    assert found == Endpoint("http://127.0.0.1:8265", f"{TOKEN}-of-far")
+
+
 @pytest.mark.parametrize("text", [None, "", " \n"])
 def test_a_token_file_without_one_is_refused_with_its_line(text: str | None, home: Path) -> None:
     write(home / ".ray/auth_token", TOKEN)

@@ -145,6 +145,22 @@ def test_the_script_has_no_fault_that_is_found_without_running_it(tmp_path: Path
         assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.parametrize("home", [None, "of raysft"])
+def test_each_cluster_has_a_token_of_its_own_where_jobs_look_for_it(tmp_path: Path, home: str | None) -> None:
+    """The lines of the script that make it, run; one token for all clusters would open one to who has another."""
+    script = rendered()["install.sh"]
+    (token,) = [line for line in script.splitlines() if line.startswith("token=")]
+    makes = script[script.index('if [ ! -s "$token" ]') : script.index("# What each host runs")]
+    environment = {"HOME": str(tmp_path), "PATH": os.environ["PATH"]}
+    if home is not None:
+        environment["RAYSFT_HOME"] = str(tmp_path / home)
+    command = ["bash", "-euc", f"{token}\n{makes}"]
+    subprocess.run(command, env=environment, check=True, capture_output=True, timeout=10)
+    made = tmp_path / (home or ".raysft") / "clusters/lab/token"
+    assert re.fullmatch(r"[0-9a-f]{64}", made.read_text(encoding="utf-8"))
+    assert stat.S_IMODE(made.stat().st_mode) == 0o600 and stat.S_IMODE(made.parent.stat().st_mode) == 0o700
+
+
 def test_the_fakes_have_no_fault_either() -> None:
     fakes = sorted(FAKES.iterdir())
     assert len(fakes) == 3

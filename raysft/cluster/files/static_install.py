@@ -13,11 +13,10 @@ def install_script(cluster: Cluster, section: StaticSection, settings: str, stat
     config, storage = cluster.config, cluster.config.storage
     assert storage is not None
     workers = [host for host in dict.fromkeys(section.workers) if host != section.head]
-    token = config.token_file or "~/.ray/auth_token"
     ssh = ["ssh", "-o", "BatchMode=yes", *(["-i", section.ssh.key] if section.ssh.key else [])]
     values = {
         "@SOURCE@": cluster.path.name,
-        "@TOKEN@": _home(token),
+        "@TOKEN@": _token(config.token_file, config.name),
         "@SSH@": " ".join(_home(each) for each in ssh),
         "@USER@": _single(section.ssh.user),
         "@HEAD@": _single(section.head),
@@ -27,10 +26,14 @@ def install_script(cluster: Cluster, section: StaticSection, settings: str, stat
         "@STATE@": state,
         "@PROGRAMS@": programs,
     }
-    text = SCRIPT
-    for mark, value in values.items():
-        text = text.replace(mark, value)
-    return text
+    return filled(SCRIPT, values)
+
+
+def _token(named: str | None, name: str) -> str:
+    """Of this cluster alone, where commands on jobs look for it (endpoint.py), unless the cluster file names one."""
+    if named is not None:
+        return _home(named)
+    return f'"${{RAYSFT_HOME:-$HOME/.raysft}}/clusters/{name}/token"'
 
 
 def _home(path: str) -> str:
