@@ -319,7 +319,7 @@ def open_output(output: str) -> Output:
     if "://" in output:
         raise OutputError(
             f"output: {output} is a remote URI; this version writes to local or mounted folders",
-            "Use a folder, for example output: results, or a mounted bucket.",
+            "Use a folder, for example output: results.",
         )
     root = home_path(output).absolute()
     probe = root / f".writable-{uuid.uuid4().hex[:8]}"

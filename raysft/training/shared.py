@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import fcntl
+import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from raysft.errors import OutputError
 from raysft.session import Resources
 from raysft.storage.commit import writing
+from raysft.storage.lease import lease
 
 PATIENCE_S = 60.0  # for a node to start a process; one that is slower is no proof of anything
 NEXT = (
-    "Workers and driver need storage that all nodes share (NFS, EFS, Filestore, a mounted bucket), at the same path "
-    "everywhere: --set output=FOLDER in it."
+    "Workers and driver need storage that all nodes share (NFS, EFS, Filestore; a mounted bucket is none), at the same "
+    "path everywhere: --set output=FOLDER in it."
 )
 
 
@@ -45,32 +48,87 @@ def require_shared(folder: Path, resources: Resources) -> None:
 
 
 def look(folder: str, marker: str) -> str:
-    """What is wrong with a folder as this node sees it; "" where nothing is. marker: a file that the driver wrote."""
+    """What is wrong with a folder as this node sees it; "" where nothing is.
+
+    marker: a file that the driver wrote, and holds locked.
+    """
     path = Path(folder)
     if not (path / marker).exists():
         return f"sees another folder at {folder} than the driver, or none: a file of the driver's is missing there"
     mine = path / f"{marker}-{uuid.uuid4().hex[:8]}"
+    for what, attempt in (("write to", _write), ("append to a file in", _append), ("rename a folder in", _rename)):
+        try:
+            whole = attempt(mine)
+        except OSError as error:
+            return f"cannot {what} {folder}: {error.strerror}"
+        finally:
+            _clear(mine)
+        if not whole:
+            return f"reads back other content than it wrote to {folder}"
+    return _lock(path / marker, folder)
+
+
+def _write(mine: Path) -> bool:
+    mine.write_text("one")
+    return mine.read_text() == "one"
+
+
+def _append(mine: Path) -> bool:
+    """As logs of events are written."""
+    mine.write_text("one")
+    with mine.open("a") as file:
+        file.write("two")
+    return mine.read_text() == "onetwo"
+
+
+def _rename(mine: Path) -> bool:
+    """As a checkpoint is committed: a folder with all of its files comes to its name at once."""
+    other = mine.with_name(f"{mine.name}-renamed")
     try:
-        mine.write_text(marker)
-        found = mine.read_text()
-        mine.unlink()
+        mine.mkdir()
+        (mine / "inside").write_text("one")
+        mine.rename(other)
+        return (other / "inside").read_text() == "one" and not mine.exists()
+    finally:
+        _clear(other)
+
+
+def _lock(locked: Path, folder: str) -> str:
+    """What is wrong with a lock of the driver's: it keeps two runs on two machines from writing one result."""
+    try:
+        with locked.open("a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return ""
     except OSError as error:
-        return f"cannot write to {folder}: {error.strerror}"
-    return "" if found == marker else f"reads back other content than it wrote to {folder}"
+        return f"cannot lock a file in {folder}: {error.strerror}"
+    return f"does not see the driver's lock in {folder}: two runs could write it at once (mount it without `nolock`)"
+
+
+def _clear(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 @contextmanager
 def _marked(folder: Path) -> Iterator[str]:
-    """A file of the driver's in the folder, by its name."""
+    """A file of the driver's in the folder, by its name; locked as a run's lease is."""
     name = f".shared-{uuid.uuid4().hex[:8]}"
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text("driver")
-    try:
+    with ExitStack() as held:
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            held.callback(_clear_all, folder, name)
+            (folder / name).write_text("driver")
+            held.enter_context(lease(folder / name, f"{folder}/{name}"))
         yield name
-    finally:
-        for left in folder.glob(f"{name}*"):
-            left.unlink(missing_ok=True)
+
+
+def _clear_all(folder: Path, name: str) -> None:
+    """What a node that died left, too."""
+    for left in folder.glob(f"{name}*"):
+        _clear(left)
 
 
 def _holds(resources: dict[str, float], bundle: dict[str, float]) -> bool:
