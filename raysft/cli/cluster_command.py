@@ -160,7 +160,7 @@ def status_command(cluster: str, as_json: bool) -> None:
 @click.argument("cluster")
 @json_option
 def doctor_command(cluster: str, as_json: bool) -> None:
-    """Look for what will go wrong on CLUSTER: versions, token, storage, capacity.
+    """Look for what will go wrong on CLUSTER: whether it answers, its token, its version of Ray, its nodes.
 
     \b
     Example:
@@ -168,7 +168,7 @@ def doctor_command(cluster: str, as_json: bool) -> None:
     """
     from raysft.cli.console import print_json
     from raysft.cluster.named import find_cluster
-    from raysft.jobs.doctor import doctor
+    from raysft.jobs.doctor import NOT_LOOKED_AT, doctor
 
     found = find_cluster(cluster)
     findings = doctor(found)
@@ -177,7 +177,7 @@ def doctor_command(cluster: str, as_json: bool) -> None:
         print_json({"schema": "raysft.cluster-doctor/1", "name": found.config.name, "findings": facts})
     _refuse(findings)
     if not as_json:
-        click.echo(f"{found.config.name}: nothing to mend")
+        click.echo(f"{found.config.name}: nothing to mend ({NOT_LOOKED_AT})")
 
 
 def _of_job(cluster: Cluster, job: Path) -> dict[str, str]:

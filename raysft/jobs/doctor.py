@@ -15,9 +15,11 @@ from raysft.jobs.submit import refuse_other_ray
 FULL = 0.95  # share of a disk from which on Ray takes no more objects (RAY_local_fs_capacity_threshold)
 
 
+NOT_LOOKED_AT = "the storage is tried by every job before it trains; `raysft check JOB --cluster` tells of capacity"
+
+
 def doctor(cluster: Cluster) -> list[Finding]:
-    """Everything that is found from here. Whether workers can write to the storage is tried by every job, before it
-    trains. Asks the cluster alone, and changes nothing."""
+    """Everything that is found from here. Asks the cluster alone, and changes nothing."""
     return list(_look(cluster))
 
 
