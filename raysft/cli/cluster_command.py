@@ -182,8 +182,8 @@ def doctor_command(cluster: str, as_json: bool) -> None:
 
 def _of_job(cluster: Cluster, job: Path) -> dict[str, str]:
     from raysft.config import load_job
-
     from raysft.jobs.job_manifest import job_manifest
+
     return dict([job_manifest(cluster, load_job(job))])
 
 

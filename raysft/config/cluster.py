@@ -155,24 +155,26 @@ class KubernetesSection(Section):
 
     namespace: str = Field(pattern=LABEL, description="Of all that is made.")
     queue: str | None = Field(None, pattern=LABEL, description="Kueue's local queue that admits jobs; null: none.")
+    api_cidr: tuple[Cidr, ...] = Field(
+        (),
+        description="Address ranges of the API of Kubernetes, which the autoscaler asks for pods.",
+    )
     claim: str = Field(pattern=LABEL, description="Persistent volume claim (ReadWriteMany) mounted at `storage`.")
+    storage_class: str | None = Field(
+        None, min_length=1, description="Of a claim that is made: disks that many nodes may write; null: the default."
+    )
+    storage_gib: int | None = Field(
+        None, ge=1, description="GiB of a claim that is made; null: the claim is there, and is left as it is."
+    )
     token_secret: str = Field("raysft-token", pattern=LABEL, description="Secret with the cluster's token.")
     service_account: str = Field("raysft", pattern=LABEL, description="Of all pods; it may nothing.")
     node_labels: dict[str, dict[str, str]] = Field(
         {}, description="By pool: labels of the nodes that its pods go to, such as {l4: {gpu: nvidia-l4}}."
     )
     spot_taint: str | None = Field(
-        None, min_length=1, description="KEY=VALUE of the taint of spot nodes, which pods of spot pools tolerate."
-    api_cidr: tuple[Cidr, ...] = Field(
-        (),
-        description="Address ranges of the API of Kubernetes, which the autoscaler asks for pods.",
-    )
-    )
-    storage_class: str | None = Field(
-        None, min_length=1, description="Of a claim that is made: disks that many nodes may write; null: the default."
-    )
-    storage_gib: int | None = Field(
-        None, ge=1, description="GiB of a claim that is made; null: the claim is there, and is left as it is."
+        None,
+        pattern=r"^[\w./=-]+$",
+        description="KEY=VALUE of the taint of spot nodes, which pods of spot pools tolerate.",
     )
     lost_head: Literal["starts-anew", "remembers"] = Field(
         "remembers", description="remembers: what the head knew is kept on the claim, so that a new head goes on."

@@ -153,4 +153,5 @@ RULES: tuple[Callable[[Rendered], Iterator[Finding]], ...] = (
     token_asked_for,
     dashboard_on_loopback,
     jobs_may_save,
+    launches_at_once,
 )
