@@ -6,23 +6,29 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from raysft.config.section import Section
+from raysft.config.section import PlainSection
 from raysft.config.values import parse_name
 
 LABEL = r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$"  # a name that Ray's labels, clouds and Kubernetes all take
 KINDS = ("local", "static", "slurm", "aws", "gcp", "azure", "kubernetes")
 CLOUDS = ("aws", "gcp", "azure")
 ANYWHERE = {"0.0.0.0/0", "::/0"}
-
 Cidr = Annotated[str, Field(pattern=r"^\d{1,3}(\.\d{1,3}){3}/\d{1,2}$")]
+# What no shell, no unit of systemd and no mount option of Docker takes for anything but a part of a path.
+FOLDER = r"^/[\w ._@%+=~/-]*$"
+IMAGE = r"^[A-Za-z0-9][A-Za-z0-9._/:@-]*$"  # Ray hands it to a shell as it is
+WORD = r"^[A-Za-z0-9][\w.@+-]*$"  # a name as clouds give it; nothing that Terraform or ARM would take for a formula
+RESOURCE = r"^/subscriptions(/[\w.()-]+)+$"  # id of a resource of Azure
+SHARE = r"^[\w.-]+:/[\w./-]*$"  # HOST:/PATH
+USER = r"^[A-Za-z0-9_][A-Za-z0-9._-]*$"  # with a dash before it, an option of ssh
 
 
-class PoolSection(Section):
+class PoolSection(PlainSection):
     """Nodes that are alike, of which there are more or fewer as jobs ask for them."""
 
     name: str = Field(pattern=LABEL, description="Name of the pool: small letters, digits and dashes.")
     machine: str | None = Field(
-        None, min_length=1, description="Machine type as the cloud names it, such as g6.xlarge; null: as told below."
+        None, pattern=WORD, description="Machine type as the cloud names it, such as g6.xlarge; null: as told below."
     )
     market: Literal["on-demand", "spot"] = Field(
         "on-demand", description="spot: cheaper, and may be taken away with two minutes' notice or less."
@@ -30,7 +36,7 @@ class PoolSection(Section):
     cpus: int | None = Field(None, ge=1, description="Of each node; null: as the catalogue has it for the machine.")
     memory: float | None = Field(None, gt=0, description="GiB of each node; null: as the catalogue has it.")
     gpus: int | None = Field(None, ge=0, description="Of each node; null: as the catalogue has it, else 0.")
-    gpu: str | None = Field(None, min_length=1, description="Their kind, such as L4; null: as the catalogue has it.")
+    gpu: str | None = Field(None, pattern=WORD, description="Their kind, such as L4; null: as the catalogue has it.")
     fewest: int = Field(0, ge=0, description="Nodes that are kept when nothing runs.")
     most: int = Field(1, ge=1, le=1000, description="Nodes at most.")
     price: float | None = Field(
@@ -44,20 +50,20 @@ class PoolSection(Section):
         return self
 
 
-class LocalSection(Section):
+class LocalSection(PlainSection):
     """A cluster on this machine alone, reached from this machine alone."""
 
     port: int = Field(8265, ge=1024, le=65535, description="Of the dashboard and its job API, on 127.0.0.1.")
 
 
-class SshSection(Section):
+class SshSection(PlainSection):
     """How nodes are reached."""
 
-    user: str = Field("ubuntu", min_length=1, description="Who logs in.")
+    user: str = Field("ubuntu", pattern=USER, description="Who logs in.")
     key: str | None = Field(None, min_length=1, description="File with the private key; null: one is made.")
 
 
-class StaticSection(Section):
+class StaticSection(PlainSection):
     """Machines that are there."""
 
     head: str = Field(min_length=1, description="Host name or address of the head, in the network of the workers.")
@@ -70,29 +76,31 @@ class StaticSection(Section):
         return tuple(values) if isinstance(values, list) else values
 
 
-class SlurmSection(Section):
+class SlurmSection(PlainSection):
     """A batch system that gives whole nodes for a while."""
 
-    partition: str | None = Field(None, min_length=1, description="Partition; null: the default one.")
-    account: str | None = Field(None, min_length=1, description="Whom the hours are charged to.")
+    partition: str | None = Field(
+        None, pattern=r"^[A-Za-z0-9._,-]+$", description="Partition, or several with commas; null: the default one."
+    )
+    account: str | None = Field(None, pattern=r"^[A-Za-z0-9._@+-]+$", description="Whom the hours are charged to.")
     hours: float = Field(24, gt=0, le=720, description="Time limit of one batch job; it is queued again at its end.")
     setup: str | None = Field(
         None, min_length=1, description="Command that makes raysft known on a node, such as `module load raysft`."
     )
 
 
-class AwsSection(Section):
+class AwsSection(PlainSection):
     """Amazon EC2."""
 
     region: str = Field(pattern=r"^[a-z]{2}(-[a-z]+)+-\d$", description="Such as eu-west-1.")
     vpc: str = Field(pattern=r"^vpc-[0-9a-f]+$", description="Network of all nodes.")
-    subnets: tuple[str, ...] = Field(
+    subnets: tuple[Annotated[str, Field(pattern=r"^subnet-[0-9a-z]+$")], ...] = Field(
         min_length=1, description="Private subnets, one a zone; where one has no capacity the next is tried."
     )
     security_group: str = Field(pattern=r"^sg-[0-9a-f]+$", description="Of all nodes; see network.json.")
-    head_profile: str = Field(min_length=1, description="Instance profile of the head; see head-policy.json.")
-    worker_profile: str = Field(min_length=1, description="Instance profile of workers; see worker-policy.json.")
-    head_machine: str = Field("m7i.xlarge", min_length=1, description="Machine of the head, which has no GPU.")
+    head_profile: str = Field(pattern=WORD, description="Instance profile of the head; see head-policy.json.")
+    worker_profile: str = Field(pattern=WORD, description="Instance profile of workers; see worker-policy.json.")
+    head_machine: str = Field("m7i.xlarge", pattern=WORD, description="Machine of the head, which has no GPU.")
     ami: str = Field(pattern=r"^ami-[0-9a-f]+$", description="Image of CPU and GPU nodes, with Docker and drivers.")
     disk: int = Field(200, ge=50, description="GiB of each node, encrypted.")
     file_system: str | None = Field(
@@ -110,34 +118,34 @@ class AwsSection(Section):
         return tuple(values) if isinstance(values, list) else values
 
 
-class GcpSection(Section):
+class GcpSection(PlainSection):
     """Google Compute Engine."""
 
     project: str = Field(pattern=r"^[a-z][a-z0-9-]{4,28}[a-z0-9]$", description="Project id.")
     zone: str = Field(pattern=r"^[a-z]+-[a-z]+\d-[a-z]$", description="Such as europe-west4-a.")
-    subnet: str = Field(min_length=1, description="Subnetwork of all nodes, without external addresses.")
-    head_account: str = Field(min_length=3, description="E-mail of the head's service account.")
-    worker_account: str = Field(min_length=3, description="E-mail of the workers' service account.")
-    head_machine: str = Field("n2-standard-4", min_length=1, description="Machine of the head.")
-    source_image: str = Field(min_length=1, description="Image of the boot disks, with Docker and drivers.")
+    subnet: str = Field(pattern=WORD, description="Subnetwork of all nodes, without external addresses.")
+    head_account: str = Field(pattern=WORD, description="E-mail of the head's service account.")
+    worker_account: str = Field(pattern=WORD, description="E-mail of the workers' service account.")
+    head_machine: str = Field("n2-standard-4", pattern=WORD, description="Machine of the head.")
+    source_image: str = Field(pattern=r"^[\w./:-]+$", description="Image of the boot disks, with Docker and drivers.")
     disk: int = Field(200, ge=50, description="GiB of each node.")
     filestore: str | None = Field(
-        None, min_length=3, description="ADDRESS:/SHARE that is mounted on every node at `storage`."
+        None, pattern=SHARE, description="ADDRESS:/SHARE that is mounted on every node at `storage`."
     )
 
 
-class AzureSection(Section):
+class AzureSection(PlainSection):
     """Azure virtual machines."""
 
-    subscription: str = Field(min_length=36, max_length=36, description="Subscription id.")
+    subscription: str = Field(pattern=r"^[0-9a-fA-F-]{36}$", description="Subscription id.")
     location: str = Field(pattern=r"^[a-z0-9]+$", description="Such as westeurope.")
-    resource_group: str = Field(min_length=1, description="Resource group of all that is made.")
-    identity: str = Field(min_length=1, description="Resource id of the user-assigned identity of the nodes.")
-    subnet: str = Field(min_length=1, description="Resource id of the subnet of all nodes.")
-    head_machine: str = Field("Standard_D4s_v5", min_length=1, description="Machine of the head.")
-    image: str = Field(min_length=1, description="PUBLISHER:OFFER:SKU:VERSION of the boot disks.")
+    resource_group: str = Field(pattern=r"^[\w.()-]+$", description="Resource group of all that is made.")
+    identity: str = Field(pattern=RESOURCE, description="Resource id of the user-assigned identity of the nodes.")
+    subnet: str = Field(pattern=RESOURCE, description="Resource id of the subnet of all nodes.")
+    head_machine: str = Field("Standard_D4s_v5", pattern=WORD, description="Machine of the head.")
+    image: str = Field(pattern=r"^[\w.:-]+$", description="PUBLISHER:OFFER:SKU:VERSION of the boot disks.")
     share: str | None = Field(
-        None, min_length=3, description="HOST:/PATH of an NFS share that is mounted on every node at `storage`."
+        None, pattern=SHARE, description="HOST:/PATH of an NFS share that is mounted on every node at `storage`."
     )
 
     @field_validator("image")
@@ -150,7 +158,7 @@ class AzureSection(Section):
         return image
 
 
-class KubernetesSection(Section):
+class KubernetesSection(PlainSection):
     """Kubernetes with the KubeRay operator."""
 
     namespace: str = Field(pattern=LABEL, description="Of all that is made.")
@@ -180,16 +188,6 @@ class KubernetesSection(Section):
         "remembers", description="remembers: what the head knew is kept on the claim, so that a new head goes on."
     )
 
-
-class ClusterConfig(Section):
-    """One cluster file."""
-
-    name: Annotated[str, BeforeValidator(parse_name)] = Field(
-        pattern=LABEL, description="Name of the cluster: small letters, digits and dashes."
-    )
-    address: str | None = Field(
-        None,
-        pattern=r"^https?://[^\s/]+(/\S*)?$",
     @field_validator("api_cidr", mode="before")
     @classmethod
     def _listed(cls, values: object) -> object:
@@ -224,11 +222,11 @@ class ClusterConfig(PlainSection):
     )
     storage: str | None = Field(
         None,
-        pattern=r"^/",
+        pattern=FOLDER,
         description="Folder that every node sees under the same path; outputs of jobs go there. null: of this machine.",
     )
     image: str | None = Field(
-        None, min_length=1, description="Container image of all nodes, with raysft in it, pinned by version or digest."
+        None, pattern=IMAGE, description="Container image of all nodes, with raysft in it, pinned by version or digest."
     )
     idle_minutes: float = Field(5, gt=0, description="After which a node without work is given back.")
     no_capacity_minutes: float = Field(

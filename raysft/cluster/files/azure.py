@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from shlex import quote
 from typing import Any
 
 from raysft.cluster.files.manifest import as_manifests
@@ -118,7 +119,7 @@ def _login(cluster: Cluster) -> tuple[str, ...]:
     if not found:
         return ()
     identity = section_of(cluster).identity
-    return (f"az login --identity --resource-id {identity} --output none", f"az acr login --name {found[2]}")
+    return (f"az login --identity --resource-id {quote(identity)} --output none", f"az acr login --name {found[2]}")
 
 
 def _group(section: AzureSection) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import shlex
 
+from raysft.cluster.files.marks import filled
 from raysft.cluster.files.static_install import install_script
 from raysft.cluster.pools.catalogue import Pool, pools_of
 from raysft.config import Cluster
@@ -57,8 +58,8 @@ def _section(cluster: Cluster) -> StaticSection:
 
 
 def _is_host(host: str) -> bool:
-    if ":" in host:
-        return _address(host) is not None
+    if ":" in host:  # `fe80::1%eth0` means another host on every host, and what follows the % may be anything
+        return _address(host) is not None and "%" not in host
     return all(
         part and part.replace("-", "").isalnum() and part.isascii() and part[0] != "-" for part in host.split(".")
     )
@@ -126,7 +127,7 @@ def _unit(cluster: Cluster, what: str, options: list[str]) -> str:
         "@SETTINGS@": SETTINGS,
         "@STOP@": str(STOP_WAIT_S),
     }
-    return _filled(UNIT, values)
+    return filled(UNIT, values)
 
 
 def _quoted(text: str) -> str:
@@ -143,17 +144,11 @@ def _firewall(cluster: Cluster, hosts: list[str]) -> str:
         "@HOSTS4@": _elements(fourth),
         "@HOSTS6@": _elements(sixth),
     }
-    return _filled(FIREWALL, values)
+    return filled(FIREWALL, values)
 
 
 def _elements(hosts: list[str]) -> str:
     return f"\n    elements = {{ {', '.join(hosts)} }}" if hosts else ""
-
-
-def _filled(text: str, values: dict[str, str]) -> str:
-    for mark, value in values.items():
-        text = text.replace(mark, value)
-    return text
 
 
 UNIT = """\

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 
+from raysft.cluster.files.marks import filled
 from raysft.config import Cluster
 from raysft.config.cluster import StaticSection
 
