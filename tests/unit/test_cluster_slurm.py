@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -69,6 +70,29 @@ def test_without_pools_there_is_one_node_as_slurm_gives_it() -> None:
     assert "--labels" not in text and "partition" not in options(text)
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("slurm.partition", "gpu\\ntouch /tmp/x"),
+        ("slurm.partition", "gpu --wrap=x"),
+        ("slurm.account", "a'b"),
+        ("slurm.setup", "module load x\\nrm -rf ~"),
+        ("storage", "/x\\nrm -rf ~"),
+        ("storage", "/x$(id)"),
+        ("storage", "/x'y"),
+    ],
+)
+def test_what_would_be_another_line_or_command_is_refused(key: str, value: str) -> None:
+    with pytest.raises(JobFileError, match=rf"{key}: .*found") as error:
+        load_cluster(FILE, [f'{key}="{value}"'])
+    assert len(error.value.problems) == 1
+
+
+def test_a_value_is_never_taken_for_a_place_to_fill() -> None:
+    text = render(load_cluster(FILE, ["storage=/a@PORT@b", 'slurm.setup=": @STORAGE@"']))["job.sbatch"]
+    assert "\nstorage=/a@PORT@b\n" in text and "\n: @STORAGE@\n" in text
+
+
 def test_a_pool_of_which_nothing_is_known_is_refused() -> None:
     with pytest.raises(JobFileError, match=r"pools\.0\.cpus: must be given"):
         render(load_cluster(FILE, ["pools=[{name: x}]"]))
@@ -98,7 +122,7 @@ class Batch:
     """One batch job on this machine, with fakes of Slurm and stubs of what it runs."""
 
     def __init__(self, folder: Path) -> None:
-        self.storage = folder / "a 'quoted' $place"
+        self.storage = folder / "a place with spaces"
         self.fake = folder / "fake"
         for each in (self.storage, self.fake):
             each.mkdir()
@@ -173,6 +197,30 @@ def test_the_exit_code_is_that_of_the_run(batch: Batch) -> None:
     code, text = ended(batch.start("fails"))
     assert code == 100, text
     assert batch.said("asked") == [] and batch.left() == []
+
+
+@pytest.mark.parametrize("how", ["no-start", "no-address"])
+def test_where_ray_did_not_start_the_batch_job_fails(batch: Batch, how: str) -> None:
+    batch.environment["FAKE_RAY"] = how
+    code, text = ended(batch.start("train"))
+    assert code == 1 and "raysft: did not begin, or was not seen to end" in text
+    assert batch.said("arguments") == [] and batch.said("asked") == [] and batch.left() == []
+
+
+def test_how_raysft_ended_is_not_left_to_ray_to_tell(batch: Batch) -> None:
+    batch.environment["FAKE_RAY"] = "forgets"
+    code, text = ended(batch.start("fails"))
+    assert code == 100, text
+
+
+def test_what_runs_on_the_nodes_has_no_fault_either(tmp_path: Path) -> None:
+    text = render(load_cluster(FILE))["job.sbatch"]
+    (node,) = re.findall(r"^node='\n(.*?)^'$", text, re.DOTALL | re.MULTILINE)
+    script = tmp_path / "node"
+    script.write_text(f"#!/bin/bash\n{node}", encoding="utf-8")
+    for command in (["bash", "-n"], [str(SHELLCHECK), "--exclude=SC2064,SC2154"]):
+        done = subprocess.run([*command, str(script)], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_before_the_time_is_over_the_run_is_stopped_and_queued_again(batch: Batch) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shlex
 
+from raysft.cluster.files.marks import filled
 from raysft.cluster.pools.catalogue import Pool, pools_of
 from raysft.config import Cluster
 from raysft.config.cluster import SlurmSection
@@ -50,10 +51,7 @@ def _script(cluster: Cluster, pool: Pool | None, name: str) -> str:
         "@PORT@": str(PORT),
         "@START@": " ".join(_start(pool)),
     }
-    body = BODY
-    for mark, value in values.items():
-        body = body.replace(mark, value)
-    return "\n".join(head) + "\n" + body
+    return "\n".join(head) + "\n" + filled(BODY, values)
 
 
 def _options(name: str, section: SlurmSection, pool: Pool | None) -> list[str]:
@@ -105,14 +103,15 @@ set -u
 # Seen by all nodes and by nobody else: the token of this Ray, made for this batch job, and whom to ask to stop.
 storage=@STORAGE@
 folder=$storage/.slurm-$(id -un)/$SLURM_JOB_ID
-export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=$folder/token RAYSFT_PID=$folder/pid RAYSFT_END=$folder/end
+export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=$folder/token RAYSFT_PID=$folder/pid
+export RAYSFT_CODE=$folder/code RAYSFT_END=$folder/end
 (umask 077 && mkdir -p "$folder")
 if [ ! -O "$folder" ]; then
   echo "raysft: $folder belongs to somebody else" >&2
   exit 4
 fi
 trap 'rm -rf "$folder"' EXIT
-rm -f "$RAYSFT_PID" "$RAYSFT_END"
+rm -f "$RAYSFT_PID" "$RAYSFT_CODE" "$RAYSFT_END"
 (umask 077 && od -An -N32 -tx1 /dev/urandom | tr -d ' \n' >"$RAY_AUTH_TOKEN_PATH")
 
 # A short path: those of Ray's sockets may have 107 bytes.
@@ -130,6 +129,7 @@ export RAYSFT_RAY=$head:${RAYSFT_PORT:-@PORT@}
 
 # What each node runs: Ray, and on the head what is asked for. Ray's address is told to that alone. The other nodes stay
 # until the head says that it has ended: `ray start --block` of Ray 2.60 does not end when its processes were stopped.
+# How raysft ended is written down, since `ray symmetric-run` ends with 0 where it could not start Ray at all.
 # shellcheck disable=SC2016  # expanded on the nodes
 node='
 ulimit -n 65536 2>/dev/null || ulimit -n "$(ulimit -Hn)"
@@ -139,11 +139,19 @@ export TMPDIR=$RAY_TMPDIR
 trap "rm -rf \"$RAY_TMPDIR\"" EXIT
 join() {
   ray symmetric-run --address "$RAYSFT_RAY" --min-nodes "$SLURM_JOB_NUM_NODES" @START@ -- \
-    bash -c "echo \$\$ >\"\$RAYSFT_PID\"; export RAY_ADDRESS=\$RAYSFT_RAY; exec raysft \"\$@\"" raysft "$@"
+    bash -c "trap : TERM
+      (echo \$BASHPID >\"\$RAYSFT_PID\"; export RAY_ADDRESS=\$RAYSFT_RAY; exec raysft \"\$@\"); code=\$?
+      echo \$code >\"\$RAYSFT_CODE\"; exit \$code" raysft "$@"
 }
 if [ "${SLURM_NODEID:-0}" -eq 0 ]; then
   code=0
   join "$@" || code=$?
+  if [ -s "$RAYSFT_CODE" ]; then
+    read -r code <"$RAYSFT_CODE"
+  else
+    echo "raysft: did not begin, or was not seen to end; what Ray says of it is above" >&2
+    [ "$code" -ne 0 ] || code=1
+  fi
   echo "$code" >"$RAYSFT_END"
   exit "$code"
 fi
