@@ -90,7 +90,8 @@ def check_command(file: str, as_json: bool) -> None:
 
 @command.command("up")
 @click.argument("cluster")
-def up_command(cluster: str) -> None:
+@click.option("--restart", is_flag=True, help="In a cloud: start Ray on a head that is up anew, which ends all jobs.")
+def up_command(cluster: str, restart: bool) -> None:
     """Bring CLUSTER up: `local`, a cluster file, or the name of one. Its files are checked before anything is made.
 
     \b
@@ -99,7 +100,7 @@ def up_command(cluster: str) -> None:
     """
     from raysft.cli.console import Watch
     from raysft.cluster.named import find_cluster
-    from raysft.cluster.power import power_of
+    from raysft.cluster.power import bring_up
     from raysft.cluster.render import render
     from raysft.cluster.rules.lint import lint
 
@@ -107,7 +108,7 @@ def up_command(cluster: str) -> None:
     files = render(found)
     _refuse(lint(found, files))
     with Watch() as watch:
-        power_of(found).up(found, files, watch)
+        bring_up(found, files, watch, restart)
 
 
 @command.command("down")

@@ -2,40 +2,112 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from shlex import join
 
 from raysft.cluster.files.ray_up import PORT_DASHBOARD
 from raysft.cluster.rules.rendered import RAY
-from raysft.cluster.state import forget, keep, kept_folder
+from raysft.cluster.state import alone, forget, keep, kept_folder, known_token
 from raysft.config import Cluster
-from raysft.errors import RaysftError
+from raysft.errors import NotAllowed, RaysftError
 from raysft.events import Listener
 
 RAYS = [sys.executable, "-m", "ray.scripts.scripts"]  # `ray` of this very Python environment
 
 
-def up(cluster: Cluster, files: dict[str, str], listener: Listener) -> None:
+# Asked on the head itself, so that no tunnel is needed, and no other cluster answers at its end.
+JOBS = f"ray job list --address http://127.0.0.1:{PORT_DASHBOARD}"
+NO_HEAD = re.compile(r"Head node of cluster .* not found")
+RUNS = re.compile(r"<JobStatus\.(RUNNING|PENDING)\b")
+ID = re.compile(r"\b(?:submission_id|job_id)='([^']+)'")
+
+
+@dataclass(frozen=True)
+class Head:
+    """That of a cluster which is up."""
+
+    jobs: tuple[str, ...] | None  # ids of those that run; None: it did not say
+    said: str  # its last line
+
+
+def up(cluster: Cluster, files: dict[str, str], listener: Listener, restart: bool = False) -> None:
     """Makes the head, or brings it up to date; workers come with jobs. files: as rendered.
 
-    Raises RaysftError where Ray's command fails, NotAllowed where there is no token.
+    The latter starts Ray on the head anew, which ends all jobs. restart: also where some run.
+
+    Raises RaysftError where Ray's command fails, NotAllowed where jobs run, or the token of a head is not known.
     """
-    folder = keep(cluster, files)
     name = cluster.config.name
-    _ray(["up", "--yes", str(folder / RAY)], f"`raysft cluster down {name}` ends what was made.")
+    with alone(name):
+        token = known_token(cluster)
+        head = _find_head(files[RAY])
+        if head is not None:
+            _refuse_to_make_a_token(name, token)
+        if head is not None and not restart:
+            _refuse_to_end_jobs(name, head)
+        folder = keep(cluster, files, token)
+        next_step = f"`raysft cluster up {name} --restart` tries again, `raysft cluster down {name}` ends it."
+        _ray(["up", "--yes", str(folder / RAY)], next_step)
     listener.note(f"{name} is up; its files and its token are in {folder}")
     listener.note(f"its dashboard, through a tunnel: ray dashboard --port {PORT_DASHBOARD} {folder / RAY}")
     listener.note(f"then: raysft submit train JOB --cluster {name}")
 
 
+def _find_head(text: str) -> Head | None:
+    """None where the cloud has none of this cluster. text: the file that `ray up` reads."""
+    with tempfile.TemporaryDirectory(prefix="raysft-") as folder:
+        file = Path(folder, RAY)
+        file.write_text(text, encoding="utf-8")
+        command = [*RAYS, "exec", str(file), JOBS]
+        answer = subprocess.run(  # noqa: S603
+            command, check=False, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+    said = answer.stdout.decode("utf-8", errors="replace")
+    if answer.returncode and NO_HEAD.search(said):
+        return None
+    last = (said.strip().splitlines() or ["nothing"])[-1].strip()[:200]
+    return Head(None if answer.returncode else _running_in(said), last)
+
+
+def _running_in(said: str) -> tuple[str, ...]:
+    """Ids of jobs that run, in what `ray job list` of Ray 2.60 prints."""
+    running = [part for part in said.split("JobDetails(") if RUNS.search(part)]
+    return tuple((ID.findall(part) or ["one without an id"])[-1] for part in running)
+
+
+def _refuse_to_make_a_token(name: str, token: str | None) -> None:
+    if token is None:
+        raise NotAllowed(
+            f"{name} is up already, and its token is not on this machine; another one would lock out whoever has it",
+            "Copy the file `token` of ~/.raysft/clusters of whoever brought it up, and name it by token_file.",
+        )
+
+
+def _refuse_to_end_jobs(name: str, head: Head) -> None:
+    if head.jobs is None:
+        raise NotAllowed(
+            f"{name} has a head, which does not say whether jobs run: {head.said}",
+            f"`raysft cluster up {name} --restart` starts Ray on it anew all the same, and ends all jobs.",
+        )
+    if head.jobs:
+        raise NotAllowed(
+            f"on {name} run {len(head.jobs)} jobs, which would end, since Ray is started anew: {', '.join(head.jobs)}",
+            f"Wait for them; or `raysft cluster up {name} --restart`: the same commands go on from their checkpoints.",
+        )
+
+
 def down(cluster: Cluster, listener: Listener) -> None:
-    """Ends the head and all workers. Raises RaysftError where Ray's command fails, NotFound."""
+    """Ends the head and all workers. Raises RaysftError where Ray's command fails, NotFound, NotAllowed."""
     folder = kept_folder(cluster)
-    _ray(["down", "--yes", str(folder / RAY)], "Look in the cloud's console for what is left; it costs money.")
-    forget(cluster)
+    with alone(cluster.config.name):
+        _ray(["down", "--yes", str(folder / RAY)], "Look in the cloud's console for what is left; it costs money.")
+        forget(cluster)
     listener.note(f"{cluster.config.name} is down")
 
 

@@ -3,13 +3,16 @@
     python -m raysft.cluster.keeper FOLDER
 
 FOLDER/keeper.json says what to start. When every node is there, FOLDER/address holds that of the dashboard; what cannot
-be is in FOLDER/failed. Ray's own commands are not used, since `ray stop` ends every Ray of this machine.
+be is in FOLDER/failed. Where FOLDER is gone nobody knows of this process any more, so that it ends by itself; it never
+makes the folder again. Ray's own commands are not used, since `ray stop` ends every Ray of this machine.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import os
+import shutil
 import signal
 import socket
 import sys
@@ -19,15 +22,16 @@ from types import FrameType
 from typing import Any
 
 from raysft.cluster.endpoint import ADDRESS
-from raysft.storage.commit import write_bytes
 
 STORE_BYTES = 256 * 2**20  # object store of each node; what trains is read from disk
 FAILED = "failed"
 SETUP = "keeper.json"
+TEMP = "raysft-"  # how the name of Ray's own folder begins
+LOOK_S = 2.0  # how often is looked whether the folder is there
 
 
 def main(folder: Path) -> None:
-    """Start, say so, wait for SIGTERM, end. Returns when nothing of it runs any more."""
+    """Start, say so, wait for SIGTERM or until the folder is gone, end. Returns when nothing of it runs any more."""
     asked = threading.Event()
 
     def ask(_signal: int, _frame: FrameType | None) -> None:
@@ -35,17 +39,43 @@ def main(folder: Path) -> None:
 
     for each in (signal.SIGTERM, signal.SIGINT):
         signal.signal(each, ask)
+    here = Here(folder)
     setup = json.loads((folder / SETUP).read_text(encoding="utf-8"))
-    with contextlib.ExitStack() as held:
-        try:
-            _start(setup, held)
-        except Exception as error:  # noqa: BLE001  # whoever waits is told, whatever it is
-            write_bytes(folder / FAILED, (str(error) or type(error).__name__).encode())
-            return
-        for each in (signal.SIGTERM, signal.SIGINT):  # Ray has put handlers of its own there
-            signal.signal(each, ask)
-        write_bytes(folder / ADDRESS, f"http://127.0.0.1:{setup['port']}".encode())
-        asked.wait()
+    try:
+        with contextlib.ExitStack() as held:
+            try:
+                _start(setup, held)
+            except Exception as error:  # noqa: BLE001  # whoever waits is told, whatever it is
+                here.say(FAILED, str(error) or type(error).__name__)
+                return
+            for each in (signal.SIGTERM, signal.SIGINT):  # Ray has put handlers of its own there
+                signal.signal(each, ask)
+            here.say(ADDRESS, f"http://127.0.0.1:{setup['port']}")
+            while here.is_there() and not asked.wait(LOOK_S):
+                pass
+    finally:
+        if not here.is_there() and Path(setup["temp"]).name.startswith(TEMP):
+            shutil.rmtree(setup["temp"], ignore_errors=True)
+
+
+class Here:
+    """The folder that the keeper was given, and not another one that has its name by now."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+
+    def is_there(self) -> bool:
+        """Whether it was not removed."""
+        return os.access(SETUP, os.F_OK, dir_fd=self._folder)
+
+    def say(self, name: str, text: str) -> None:
+        """A file of this name, whole from the first moment on; nothing where the folder was removed."""
+        aside = f"{name}.aside"
+        with contextlib.suppress(FileNotFoundError):
+            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+            with os.fdopen(os.open(aside, flags, 0o600, dir_fd=self._folder), "w", encoding="utf-8") as file:
+                file.write(text)
+            os.replace(aside, name, src_dir_fd=self._folder, dst_dir_fd=self._folder)
 
 
 def _start(setup: dict[str, Any], held: contextlib.ExitStack) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import shutil
 import subprocess
 
 from raysft.cluster.files.ray_up import TOKEN_NAME
-from raysft.cluster.state import forget, keep, kept_folder
+from raysft.cluster.state import alone, forget, keep, kept_folder, known_token
 from raysft.config import Cluster
 from raysft.config.cluster import KubernetesSection
-from raysft.errors import NotFound, RaysftError
+from raysft.errors import NotAllowed, NotFound, RaysftError
 from raysft.events import Listener
 
 CLUSTER_FILE = "raycluster.yaml"
@@ -20,32 +22,65 @@ STAYS = "pvc.yaml"
 def up(cluster: Cluster, files: dict[str, str], listener: Listener) -> None:
     """Applies all manifests, the cluster's last. files: as rendered.
 
-    Raises NotFound without kubectl, RaysftError where it fails, NotAllowed where there is no token.
+    Raises NotFound without kubectl, RaysftError where it fails, NotAllowed where the token is not the cluster's.
     """
-    kubectl = _kubectl()
-    section = _section(cluster)
-    folder = keep(cluster, files)
+    kubectl, section = _kubectl(), _section(cluster)
     space = ["--namespace", section.namespace]
-    if _run([kubectl, "get", "secret", section.token_secret, *space], quiet=True):
-        secret = f"--from-file={TOKEN_NAME}={folder / 'secrets' / TOKEN_NAME}"
-        _must([kubectl, "create", "secret", "generic", section.token_secret, secret, *space])
-    for name in _in_order(files):
-        _must([kubectl, "apply", "--filename", str(folder / name)])
+    with alone(cluster.config.name):
+        there = _token_there(cluster, kubectl)
+        folder = keep(cluster, files, there)
+        if there is None:
+            secret = f"--from-file={TOKEN_NAME}={folder / 'secrets' / TOKEN_NAME}"
+            _must([kubectl, "create", "secret", "generic", section.token_secret, secret, *space])
+        for name in _in_order(files):
+            _must([kubectl, "apply", "--filename", str(folder / name)])
     service = f"service/{cluster.config.name}-head-svc"
     listener.note(f"{cluster.config.name} is asked for; its files are in {folder}")
     listener.note(f"its dashboard, through a tunnel: kubectl port-forward {' '.join(space)} {service} 8265")
+
+
+def _token_there(cluster: Cluster, kubectl: str) -> str | None:
+    """The token that pods ask for, whoever made it; None where there is no secret yet.
+
+    Raises RaysftError where Kubernetes does not tell, NotAllowed where the secret holds none, or the file that is named
+    holds another one.
+    """
+    section = _section(cluster)
+    name, space = section.token_secret, ["--namespace", section.namespace]
+    command = [kubectl, "get", "secret", name, "--ignore-not-found", "--output=json", *space]
+    answer = subprocess.run(command, check=False, capture_output=True)  # noqa: S603
+    if answer.returncode:
+        said = answer.stderr.decode(errors="replace").strip().splitlines() or ["it says nothing"]
+        raise RaysftError(f"`kubectl get secret {name}` ended with code {answer.returncode}: {said[-1]}", "Mend that.")
+    if not answer.stdout.strip():
+        return None
+    anew = f"`kubectl delete secret {name} {' '.join(space)}` makes room for another one, which its pods have to read."
+    try:
+        token = base64.b64decode(json.loads(answer.stdout)["data"][TOKEN_NAME]).decode("ascii").strip()
+    except (ValueError, KeyError, TypeError):
+        token = ""
+    if not token:
+        raise NotAllowed(f"the secret {name} is there, and has no token under {TOKEN_NAME}", anew)
+    if cluster.config.token_file is not None and known_token(cluster) != token:
+        raise NotAllowed(
+            f"{cluster.where('token_file')}: token_file: {cluster.config.token_file} has another token than the secret "
+            f"{name}, which the cluster asks for",
+            f"Leave the key out: the secret is read then. {anew}",
+        )
+    return token
 
 
 def down(cluster: Cluster, listener: Listener) -> None:
     """Deletes what `up` applied, but for the claim that the outputs are on. Raises NotFound, RaysftError."""
     folder = kept_folder(cluster)
     kubectl, section = _kubectl(), _section(cluster)
-    there = [path.name for path in folder.glob("*.yaml") if path.name not in {STAYS, "cluster.yaml"}]
-    for name in reversed(_in_order(dict.fromkeys(there, ""))):
-        _must([kubectl, "delete", "--ignore-not-found", "--filename", str(folder / name)])
-    gone = ["--ignore-not-found", "--namespace", section.namespace]
-    _must([kubectl, "delete", "secret", section.token_secret, *gone])
-    forget(cluster)
+    with alone(cluster.config.name):
+        there = [path.name for path in folder.glob("*.yaml") if path.name not in {STAYS, "cluster.yaml"}]
+        for name in reversed(_in_order(dict.fromkeys(there, ""))):
+            _must([kubectl, "delete", "--ignore-not-found", "--filename", str(folder / name)])
+        gone = ["--ignore-not-found", "--namespace", section.namespace]
+        _must([kubectl, "delete", "secret", section.token_secret, *gone])
+        forget(cluster)
     listener.note(f"{cluster.config.name} is down; the claim {section.claim} stays, with the outputs of jobs")
 
 
@@ -72,13 +107,8 @@ def _kubectl() -> str:
 
 
 def _must(command: list[str]) -> None:
-    if ended := _run(command):
+    if ended := subprocess.run(command, check=False).returncode:  # noqa: S603
         shown = " ".join(["kubectl", *command[1:3]])
         raise RaysftError(
             f"`{shown}` ended with code {ended}; what it says is above", "Mend that; then the same again."
         )
-
-
-def _run(command: list[str], quiet: bool = False) -> int:
-    output = subprocess.DEVNULL if quiet else None
-    return subprocess.run(command, check=False, stdout=output, stderr=output).returncode  # noqa: S603

@@ -1,7 +1,9 @@
 """A cluster on this machine: brought up, looked at, and taken down again, each by a command of its own.
 
-Its processes belong to one keeper (keeper.py), which is known by its process id and the time when it began, so that
-nothing else is ever ended. The dashboard answers on 127.0.0.1; every door of the cluster asks for its token.
+Its processes belong to one keeper (keeper.py), which is known by its process id and the moment when it began
+(identity.py), so that nothing else is ever ended. It owns the cluster from that moment on, whether it has come up yet
+or not: a terminal that closes meanwhile does not end it. The dashboard answers on 127.0.0.1; every door of the cluster
+asks for its token.
 """
 
 from __future__ import annotations
@@ -21,15 +23,16 @@ from pathlib import Path
 from typing import Any
 
 from raysft.cluster.endpoint import ADDRESS, TOKEN
-from raysft.cluster.keeper import FAILED, SETUP
+from raysft.cluster.identity import identity, is_running
+from raysft.cluster.keeper import FAILED, SETUP, TEMP
 from raysft.cluster.named import FILE, state_folder
 from raysft.cluster.pools.catalogue import pools_of
+from raysft.cluster.state import alone
 from raysft.config import Cluster
 from raysft.errors import NoCapacity, NotAllowed, NotFound, RaysftError, UsageError
 from raysft.events import Listener
 from raysft.session import LOGICAL_GPUS
 from raysft.storage.commit import read_json, write_bytes, write_json, writing
-from raysft.storage.lease import lease
 
 START_S = 180.0
 END_S = 30.0
@@ -64,18 +67,17 @@ def up(cluster: Cluster, listener: Listener) -> Running:
             "Install it with: pip install 'raysft[cluster]'",
         )
     folder = state_folder(cluster.config.name)
-    with writing(folder), lease(folder.with_name(f".{folder.name}.lock"), f"cluster {cluster.config.name}"):
-        if (running := find_running(cluster)) is not None:
+    with writing(folder), alone(cluster.config.name):
+        running = find_running(cluster)
+        if running is not None and (folder / FILE).is_file():
             listener.note(f"cluster {running.name} is up since {_ago(running.since)}: {running.address}")
             return running
-        _clear(folder)
-        folder.mkdir(parents=True, mode=0o700)
-        setup = _setup(cluster)
-        write_json(folder / SETUP, setup)
-        _write_secret(folder / TOKEN, secrets.token_hex(32))
+        if _owner(folder) is None:
+            _begin(cluster, folder)
+        else:
+            listener.note("an earlier `raysft cluster up` was broken off; its processes go on, and are waited for")
         listener.stage("start")
-        process = _start_keeper(folder, setup["logical_gpus"])
-        _wait(folder, process, setup)
+        _wait(folder)
         _keep_file(cluster, folder / FILE)  # last, since a cluster whose file is here counts as one that is up
     running = find_running(cluster)
     if running is None:
@@ -83,14 +85,37 @@ def up(cluster: Cluster, listener: Listener) -> Running:
     return running
 
 
-def down(cluster: Cluster) -> bool:
-    """Take it down, all of its processes and nothing else; False where it was not up."""
-    folder = state_folder(cluster.config.name)
-    running = find_running(cluster)
-    if running is not None:
-        _end(running.pid)
+def _begin(cluster: Cluster, folder: Path) -> None:
+    """Its keeper, in a folder with nothing else in it."""
     _clear(folder)
-    return running is not None
+    folder.mkdir(parents=True, mode=0o700)
+    setup = _setup(cluster)
+    write_json(folder / SETUP, setup)
+    _write_secret(folder / TOKEN, secrets.token_hex(32))
+    _start_keeper(folder, setup["logical_gpus"])
+
+
+def down(cluster: Cluster) -> bool:
+    """Take it down, all of its processes and nothing else; False where nothing of it ran.
+
+    Raises NotAllowed where another process brings it up right now, or takes it down.
+    """
+    folder = state_folder(cluster.config.name)
+    with writing(folder), alone(cluster.config.name, wait_s=END_S):  # another `down` is about to end
+        pid = _owner(folder)
+        if pid is not None:
+            _end(pid)
+        _clear(folder)
+    return pid is not None
+
+
+def _owner(folder: Path) -> int | None:
+    """Process id of the keeper, whether its cluster has come up or not; None where it does not run."""
+    try:
+        known = read_json(folder / PROCESS)
+    except (OSError, ValueError):
+        return None
+    return int(known["pid"]) if is_running(known) else None
 
 
 def _end(pid: int) -> None:
@@ -112,19 +137,17 @@ def _end(pid: int) -> None:
 
 def find_running(cluster: Cluster) -> Running | None:
     """What is up under this name; None where nothing is."""
-    import psutil
-
     folder = state_folder(cluster.config.name)
+    pid = _owner(folder)
+    if pid is None:
+        return None
     try:
-        known = read_json(folder / PROCESS)
-        began = psutil.Process(known["pid"]).create_time()
+        began = float(read_json(folder / PROCESS)["began"])
         address = (folder / ADDRESS).read_text(encoding="utf-8")
         setup = read_json(folder / SETUP)
-    except (OSError, ValueError, KeyError, TypeError, psutil.NoSuchProcess):
+        return Running(cluster.config.name, address, pid, began, [setup["head"], *setup["nodes"]])
+    except (OSError, ValueError, KeyError, TypeError):
         return None
-    if abs(began - known["began"]) > 0.01:  # another process has its number now
-        return None
-    return Running(cluster.config.name, address, known["pid"], known["began"], [setup["head"], *setup["nodes"]])
 
 
 def status(cluster: Cluster) -> Running:
@@ -147,7 +170,7 @@ def _setup(cluster: Cluster) -> dict[str, Any]:
         for _ in range(pool.most)
     ]
     head = {"cpus": cpus, "gpus": 0 if pools else _gpus_here(), "labels": {"raysft.io/pool": "head"}}
-    temp = tempfile.mkdtemp(prefix="raysft-")  # short: the path of a socket below it may have 107 bytes
+    temp = tempfile.mkdtemp(prefix=TEMP)  # short: the path of a socket below it may have 107 bytes
     return {
         "port": cluster.config.local.port,
         "temp": temp,
@@ -169,7 +192,7 @@ def _keep_file(cluster: Cluster, target: Path) -> None:
     write_bytes(target, json.dumps(values, indent=1).encode())  # JSON is YAML
 
 
-def _start_keeper(folder: Path, logical_gpus: bool) -> subprocess.Popen[bytes]:
+def _start_keeper(folder: Path, logical_gpus: bool) -> None:
     """logical_gpus: those of the pools are only counted, and workers that get one compute on CPUs."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     environment |= {
@@ -195,23 +218,21 @@ def _start_keeper(folder: Path, logical_gpus: bool) -> subprocess.Popen[bytes]:
             cwd=folder,
             start_new_session=True,  # Ctrl-C of the terminal is not meant for it
         )
-    import psutil
-
-    write_json(folder / PROCESS, {"pid": process.pid, "began": psutil.Process(process.pid).create_time()})
-    return process
+    write_json(folder / PROCESS, identity(process.pid))
 
 
-def _wait(folder: Path, process: subprocess.Popen[bytes], setup: dict[str, Any]) -> None:
+def _wait(folder: Path) -> None:
     """Until it is up. Raises NoCapacity, and leaves nothing running then or at Ctrl-C."""
     deadline = time.monotonic() + START_S
+    pid = int(read_json(folder / PROCESS)["pid"])
     try:
         while not (folder / ADDRESS).exists():
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise _why_not(folder, setup)
+            if _owner(folder) is None or time.monotonic() > deadline:
+                raise _why_not(folder, read_json(folder / SETUP))
             time.sleep(0.2)
     except BaseException:
-        _end(process.pid)
-        process.wait(END_S)
+        if _owner(folder) is not None:
+            _end(pid)
         raise
 
 
@@ -232,7 +253,7 @@ def _clear(folder: Path) -> None:
         temp = Path(read_json(folder / SETUP)["temp"])
     except (OSError, ValueError, KeyError, TypeError):
         temp = None
-    if temp is not None and temp.name.startswith("raysft-"):
+    if temp is not None and temp.name.startswith(TEMP):
         shutil.rmtree(temp, ignore_errors=True)
     shutil.rmtree(folder, ignore_errors=True)
 

@@ -42,6 +42,19 @@ def power_of(cluster: Cluster) -> Power:
     return found
 
 
+def bring_up(cluster: Cluster, files: dict[str, str], listener: Listener, restart: bool = False) -> None:
+    """By kind. restart: of a cluster in a cloud, also where jobs run on it, which end then.
+
+    Raises UsageError where there is nothing to start anew.
+    """
+    if not restart:
+        power_of(cluster).up(cluster, files, listener)
+    elif cluster.config.kind in CLOUDS:
+        importlib.import_module("raysft.cluster.clouds").up(cluster, files, listener, restart=True)
+    else:
+        raise UsageError(f"--restart: {cluster.config.name} is no cluster in a cloud", "Leave it out.")
+
+
 class Local:
     """This machine; nothing is rendered."""
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from raysft.cluster.endpoint import TOKEN
@@ -12,17 +14,32 @@ from raysft.cluster.files.ray_up import TOKEN_NAME, secrets_folder
 from raysft.cluster.named import FILE, state_folder
 from raysft.config import Cluster
 from raysft.errors import NotAllowed, NotFound
+from raysft.storage.lease import lease
 
 OWNER_ONLY, OWNER_ONLY_FOLDER = 0o600, 0o700
 
 
-def keep(cluster: Cluster, files: dict[str, str]) -> Path:
+@contextmanager
+def alone(name: str, wait_s: float = 0.0) -> Iterator[None]:
+    """Nobody else on this machine brings the cluster up, or takes it down, while the body runs.
+
+    wait_s: seconds to wait for somebody who does. Raises NotAllowed where he still does then.
+    """
+    lock = state_folder(name).with_name(f".{name}.lock")
+    next_step = "It is brought up or taken down right now: wait for that command to end, or stop it with Ctrl-C."
+    with lease(lock, f"cluster {name}", wait_s, next_step):
+        yield
+
+
+def keep(cluster: Cluster, files: dict[str, str], token: str | None = None) -> Path:
     """Writes the cluster file, the rendered files and the token for one's own eyes alone; returns their folder.
+
+    token: that of the cluster; None: the one that is known here, else one that is made now. Call it within `alone`.
 
     Raises NotAllowed where the cluster file names a token file that cannot be read.
     """
     folder = state_folder(cluster.config.name)
-    token = token_of(cluster)
+    token = token or known_token(cluster) or secrets.token_hex(32)
     _folder(folder)
     _folder(folder / "secrets")
     _write(folder / TOKEN, token)
@@ -34,15 +51,15 @@ def keep(cluster: Cluster, files: dict[str, str]) -> Path:
     return folder
 
 
-def token_of(cluster: Cluster) -> str:
-    """That of the file which the cluster file names; else the one that is kept here; else one that is made now.
+def known_token(cluster: Cluster) -> str | None:
+    """That of the file which the cluster file names; else the one that is kept here, None where there is none.
 
     Raises NotAllowed.
     """
     kept = state_folder(cluster.config.name) / TOKEN
     named = cluster.config.token_file
     if named is None:
-        return kept.read_text(encoding="utf-8").strip() if kept.is_file() else secrets.token_hex(32)
+        return (kept.read_text(encoding="utf-8").strip() or None) if kept.is_file() else None
     try:
         token = Path(named).expanduser().read_text(encoding="utf-8").strip()
     except OSError as error:

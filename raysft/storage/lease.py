@@ -10,9 +10,11 @@ from pathlib import Path
 
 from raysft.errors import NotAllowed
 
+ANOTHER = "Wait for it to end, stop it, or choose another name with --set name=NAME."
+
 
 @contextmanager
-def lease(lock: Path, what: str, wait_s: float = 0.0) -> Iterator[None]:
+def lease(lock: Path, what: str, wait_s: float = 0.0, next_step: str = ANOTHER) -> Iterator[None]:
     """Hold `lock` while the body runs; wait up to `wait_s` seconds for a holder that is about to end.
 
     Raises NotAllowed when somebody else still holds it.
@@ -26,9 +28,6 @@ def lease(lock: Path, what: str, wait_s: float = 0.0) -> Iterator[None]:
                 break
             except BlockingIOError:
                 if time.monotonic() >= deadline:
-                    raise NotAllowed(
-                        f"{what} is in use by another process",
-                        "Wait for it to end, stop it, or choose another name with --set name=NAME.",
-                    ) from None
+                    raise NotAllowed(f"{what} is in use by another process", next_step) from None
                 time.sleep(0.2)
         yield

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import stat
 import sys
@@ -15,6 +16,9 @@ import yaml
 from raysft.cli.cluster_command import command
 from raysft.cli.main import run
 from raysft.cluster import clouds
+from raysft.cluster.named import find_cluster
+from raysft.cluster.render import render
+from raysft.cluster.state import alone
 
 FOLDER = Path(__file__).parents[2] / "cluster"
 Capture = pytest.CaptureFixture[str]
@@ -28,16 +32,18 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "home"
 
 
-def program(path: Path, code: int = 0, refuses: str = "nothing") -> Path:
+def program(path: Path, code: int = 0, answers: dict[str, tuple[int, str]] | None = None) -> Path:
     """A program that writes its arguments to calls.json, a line a call, and ends with `code`.
 
-    refuses: a word; calls with it end with 1.
+    answers: by a word; calls with it end with that code and say that instead.
     """
     calls = path.with_name("calls.json")
     path.write_text(
         f"#!{sys.executable}\nimport json, sys\n"
         f"open({str(calls)!r}, 'a').write(json.dumps(sys.argv[1:]) + '\\n')\n"
-        f"sys.exit(1 if {refuses!r} in sys.argv else {code})\n",
+        f"found = [each for word, each in {answers or {}!r}.items() if word in sys.argv] or [({code}, '')]\n"
+        "print(found[0][1], end='')\n"
+        "sys.exit(found[0][0])\n",
         encoding="utf-8",
     )
     path.chmod(0o755)
@@ -46,6 +52,19 @@ def program(path: Path, code: int = 0, refuses: str = "nothing") -> Path:
 
 def calls_in(path: Path) -> list[list[str]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+
+
+NO_HEAD = (1, "RuntimeError: Head node of cluster (demo-aws) not found!\n")  # as Ray 2.60 has it, with much before it
+# As `ray job list` prints them, in part.
+JOB = (
+    "[JobDetails(type=<JobType.SUBMISSION: 'SUBMISSION'>, job_id='01000000', submission_id='{}', driver_info=None, "
+    "status=<JobStatus.{}: '{}'>, entrypoint='raysft train', message='JobDetails(')]\n"
+)
+
+
+def told(calls: Path) -> list[list[str]]:
+    """What Ray was told to do; whether jobs run is only asked."""
+    return [each for each in calls_in(calls) if each[-1] != clouds.JOBS]
 
 
 def cluster_file(kind: str) -> str:
@@ -106,7 +125,7 @@ def test_a_wrong_key_is_shown_with_its_line(tmp_path: Path, capsys: Capture) -> 
 @pytest.fixture
 def rays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Instead of Ray's command; returns where its calls are written."""
-    calls = program(tmp_path / "ray")
+    calls = program(tmp_path / "ray", answers={clouds.JOBS: NO_HEAD})
     monkeypatch.setattr(clouds, "RAYS", [str(tmp_path / "ray")])
     return calls
 
@@ -114,7 +133,8 @@ def rays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_up_writes_what_nobody_else_may_read_and_calls_ray(home: Path, rays: Path, capsys: Capture) -> None:
     assert run(["cluster", "up", cluster_file("aws")]) == 0
     folder = home / "clusters" / "demo-aws"
-    assert calls_in(rays) == [["up", "--yes", str(folder / "ray.yaml")]]
+    assert [each[0] for each in calls_in(rays)] == ["exec", "up"]
+    assert told(rays) == [["up", "--yes", str(folder / "ray.yaml")]]
     for path in folder.rglob("*"):
         assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600), path
     config: dict[str, Any] = yaml.safe_load((folder / "ray.yaml").read_text(encoding="utf-8"))
@@ -137,7 +157,7 @@ def test_down_and_status_are_for_what_was_brought_up_here(home: Path, rays: Path
     assert run(["cluster", "up", cluster_file("gcp")]) == 0
     folder = home / "clusters" / "demo-gcp"
     assert run(["cluster", "status", "demo-gcp"]) == 0 and run(["cluster", "down", "demo-gcp"]) == 0
-    assert calls_in(rays)[1:] == [
+    assert told(rays)[1:] == [
         ["exec", str(folder / "ray.yaml"), "ray status"],
         ["down", "--yes", str(folder / "ray.yaml")],
     ]
@@ -147,10 +167,11 @@ def test_down_and_status_are_for_what_was_brought_up_here(home: Path, rays: Path
 def test_a_cloud_that_refuses_is_one_message_and_the_way_on(
     home: Path, tmp_path: Path, rays: Path, capsys: Capture
 ) -> None:
-    program(tmp_path / "ray", code=7)
+    program(tmp_path / "ray", code=7, answers={clouds.JOBS: NO_HEAD})
     assert run(["cluster", "up", cluster_file("azure")]) == 1
     err = capsys.readouterr().err
     assert "`ray up --yes ray.yaml` ended with code 7" in err and "raysft cluster down demo-azure" in err
+    assert "raysft cluster up demo-azure --restart" in err
     assert (home / "clusters" / "demo-azure" / "cluster.yaml").exists(), "so that down knows what to end"
 
 
@@ -167,20 +188,147 @@ def test_the_token_file_that_is_named_is_the_one_that_is_used(
     assert (home / "clusters" / "demo-aws" / "secrets" / "auth_token").read_text(encoding="utf-8") == "theirs"
 
 
+def test_jobs_that_run_are_not_ended_unless_that_is_said(
+    home: Path, tmp_path: Path, rays: Path, capsys: Capture
+) -> None:
+    assert run(["cluster", "up", cluster_file("aws")]) == 0
+    before = {path: path.read_bytes() for path in home.rglob("*") if path.is_file()}
+    both = JOB.format("done-1", "SUCCEEDED", "SUCCEEDED") + JOB.format("long-train-1", "RUNNING", "RUNNING")
+    program(tmp_path / "ray", answers={clouds.JOBS: (0, both)})
+    rays.unlink()
+    capsys.readouterr()
+    assert run(["cluster", "up", "demo-aws"]) == 4
+    err = capsys.readouterr().err
+    assert "on demo-aws run 1 jobs" in err and "long-train-1" in err and "done-1" not in err
+    assert "raysft cluster up demo-aws --restart" in err
+    assert told(rays) == [] and {path: path.read_bytes() for path in home.rglob("*") if path.is_file()} == before
+    assert run(["cluster", "up", "demo-aws", "--restart"]) == 0
+    assert [each[:2] for each in told(rays)] == [["up", "--yes"]]
+
+
+@pytest.mark.parametrize("said", ["", JOB.format("done-1", "FAILED", "FAILED"), "[]\n"])
+def test_a_cluster_without_running_jobs_is_brought_up_to_date(tmp_path: Path, rays: Path, said: str) -> None:
+    assert run(["cluster", "up", cluster_file("gcp")]) == 0
+    program(tmp_path / "ray", answers={clouds.JOBS: (0, said)})
+    assert run(["cluster", "up", "demo-gcp"]) == 0
+    assert [each[0] for each in told(rays)] == ["up", "up"]
+
+
+def test_a_head_that_does_not_say_whether_jobs_run_is_left_as_it_is(
+    tmp_path: Path, rays: Path, capsys: Capture
+) -> None:
+    assert run(["cluster", "up", cluster_file("gcp")]) == 0
+    program(tmp_path / "ray", answers={clouds.JOBS: (255, "warning\nssh: connection timed out\n")})
+    assert run(["cluster", "up", "demo-gcp"]) == 4
+    err = capsys.readouterr().err
+    assert "does not say whether jobs run: ssh: connection timed out" in err and "--restart" in err
+    assert run(["cluster", "up", "demo-gcp", "--restart"]) == 0
+    assert [each[0] for each in told(rays)] == ["up", "up"]
+
+
+def test_only_clusters_in_a_cloud_are_started_anew(capsys: Capture) -> None:
+    for kind in ("kubernetes", "slurm", "local"):
+        assert run(["cluster", "up", cluster_file(kind) if kind != "local" else kind, "--restart"]) == 2
+        assert "--restart: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("answer", [(0, "[]"), (255, "ssh: no key")])
+@pytest.mark.parametrize("more", [[], ["--restart"]])
+def test_a_second_machine_makes_no_token_of_its_own(
+    home: Path, tmp_path: Path, rays: Path, capsys: Capture, answer: tuple[int, str], more: list[str]
+) -> None:
+    program(tmp_path / "ray", answers={clouds.JOBS: answer})
+    assert run(["cluster", "up", cluster_file("aws"), *more]) == 4
+    err = capsys.readouterr().err
+    assert "demo-aws is up already, and its token is not on this machine" in err and "token_file" in err
+    assert told(rays) == [] and not (home / "clusters" / "demo-aws").exists()
+    (tmp_path / "theirs").write_text("their-token\n", encoding="utf-8")
+    path = tmp_path / "cluster.yaml"
+    text = (FOLDER / "aws" / "cluster.yaml").read_text(encoding="utf-8")
+    path.write_text(f"token_file: {tmp_path}/theirs\n{text}", encoding="utf-8")
+    assert run(["cluster", "up", str(path), "--restart"]) == 0
+    assert (home / "clusters/demo-aws/secrets/auth_token").read_text(encoding="utf-8") == "their-token"
+
+
+@pytest.mark.parametrize("kind", ["aws", "kubernetes"])
+def test_a_cluster_is_brought_up_by_one_command_at_a_time(
+    tmp_path: Path, rays: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture, kind: str
+) -> None:
+    program(tmp_path / "kubectl")
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    with alone(find_cluster(cluster_file(kind)).config.name):
+        assert run(["cluster", "up", cluster_file(kind)]) == 4
+    assert "is in use by another process" in capsys.readouterr().err and calls_in(rays) == []
+
+
 def test_kubernetes_gets_the_cluster_last_and_keeps_its_claim(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
-    calls = program(tmp_path / "kubectl", refuses="get")
+    calls = program(tmp_path / "kubectl")
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     assert run(["cluster", "up", cluster_file("kubernetes")]) == 0, capsys.readouterr().err
     made = calls_in(calls)
     assert made[0][:2] == ["get", "secret"] and made[1][:3] == ["create", "secret", "generic"]
-    assert [Path(each[2]).name for each in made[2:]][-1] == "raycluster.yaml" and len(made) == 8
+    files = [name for name in render(find_cluster(cluster_file("kubernetes"))) if name.endswith(".yaml")]
+    applied = [Path(each[2]).name for each in made[2:]]
+    assert applied[-1] == "raycluster.yaml" and sorted(applied) == sorted(files) and len(files) >= 6
     calls.unlink()
     name = yaml.safe_load(Path(cluster_file("kubernetes")).read_text(encoding="utf-8"))["name"]
     assert run(["cluster", "down", name]) == 0
     deleted = [Path(each[-1]).name for each in calls_in(calls)]
-    assert deleted[0] == "raycluster.yaml" and "pvc.yaml" not in deleted and len(deleted) == 6
+    assert deleted[0] == "raycluster.yaml" and "pvc.yaml" not in deleted
+    assert set(files) - set(deleted) == {"pvc.yaml"}
+
+
+def secret(token: str | None) -> tuple[int, str]:
+    """What kubectl says of it."""
+    data = {} if token is None else {"auth_token": base64.b64encode(token.encode()).decode()}
+    return 0, json.dumps({"kind": "Secret", "data": data})
+
+
+def test_kubernetes_is_asked_for_the_token_that_its_pods_have(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    calls = program(tmp_path / "kubectl", answers={"get": secret("that-of-the-pods\n")})
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    file = cluster_file("kubernetes")
+    assert run(["cluster", "up", file]) == 0, capsys.readouterr().err
+    assert "create" not in [each[0] for each in calls_in(calls)]
+    (kept,) = (home / "clusters").glob("*/token")
+    assert kept.read_text(encoding="utf-8") == "that-of-the-pods"
+    # One that is kept here and is no longer that of the pods is of no use.
+    program(tmp_path / "kubectl", answers={"get": secret("another")})
+    assert run(["cluster", "up", file]) == 0
+    assert kept.read_text(encoding="utf-8") == "another"
+
+
+@pytest.mark.parametrize(
+    ("answer", "code", "said"),
+    [
+        (secret("another"), 4, "has another token than the secret"),
+        (secret(None), 4, "has no token under auth_token"),
+        ((0, "{"), 4, "has no token under auth_token"),
+        ((1, ""), 1, "ended with code 1"),
+    ],
+)
+def test_a_secret_that_is_not_as_it_was_named_is_not_passed_over(
+    home: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Capture,
+    answer: tuple[int, str],
+    code: int,
+    said: str,
+) -> None:
+    calls = program(tmp_path / "kubectl", answers={"get": answer})
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    (tmp_path / "named").write_text("named", encoding="utf-8")
+    path = tmp_path / "cluster.yaml"
+    text = Path(cluster_file("kubernetes")).read_text(encoding="utf-8")
+    path.write_text(f"token_file: {tmp_path}/named\n{text}", encoding="utf-8")
+    assert run(["cluster", "up", str(path)]) == code
+    assert said in " ".join(capsys.readouterr().err.split())
+    assert [each[0] for each in calls_in(calls)] == ["get"] and not list((home / "clusters").glob("*/token"))
 
 
 def test_without_kubectl_it_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Capture) -> None:
