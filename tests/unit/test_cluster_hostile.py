@@ -49,6 +49,9 @@ HARMLESS = {
     "aws.file_system": "fs-0a1b",
     "kubernetes.api_cidr": "10.0.0.1/32",
     "kubernetes.queue": "zq7x",
+    "kubernetes.token_secret": "zq7x-token",
+    "kubernetes.service_account": "zq7x-account",
+    "kubernetes.node_labels": "zq7x",
     "kubernetes.spot_taint": "zq7x=true",
     "kubernetes.storage_class": "zq7x",
 }
