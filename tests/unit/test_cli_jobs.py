@@ -210,7 +210,7 @@ def test_clusters_that_cannot_be_spoken_to(words: list[str], api: JobApi, tmp_pa
     ends(3, "no cluster answers at http://127.0.0.1:1", "--address", "http://127.0.0.1:1", *there)
     ends(2, "an address is like", "--address", "127.0.0.1", *there)
     api.instead = (500, "KeyError: 'x'", {})
-    ends(4, "(500): KeyError: 'x'", "--cluster", "far")
+    ends(3, "(500): KeyError: 'x'", "--cluster", "far")
     api.instead = (200, "<html>", {})
     ends(2, "is no Ray dashboard", "--cluster", "far")
     api.instead = (302, "", {"Location": "http://example.org"})
@@ -421,7 +421,7 @@ def test_what_happened_to_a_job(api: JobApi, capsys: Capture) -> None:
 
 def test_a_job_is_stopped(api: JobApi, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
     monkeypatch.setattr("raysft.jobs.submit.POLL_S", 0.01)
-    api.add(ID, log=event("error", text="interrupted; step 5 is saved", exit_code=130))
+    api.add(ID, log=event("error", text="interrupted; step 5 is saved", exit_code=130, kept=True))
     assert run(["jobs", "stop", "tiny", "--save", "--cluster", "far"]) == 0
     out = capsys.readouterr().out
     assert "interrupted; step 5 is saved" in out and f"raysft jobs retry {ID} --cluster far" in out

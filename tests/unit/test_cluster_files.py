@@ -131,7 +131,8 @@ def test_the_watcher_starts_on_spot_nodes_alone(market: str, starts: bool, tmp_p
     called = tmp_path / "called"
     assert called.exists() == starts
     if starts:
-        assert called.read_text(encoding="utf-8") == "-m raysft.cluster.preemption --cloud aws\n"
+        pid_file = "--pid-file /tmp/raysft-preemption.pid"  # by which the next start of Ray there ends it
+        assert called.read_text(encoding="utf-8") == f"-m raysft.cluster.preemption --cloud aws {pid_file}\n"
 
 
 def test_storage_with_a_space_in_its_path_is_mounted_and_seen(tmp_path: Path) -> None:

@@ -465,6 +465,8 @@ def test_a_claim_is_made_as_told_and_one_that_is_there_is_left_alone() -> None:
     (usual,) = read_manifests(rendered("kubernetes.storage_class=null")["pvc.yaml"])
     assert "storageClassName" not in usual["spec"]
     assert "pvc.yaml" not in rendered("kubernetes.storage_gib=null", "kubernetes.storage_class=null")
+    with pytest.raises(JobFileError, match=r"yaml:\d+: kubernetes.storage_class: takes no effect without storage_gib"):
+        rendered("kubernetes.storage_gib=null")
 
 
 def test_quotas_are_those_of_the_pools() -> None:
@@ -577,8 +579,7 @@ def test_a_job_takes_as_many_workers_as_it_may_have_and_a_pool_holds(tmp_path: P
         ),
         ("pools=[{name: a, cpus: 4}]", "pools.0.memory: must be given"),
         ("kubernetes.api_cidr=[]", "kubernetes.api_cidr: must be given: addresses of the API of Kubernetes, such as"),
-        ("kubernetes.api_cidr=[0.0.0.0/0]", "is everyone"),
-        ("kubernetes.storage_gib=null", "storage_class takes no effect without storage_gib"),
+        ("kubernetes.api_cidr=[0.0.0.0/0]", "kubernetes.api_cidr: 0.0.0.0/0 is everyone"),
     ],
 )
 def test_a_cluster_file_that_cannot_be_rendered_says_where(override: str, expected: str) -> None:

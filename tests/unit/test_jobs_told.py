@@ -112,7 +112,7 @@ def test_what_a_teller_says_is_read_back(monkeypatch: pytest.MonkeyPatch, capsys
 
 def test_progress_is_told_now_and_then_and_at_its_end(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
     monkeypatch.setenv(EVENTS, "1")
-    clock = iter([100.0, 100.1, 100.2, 103.0, 103.1])
+    clock = iter([99.0, 100.0, 100.1, 100.2, 103.0, 103.1])
     monkeypatch.setattr("raysft.jobs.told.time.monotonic", lambda: next(clock))
     teller = Teller()
     for done, total in ((1, 9), (2, 9), (9, 9), (10, 99), (11, 99)):
