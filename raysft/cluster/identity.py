@@ -34,7 +34,7 @@ def is_running(known: Any) -> bool:
         if ticks is not None:
             return bool(boot == _boot() and ticks == _ticks(pid))
         process = psutil.Process(pid)
-        return process.status() != psutil.STATUS_ZOMBIE and abs(process.create_time() - began) <= CLOCK_S
+        return bool(process.status() != psutil.STATUS_ZOMBIE and abs(process.create_time() - began) <= CLOCK_S)
     except (KeyError, TypeError, ValueError, AttributeError, psutil.NoSuchProcess):
         return False
 
