@@ -138,12 +138,12 @@ def test_the_watcher_starts_on_spot_nodes_alone(market: str, starts: bool, tmp_p
 def test_storage_with_a_space_in_its_path_is_mounted_and_seen(tmp_path: Path) -> None:
     text = (FOLDER / "gcp" / "cluster.yaml").read_text(encoding="utf-8")
     path = tmp_path / "cluster.yaml"
-    path.write_text(text.replace("storage: /mnt/raysft ", 'storage: "/mnt/it is $HERE"'), encoding="utf-8")
+    path.write_text(text.replace("storage: /mnt/raysft ", 'storage: "/mnt/it is ~here"'), encoding="utf-8")
     config = yaml.safe_load(render(load_cluster(path))["ray.yaml"])
     (volume,) = [each for each in config["docker"]["run_options"] if each.startswith("--volume=")]
     shown = subprocess.run(["bash", "-c", f"printf %s {volume}"], capture_output=True, text=True, check=True).stdout
-    assert shown == "--volume=/mnt/it is $HERE:/mnt/it is $HERE"
-    assert config["initialization_commands"][0] == "sudo mkdir -p '/mnt/it is $HERE'"
+    assert shown == "--volume=/mnt/it is ~here:/mnt/it is ~here"
+    assert config["initialization_commands"][0] == "sudo mkdir -p '/mnt/it is ~here'"
 
 
 def test_gpus_that_cannot_be_plugged_in_are_refused_with_their_line(tmp_path: Path) -> None:
