@@ -15,6 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from raysft.config.labels import POOL
 from raysft.errors import NoCapacity
 from raysft.events import Listener
 from raysft.shortage import capacity_words, parse
@@ -26,7 +27,7 @@ POOLS = "RAYSFT_POOLS"
 POOLS_KEY = b"pools"
 CAPACITY_KEY = b"capacity"  # what clouds were asked for, as raysft/shortage.py writes it
 NEEDED = ("name", "cpus", "gpus", "most")  # of a pool; memory_gib may be missing
-POOL_LABELS = ("raysft.io/pool", "ray.io/node-group")  # of a node: the name of its pool
+POOL_LABELS = (POOL, "ray.io/node-group")  # of a node: the name of its pool
 FREE_S = 30.0  # how long other jobs may hold what is needed, on a cluster that does not grow
 TELL_S = 30.0  # between two lines that say the same
 QUIET_S = 2.0  # what comes so soon is not worth a line

@@ -29,6 +29,7 @@ from raysft.cluster.named import FILE, state_folder
 from raysft.cluster.pools.catalogue import pools_of
 from raysft.cluster.state import alone
 from raysft.config import Cluster
+from raysft.config.labels import MARKET, POOL
 from raysft.errors import NoCapacity, NotAllowed, NotFound, RaysftError, UsageError
 from raysft.events import Listener
 from raysft.session import LOGICAL_GPUS
@@ -165,11 +166,11 @@ def _setup(cluster: Cluster) -> dict[str, Any]:
     pools = pools_of(cluster)
     cpus = 0 if pools else len(os.sched_getaffinity(0))
     nodes = [
-        {"cpus": pool.cpus, "gpus": pool.gpus, "labels": {"raysft.io/pool": pool.name, "raysft.io/market": pool.market}}
+        {"cpus": pool.cpus, "gpus": pool.gpus, "labels": {POOL: pool.name, MARKET: pool.market}}
         for pool in pools
         for _ in range(pool.most)
     ]
-    head = {"cpus": cpus, "gpus": 0 if pools else _gpus_here(), "labels": {"raysft.io/pool": "head"}}
+    head = {"cpus": cpus, "gpus": 0 if pools else _gpus_here(), "labels": {POOL: "head"}}
     temp = tempfile.mkdtemp(prefix=TEMP)  # short: the path of a socket below it may have 107 bytes
     return {
         "port": cluster.config.local.port,
@@ -203,6 +204,8 @@ def _start_keeper(folder: Path, logical_gpus: bool) -> None:
         # Every door on 127.0.0.1 alone. Ray made this switch for Macs and heeds it on Linux, where it would otherwise
         # put the machine's own address in place of that one and listen on all of them.
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+        # Where workers train together: else gloo listens at the address that this machine's name leads to.
+        **({"GLOO_SOCKET_IFNAME": "lo"} if sys.platform == "linux" else {}),
         # `ray job submit -- raysft train ...` finds the raysft that brought the cluster up.
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
     }

@@ -12,12 +12,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from raysft.config.labels import POOL
 from raysft.errors import UsageError
 from raysft.jobs.request import PINS, pins
 from raysft.jobs.told import Teller
 
 LOOK_S = 5.0
-POOL = "raysft.io/pool"  # label of a node
 
 
 @contextmanager

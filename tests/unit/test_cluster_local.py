@@ -275,3 +275,14 @@ def test_what_is_left_of_a_cluster_that_is_gone_is_borne(text: str, cluster: Clu
     assert local.find_running(cluster) is None
     assert local.down(cluster) is False
     assert other.is_dir() and not folder.exists()
+
+
+def test_what_workers_train_through_stays_on_this_machine(tmp_path: Path) -> None:
+    """gloo listens at the address that the machine's name leads to, unless it is told an interface."""
+    local._start_keeper(tmp_path, False)  # ends at once, since nothing says what to start
+    keeper = psutil.Process(json.loads((tmp_path / local.PROCESS).read_text(encoding="utf-8"))["pid"])
+    try:
+        assert keeper.environ().get("GLOO_SOCKET_IFNAME") == "lo"
+    finally:
+        keeper.kill()
+        keeper.wait(5)

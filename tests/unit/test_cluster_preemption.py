@@ -148,10 +148,10 @@ def test_events_of_azure_that_are_no_list_are_a_line() -> None:
 def test_no_error_ends_the_watcher(capsys: pytest.CaptureFixture[str]) -> None:
     """Nobody would start it again."""
     certain = Notice("preempted", 5.0)
-    told = iter([AttributeError("no get"), certain])
+    told: list[Exception | Notice] = [AttributeError("no get"), certain]
 
     def ask() -> Notice:
-        found = next(told)
+        found = told.pop(0)
         if isinstance(found, Exception):
             raise found
         return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from raysft.training import shared
 from raysft.training.shared import look
 
 
-def refused(*_: object, **__: object) -> None:
+def refused(*_: object, **__: object) -> object:
     raise OSError(errno.ENOTSUP, "Operation not supported")
 
 
@@ -44,7 +45,7 @@ def test_a_lock_of_the_driver_that_is_not_seen_is_told(folder: Path) -> None:
 
 @pytest.mark.parametrize(
     ("where", "what", "said"),
-    [(Path, "rename", "cannot rename a folder in"), (shared.fcntl, "flock", "cannot lock a file in")],
+    [(Path, "rename", "cannot rename a folder in"), (fcntl, "flock", "cannot lock a file in")],
 )
 def test_what_a_mounted_bucket_cannot_do_is_told(
     folder: Path, where: object, what: str, said: str, monkeypatch: pytest.MonkeyPatch

@@ -114,6 +114,9 @@ def checked(cluster: Cluster) -> KubernetesSection:
         text = f"no pool is called so; pools are {', '.join(names)}"
         key = f"kubernetes.node_labels.{unknown}"
         problems.append(Problem(cluster.where("kubernetes", "node_labels", unknown), key, text))
+    if section.storage_class is not None and section.storage_gib is None:
+        text = "takes no effect without storage_gib: a claim that is there already is left as it is"
+        problems.append(Problem(cluster.where("kubernetes", "storage_class"), "kubernetes.storage_class", text))
     if problems:
         raise JobFileError(problems)
     return section

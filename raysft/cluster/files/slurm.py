@@ -12,6 +12,7 @@ from raysft.cluster.files.marks import filled
 from raysft.cluster.pools.catalogue import Pool, pools_of
 from raysft.config import Cluster
 from raysft.config.cluster import SlurmSection
+from raysft.config.labels import MARKET, POOL
 from raysft.session import ENVIRONMENT
 
 SAVE_S = 300  # seconds before the end of the time limit at which the run is asked to save
@@ -84,7 +85,7 @@ def _start(pool: Pool | None) -> list[str]:
     options = ['--num-cpus="$SLURM_CPUS_ON_NODE"']
     if pool is None:
         return options
-    labels = f"raysft.io/pool={pool.name},raysft.io/market={pool.market}"
+    labels = f"{POOL}={pool.name},{MARKET}={pool.market}"
     return [*options, f"--num-gpus={pool.gpus}", f"--labels={labels}"]
 
 

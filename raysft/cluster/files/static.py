@@ -14,6 +14,7 @@ from raysft.cluster.files.static_install import install_script
 from raysft.cluster.pools.catalogue import Pool, pools_of
 from raysft.config import Cluster
 from raysft.config.cluster import StaticSection
+from raysft.config.labels import MARKET, POOL
 from raysft.errors import JobFileError, Problem
 from raysft.session import ENVIRONMENT
 
@@ -102,7 +103,7 @@ def _worker(cluster: Cluster, section: StaticSection, pool: Pool | None) -> str:
 def _labels(pool: Pool | None) -> list[str]:
     if pool is None:
         return []
-    return [f"--labels=raysft.io/pool={pool.name},raysft.io/market={pool.market}"]
+    return [f"--labels={POOL}={pool.name},{MARKET}={pool.market}"]
 
 
 def _unit(cluster: Cluster, what: str, options: list[str]) -> str:
