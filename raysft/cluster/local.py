@@ -193,7 +193,7 @@ def _keep_file(cluster: Cluster, target: Path) -> None:
     write_bytes(target, json.dumps(values, indent=1).encode())  # JSON is YAML
 
 
-def _start_keeper(folder: Path, logical_gpus: bool) -> None:
+def _start_keeper(folder: Path, logical_gpus: bool) -> subprocess.Popen[bytes]:
     """logical_gpus: those of the pools are only counted, and workers that get one compute on CPUs."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     environment |= {
@@ -222,6 +222,7 @@ def _start_keeper(folder: Path, logical_gpus: bool) -> None:
             start_new_session=True,  # Ctrl-C of the terminal is not meant for it
         )
     write_json(folder / PROCESS, identity(process.pid))
+    return process
 
 
 def _wait(folder: Path) -> None:
