@@ -44,7 +44,7 @@ def train(cluster: Autoscaled, folder: Path, base: Path) -> dict[str, Any]:
     job, notes = write_job(folder / "train", base, corpus_rows(120), train={"epochs": 2}), Notes()
 
     def let_them_come() -> None:
-        while not any("gave 0 of" in text for text in notes.kept):
+        while not any("has no capacity" in text for text in notes.kept):
             time.sleep(0.1)
         cluster.set_capacity({})
 

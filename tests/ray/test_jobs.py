@@ -36,6 +36,7 @@ class Up:
     folder: Path
     port: int
     base: Path
+    storage: Path
 
     @property
     def home(self) -> Path:
@@ -79,7 +80,7 @@ def free_port() -> int:
 @pytest.fixture(scope="module")
 def up(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
     folder = tmp_path_factory.mktemp("jobs with 'quotes' and a space")
-    found = Up(folder, free_port(), base)
+    found = Up(folder, free_port(), base, tmp_path_factory.mktemp("storage"))
     file = folder / "cluster.yaml"
     file.write_text(
         f"name: jobs-test\nlocal: {{port: {found.port}}}\npools: [{{name: cpu, cpus: 2, most: 1, price: 3.6}}]\n"
@@ -274,13 +275,11 @@ class Proxy:
 def test_a_connection_that_breaks_costs_no_line(up: Up, job: Path) -> None:
     """The files are sent, as to a cluster elsewhere: another kind of cluster at the same address."""
     proxy = Proxy(up.port)
-    storage = up.folder / "storage"
-    storage.mkdir()
     file = up.folder / "elsewhere.yaml"
     token = up.home / "clusters" / "jobs-test" / "token"
     file.write_text(json.dumps({
         "name": "elsewhere", "address": f"http://127.0.0.1:{proxy.port}", "token_file": str(token),
-        "storage": str(storage), "static": {"head": "127.0.0.1"},
+        "storage": str(up.storage), "static": {"head": "127.0.0.1"},
     }))  # fmt: skip
     base = up.folder / "a job" / "base"
     shutil.copytree(up.base, base)
@@ -304,7 +303,7 @@ def test_a_connection_that_breaks_costs_no_line(up: Up, job: Path) -> None:
     id = said.split("job ", 1)[1].split(" ", 1)[0]
     log = "".join(line for line in up.client.log(id).splitlines(keepends=True) if not line.startswith("::raysft::"))
     assert (first + rest).strip() == log.strip()
-    assert list((storage / "mine" / "data").glob("*/manifest.json"))
+    assert list((up.storage / "mine" / "data").glob("*/manifest.json"))
     env = up.client.job(id).runtime_env
     assert env["working_dir"].startswith("gcs://_ray_pkg_")
 
@@ -317,7 +316,7 @@ def test_secrets_are_found_nowhere(up: Up, job: Path) -> None:
     assert refused.returncode == 4 and "a token of Hugging Face" in refused.stderr and f"{planted}:2" in refused.stderr
     everything = json.dumps([vars(each) for each in up.client.jobs()], default=str)
     everything += "".join(up.client.log(each.id) for each in up.client.jobs())
-    folders = [up.folder / "a job" / "out", up.folder / "storage", Path(read_setup(up)["temp"])]
+    folders = [up.folder / "a job" / "out", up.storage, Path(read_setup(up)["temp"])]
     assert all(folder.is_dir() for folder in folders)
     for secret in (SECRET, "hf_AbCdEfGhIjKlMnOpQrStUvWxYz012345", up.token):
         assert secret not in everything
