@@ -23,5 +23,9 @@ def run_on_nodes(module: str, *arguments: Path) -> str:
         except subprocess.TimeoutExpired:
             process.terminate()
             printed, said = process.communicate(timeout=60)
+        except BaseException:  # such as Ctrl-C, which would leave it behind
+            process.terminate()
+            process.wait(timeout=60)
+            raise
     assert process.returncode == 0, said[-3000:]
     return printed
