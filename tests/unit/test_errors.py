@@ -23,6 +23,7 @@ CODES = {
     "NoCapacity": 5,
     "TrainingFailed": 100,
     "Interrupted": 130,
+    "Kept": 130,
 }
 CLASSES: list[type] = [each for each in vars(errors).values() if isinstance(each, type)]
 KINDS: list[type[RaysftError]] = [BaseCorrupt, *(each for each in CLASSES if issubclass(each, RaysftError))]

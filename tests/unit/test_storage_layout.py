@@ -24,7 +24,7 @@ def test_a_uri_is_refused_in_words(uri: str, tmp_path: Path, monkeypatch: pytest
     monkeypatch.chdir(tmp_path)
     with pytest.raises(OutputError, match="remote URI") as caught:
         open_output(uri)
-    assert uri in caught.value.message and "mounted" in caught.value.next_step
+    assert uri in caught.value.message and "Use a folder" in caught.value.next_step
     assert list(tmp_path.iterdir()) == []
 
 
