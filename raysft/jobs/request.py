@@ -29,6 +29,7 @@ from raysft.jobs.needed import package_of, refuse_elsewhere, sent_arguments
 from raysft.jobs.output import is_local, output_on
 from raysft.jobs.package import Package, is_on, package_name, refuse_secrets
 from raysft.jobs.told import EVENTS
+from raysft.session import own_python
 from raysft.version import VERSION
 
 PINNED = ("ray", "torch", "transformers", "tokenizers", "peft")  # whose versions decide what a run computes
@@ -46,10 +47,13 @@ class Request:
     metadata: dict[str, str]
     package: Package | None = None  # None: the cluster sees the files of this machine
     archive: bytes = field(default=b"", repr=False)
+    runs_here: bool = False  # by this Python, on a cluster of this machine
 
     def to_json(self, attempt: int) -> dict[str, Any]:
         """The body of the request."""
         env: dict[str, Any] = {"env_vars": {**self.environment, "RAYSFT_JOB": f"{self.run}-{attempt}"}}
+        if self.runs_here:
+            env |= own_python().get("runtime_env", {})
         if self.package is not None:
             env["working_dir"] = f"gcs://{package_name(self.archive)}"
         return {
