@@ -106,7 +106,7 @@ def make_request(
         metadata=_metadata(verb, loaded, cluster, output, now or datetime.now(UTC)),
         package=package,
         archive=b"" if package is None else package.archive(),
-        runs_here=cluster is not None and cluster.config.kind == "local",
+        runs_here=is_local(cluster),
     )
 
 

@@ -291,3 +291,11 @@ def test_other_versions_are_refused_by_name_and_the_same_are_not() -> None:
         refuse_other_versions(json.dumps({**pins(), "torch": "0.1", "nothing": "1"}))
     assert "not 0.1" in refused.value.message and "nothing is not there, not 1" in refused.value.message
     assert "transformers" not in refused.value.message
+
+
+def test_a_python_in_a_folder_with_a_space_is_quoted_for_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.executable", "/my files/python")
+    here = Request("run", "exec raysft", {}, {}, runs_here=True)
+    assert here.to_json(1)["runtime_env"]["py_executable"] == "'/my files/python'"
+    elsewhere = Request("run", "exec raysft", {}, {})
+    assert "py_executable" not in elsewhere.to_json(1)["runtime_env"]
