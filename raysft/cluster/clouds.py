@@ -30,10 +30,10 @@ ID = re.compile(r"\b(?:submission_id|job_id)='([^']+)'")
 
 @dataclass(frozen=True)
 class Head:
-    """That of a cluster which is up."""
+    """That of a cluster which is up, or may be."""
 
-    jobs: tuple[str, ...] | None  # ids of those that run; None: it did not say
-    said: str  # its last line
+    jobs: tuple[str, ...] | None  # ids of those that run; None: neither cloud nor head told
+    said: str  # the last line of what they said
 
 
 def up(cluster: Cluster, files: dict[str, str], listener: Listener, restart: bool = False) -> None:
@@ -48,11 +48,11 @@ def up(cluster: Cluster, files: dict[str, str], listener: Listener, restart: boo
         token = known_token(cluster)
         head = _find_head(files[RAY])
         if head is not None:
-            _refuse_to_make_a_token(name, token)
+            _refuse_to_make_a_token(cluster, token, head)
         if head is not None and not restart:
-            _refuse_to_end_jobs(name, head)
+            _refuse_to_end_jobs(cluster, head)
         folder = keep(cluster, files, token)
-        next_step = f"`raysft cluster up {name} --restart` tries again, `raysft cluster down {name}` ends it."
+        next_step = f"`{_anew(cluster)}` tries again, `raysft cluster down {name}` ends it."
         _ray(["up", "--yes", str(folder / RAY)], next_step)
     listener.note(f"{name} is up; its files and its token are in {folder}")
     listener.note(f"its dashboard, through a tunnel: ray dashboard --port {PORT_DASHBOARD} {folder / RAY}")
@@ -81,25 +81,40 @@ def _running_in(said: str) -> tuple[str, ...]:
     return tuple((ID.findall(part) or ["one without an id"])[-1] for part in running)
 
 
-def _refuse_to_make_a_token(name: str, token: str | None) -> None:
-    if token is None:
-        raise NotAllowed(
-            f"{name} is up already, and its token is not on this machine; another one would lock out whoever has it",
-            "Copy the file `token` of ~/.raysft/clusters of whoever brought it up, and name it by token_file.",
-        )
-
-
-def _refuse_to_end_jobs(name: str, head: Head) -> None:
+def _refuse_to_make_a_token(cluster: Cluster, token: str | None, head: Head) -> None:
+    if token is not None:
+        return
+    name, kind = cluster.config.name, cluster.config.kind
     if head.jobs is None:
         raise NotAllowed(
-            f"{name} has a head, which does not say whether jobs run: {head.said}",
-            f"`raysft cluster up {name} --restart` starts Ray on it anew all the same, and ends all jobs.",
+            f"whether {name} is up already is not known: {head.said}",
+            f"Mend that, such as credentials of the cloud or its package (pip install 'raysft[{kind}]'). "
+            "Where another machine brought it up, name the token that it has by token_file.",
+        )
+    raise NotAllowed(
+        f"{name} is up already, and its token is not on this machine; another one would lock out whoever has it",
+        "Copy the file `token` of ~/.raysft/clusters of whoever brought it up, and name it by token_file.",
+    )
+
+
+def _refuse_to_end_jobs(cluster: Cluster, head: Head) -> None:
+    name, anew = cluster.config.name, _anew(cluster)
+    if head.jobs is None:
+        raise NotAllowed(
+            f"whether jobs run on {name} is not known: {head.said}",
+            f"Mend that; or, where it is the head that does not answer, `{anew}` starts Ray on it anew, which ends all "
+            "jobs.",
         )
     if head.jobs:
         raise NotAllowed(
             f"on {name} run {len(head.jobs)} jobs, which would end, since Ray is started anew: {', '.join(head.jobs)}",
-            f"Wait for them; or `raysft cluster up {name} --restart`: the same commands go on from their checkpoints.",
+            f"Wait for them; or `{anew}`: the same commands go on from their checkpoints.",
         )
+
+
+def _anew(cluster: Cluster) -> str:
+    """By its file: its name would mean the file as it was brought up, without what was edited since."""
+    return join(["raysft", "cluster", "up", str(cluster.path), "--restart"])
 
 
 def down(cluster: Cluster, listener: Listener) -> None:
