@@ -32,7 +32,7 @@ from raysft.config import Cluster
 from raysft.config.labels import MARKET, POOL
 from raysft.errors import NoCapacity, NotAllowed, NotFound, RaysftError, UsageError
 from raysft.events import Listener
-from raysft.session import LOGICAL_GPUS
+from raysft.session import ENVIRONMENT, LOGICAL_GPUS
 from raysft.storage.commit import read_json, write_bytes, write_json, writing
 
 START_S = 180.0
@@ -197,10 +197,10 @@ def _start_keeper(folder: Path, logical_gpus: bool) -> subprocess.Popen[bytes]:
     """logical_gpus: those of the pools are only counted, and workers that get one compute on CPUs."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     environment |= {
+        **ENVIRONMENT,
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(folder / TOKEN),
         "RAY_JOB_STOP_WAIT_TIME_S": STOP_WAIT_S,
-        "RAY_USAGE_STATS_ENABLED": "0",
         # Every door on 127.0.0.1 alone. Ray made this switch for Macs and heeds it on Linux, where it would otherwise
         # put the machine's own address in place of that one and listen on all of them.
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",

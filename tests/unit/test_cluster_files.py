@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from raysft.cluster.render import render
 from raysft.cluster.rules.lint import lint
 from raysft.config import load_cluster
 from raysft.config.cluster import CLOUDS
+from raysft.session import ENVIRONMENT
 
 FOLDER = Path(__file__).parents[2] / "cluster"
 CLUSTERS = sorted(path.parent.name for path in FOLDER.glob("*/cluster.yaml"))
@@ -135,6 +137,25 @@ def test_the_watcher_starts_on_spot_nodes_alone(market: str, starts: bool, tmp_p
         assert called.read_text(encoding="utf-8") == f"-m raysft.cluster.preemption --cloud aws {pid_file}\n"
 
 
+@pytest.mark.parametrize("name", CLUSTERS)
+def test_nodes_of_each_kind_have_what_our_processes_read_from_their_environment(name: str) -> None:
+    """A job that joins a cluster cannot give it to processes that are there."""
+    said = {
+        "kubernetes": "name: {}\n *value: ['\"]?{}['\"]?\n",
+        "slurm": "export {}={}\n",
+        "static": "Environment={}={}\n",
+    }
+    files = "".join(render(load_cluster(FOLDER / name / "cluster.yaml")).values())
+    for key, value in ENVIRONMENT.items():
+        assert re.search(said.get(name, "- --env={}={}\n").format(key, re.escape(value)), files), key
+
+
+@pytest.mark.parametrize("name", CLOUDS)
+def test_what_one_node_fetches_of_a_hub_is_there_for_all(name: str) -> None:
+    config = yaml.safe_load((FOLDER / name / "ray.yaml").read_text(encoding="utf-8"))
+    assert "--env=HF_HOME=/mnt/raysft/.cache/huggingface" in config["docker"]["run_options"]
+
+
 def test_storage_with_a_space_in_its_path_is_mounted_and_seen(tmp_path: Path) -> None:
     text = (FOLDER / "gcp" / "cluster.yaml").read_text(encoding="utf-8")
     path = tmp_path / "cluster.yaml"
@@ -143,6 +164,9 @@ def test_storage_with_a_space_in_its_path_is_mounted_and_seen(tmp_path: Path) ->
     (volume,) = [each for each in config["docker"]["run_options"] if each.startswith("--volume=")]
     shown = subprocess.run(["bash", "-c", f"printf %s {volume}"], capture_output=True, text=True, check=True).stdout
     assert shown == "--volume=/mnt/it is ~here:/mnt/it is ~here"
+    (home,) = [each for each in config["docker"]["run_options"] if each.startswith("--env=HF_HOME=")]
+    shown = subprocess.run(["bash", "-c", f"printf %s {home}"], capture_output=True, text=True, check=True).stdout
+    assert shown == "--env=HF_HOME=/mnt/it is ~here/.cache/huggingface"
     assert config["initialization_commands"][0] == "sudo mkdir -p '/mnt/it is ~here'"
 
 

@@ -24,6 +24,7 @@ from raysft.cluster.state import alone
 from raysft.config import Cluster, load_cluster
 from raysft.errors import NoCapacity, NotAllowed, NotFound
 from raysft.events import Silent
+from raysft.session import ENVIRONMENT
 from raysft.storage.commit import write_json
 
 # A child that outlives it unless it is ended, too; then whatever is asked, then it waits.
@@ -282,7 +283,9 @@ def test_what_workers_train_through_stays_on_this_machine(tmp_path: Path) -> Non
     local._start_keeper(tmp_path, False)  # ends at once, since nothing says what to start
     keeper = psutil.Process(json.loads((tmp_path / local.PROCESS).read_text(encoding="utf-8"))["pid"])
     try:
-        assert keeper.environ().get("GLOO_SOCKET_IFNAME") == "lo"
+        environment = keeper.environ()
+        assert environment.get("GLOO_SOCKET_IFNAME") == "lo"
+        assert environment.items() >= ENVIRONMENT.items()
     finally:
         keeper.kill()
         keeper.wait(5)

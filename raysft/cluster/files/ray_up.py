@@ -14,6 +14,7 @@ from typing import Any
 from raysft.cluster.pools.catalogue import Pool, pools_of
 from raysft.config import Cluster
 from raysft.config.labels import MARKET, POOL
+from raysft.session import ENVIRONMENT
 
 HEAD_TYPE = "head_node"  # names of pools have no underscore, so none is called so
 TOKEN_NAME = "auth_token"  # noqa: S105  # name of a file
@@ -119,10 +120,10 @@ def _docker(cluster: Cluster) -> dict[str, Any]:
     """One image for all. What is set here holds for every process in the container, also for `ray exec`."""
     storage = cluster.config.storage
     environment = {
+        **ENVIRONMENT,
+        "HF_HOME": f"{storage}/.cache/huggingface",  # so that each node need not fetch what another one has fetched
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": f"{SECRETS}/{TOKEN_NAME}",
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "HF_HUB_DISABLE_TELEMETRY": "1",
     }
     return {
         "image": cluster.config.image,
@@ -133,7 +134,7 @@ def _docker(cluster: Cluster) -> dict[str, Any]:
             "--ulimit=memlock=-1",
             "--security-opt=no-new-privileges",
             f"--volume={quote(f'{storage}:{storage}')}",
-            *(f"--env={name}={value}" for name, value in environment.items()),
+            *(f"--env={name}={quote(value)}" for name, value in environment.items()),
         ],
     }
 
