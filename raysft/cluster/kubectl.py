@@ -7,6 +7,7 @@ import json
 import shutil
 import subprocess
 
+from raysft.cluster.files.kubernetes_pods import token_secret
 from raysft.cluster.files.ray_up import TOKEN_NAME
 from raysft.cluster.state import alone, forget, keep, kept_folder, known_token
 from raysft.config import Cluster
@@ -31,7 +32,7 @@ def up(cluster: Cluster, files: dict[str, str], listener: Listener) -> None:
         folder = keep(cluster, files, there)
         if there is None:
             secret = f"--from-file={TOKEN_NAME}={folder / 'secrets' / TOKEN_NAME}"
-            _must([kubectl, "create", "secret", "generic", section.token_secret, secret, *space])
+            _must([kubectl, "create", "secret", "generic", token_secret(cluster), secret, *space])
         for name in _in_order(files):
             _must([kubectl, "apply", "--filename", str(folder / name)])
     service = f"service/{cluster.config.name}-head-svc"
@@ -45,8 +46,7 @@ def _token_there(cluster: Cluster, kubectl: str) -> str | None:
     Raises RaysftError where Kubernetes does not tell, NotAllowed where the secret holds none, or the file that is named
     holds another one.
     """
-    section = _section(cluster)
-    name, space = section.token_secret, ["--namespace", section.namespace]
+    name, space = token_secret(cluster), ["--namespace", _section(cluster).namespace]
     command = [kubectl, "get", "secret", name, "--ignore-not-found", "--output=json", *space]
     answer = subprocess.run(command, check=False, capture_output=True)  # noqa: S603
     if answer.returncode:
@@ -79,7 +79,7 @@ def down(cluster: Cluster, listener: Listener) -> None:
         for name in reversed(_in_order(dict.fromkeys(there, ""))):
             _must([kubectl, "delete", "--ignore-not-found", "--filename", str(folder / name)])
         gone = ["--ignore-not-found", "--namespace", section.namespace]
-        _must([kubectl, "delete", "secret", section.token_secret, *gone])
+        _must([kubectl, "delete", "secret", token_secret(cluster), *gone])
         forget(cluster)
     listener.note(f"{cluster.config.name} is down; the claim {section.claim} stays, with the outputs of jobs")
 

@@ -83,7 +83,12 @@ class SlurmSection(PlainSection):
         None, pattern=r"^[A-Za-z0-9._,-]+$", description="Partition, or several with commas; null: the default one."
     )
     account: str | None = Field(None, pattern=r"^[A-Za-z0-9._@+-]+$", description="Whom the hours are charged to.")
-    hours: float = Field(24, gt=0, le=720, description="Time limit of one batch job; it is queued again at its end.")
+    hours: float = Field(
+        24,
+        ge=0.25,
+        le=720,
+        description="Time limit of one batch job, which is queued again five minutes before its end.",
+    )
     setup: str | None = Field(
         None, min_length=1, description="Command that makes raysft known on a node, such as `module load raysft`."
     )
@@ -174,8 +179,14 @@ class KubernetesSection(PlainSection):
     storage_gib: int | None = Field(
         None, ge=1, description="GiB of a claim that is made; null: the claim is there, and is left as it is."
     )
-    token_secret: str = Field("raysft-token", pattern=LABEL, description="Secret with the cluster's token.")
-    service_account: str = Field("raysft", pattern=LABEL, description="Of all pods; it may nothing.")
+    token_secret: str | None = Field(
+        None, pattern=LABEL, description="Secret with the cluster's token; null: NAME-token, of this cluster alone."
+    )
+    service_account: str | None = Field(
+        None,
+        pattern=LABEL,
+        description="Of pods where jobs run; it may nothing. null: NAME-pods, of this cluster alone.",
+    )
     node_labels: dict[str, dict[str, str]] = Field(
         {}, description="By pool: labels of the nodes that its pods go to, such as {l4: {gpu: nvidia-l4}}."
     )

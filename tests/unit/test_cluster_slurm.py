@@ -8,11 +8,13 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from raysft.cluster.files.slurm import render
+from raysft.cluster.files.slurm import LATE_S, SAVE_S, render
 from raysft.config import load_cluster
 from raysft.errors import JobFileError
 
@@ -88,6 +90,12 @@ def test_what_would_be_another_line_or_command_is_refused(key: str, value: str) 
     assert len(error.value.problems) == 1
 
 
+def test_a_batch_job_lasts_longer_than_its_run_has_to_save() -> None:
+    """Else it would be asked to save as soon as it begins, and be queued again and again."""
+    with pytest.raises(JobFileError, match=r"slurm\.hours: .*0\.25"):
+        load_cluster(FILE, ["slurm.hours=0.05"])
+
+
 def test_a_value_is_never_taken_for_a_place_to_fill() -> None:
     text = render(load_cluster(FILE, ["storage=/a@PORT@b", 'slurm.setup=": @STORAGE@"']))["job.sbatch"]
     assert "\nstorage=/a@PORT@b\n" in text and "\n: @STORAGE@\n" in text
@@ -140,14 +148,25 @@ class Batch:
             "SLURM_CPUS_ON_NODE": "2",
         }
 
+        self.started: list[int] = []
+
     def start(self, *arguments: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
+        process = subprocess.Popen(
             ["bash", self.script, *arguments],
             env=self.environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            start_new_session=True,
         )
+        self.started.append(process.pid)
+        return process
+
+    def end(self) -> None:
+        """Whatever a test left that failed."""
+        for leader in self.started:
+            with suppress(ProcessLookupError):
+                os.killpg(leader, signal.SIGKILL)
 
     def said(self, name: str) -> list[str]:
         path = self.fake / name
@@ -158,8 +177,10 @@ class Batch:
 
 
 @pytest.fixture
-def batch(tmp_path: Path) -> Batch:
-    return Batch(tmp_path)
+def batch(tmp_path: Path) -> Iterator[Batch]:
+    made = Batch(tmp_path)
+    yield made
+    made.end()
 
 
 def wait_until_it_waits(batch: Batch, process: subprocess.Popen[str]) -> None:
@@ -231,6 +252,38 @@ def test_before_the_time_is_over_the_run_is_stopped_and_queued_again(batch: Batc
     assert code == 130, text
     assert batch.said("asked") == [f"requeue {batch.environment['SLURM_JOB_ID']}"]
     assert batch.left() == []
+
+
+def test_a_run_that_does_not_save_in_time_is_queued_again_all_the_same(batch: Batch) -> None:
+    """As while it evaluates. Slurm would end it at its time limit, and queue it no more."""
+    assert LATE_S < SAVE_S
+    soon = batch.script.read_text(encoding="utf-8").replace(f"SECONDS + {LATE_S}", "SECONDS + 1")
+    batch.script.write_text(soon, encoding="utf-8")
+    process = batch.start("deaf")
+    wait_until_it_waits(batch, process)
+    process.send_signal(signal.SIGUSR1)
+    deadline = time.monotonic() + 20
+    while not batch.said("asked"):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)  # as Slurm does then
+    code, text = ended(process)
+    assert code == 130 and "has not saved in" in text
+    assert batch.said("asked") == [f"requeue {batch.environment['SLURM_JOB_ID']}"]
+    assert batch.left() == []
+
+
+def test_a_first_node_that_no_service_of_names_knows_is_found_by_its_own_address(batch: Batch, tmp_path: Path) -> None:
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    for name, does in (("getent", "exit 2"), ("hostname", '[ "${1-}" = -I ] && echo "10.9.0.7 10.9.1.7" || echo one')):
+        (programs / name).write_text(f"#!/bin/bash\n{does}\n", encoding="utf-8")
+        (programs / name).chmod(0o755)
+    batch.environment |= {"PATH": f"{programs}:{batch.environment['PATH']}", "SLURM_JOB_NUM_NODES": "2"}
+    batch.environment.pop("RAYSFT_HEAD", None)
+    code, text = ended(batch.start("train"))
+    assert code == 0, text
+    assert batch.said("options")[1:3] == ["--address", "10.9.0.7:6379"]
 
 
 def test_a_run_that_is_cancelled_is_not_queued_again(batch: Batch) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from raysft.cluster.files.kubernetes_access import claim, disruption_budget, metadata, network_policies, service_account
-from raysft.cluster.files.kubernetes_pods import autoscaler_options, head_template, worker_template
+from raysft.cluster.files.kubernetes_pods import autoscaler_options, head_template, token_secret, worker_template
 from raysft.cluster.files.kueue import kueue
 from raysft.cluster.files.manifest import Manifest, as_manifests
 from raysft.cluster.pools.catalogue import Pool, pools_of
@@ -55,11 +55,7 @@ def _ray_cluster(cluster: Cluster) -> Manifest:
             "storage": {"claimName": section.claim, "subPath": f".ray-head/{cluster.config.name}"},
         }
     spec["headGroupSpec"] = head_group(cluster, pools)
-    # The first pool is asked first; where its pods stay pending, Ray asks the next after some minutes.
-    spec["workerGroupSpecs"] = [
-        worker_group(cluster, pool, pool.fewest, pool.most) | {"priority": len(pools) - place}
-        for place, pool in enumerate(pools)
-    ]
+    spec["workerGroupSpecs"] = worker_groups(cluster, pools)
     return {
         "apiVersion": "ray.io/v1",
         "kind": "RayCluster",
@@ -70,10 +66,10 @@ def _ray_cluster(cluster: Cluster) -> Manifest:
 
 def common(cluster: Cluster, autoscaled: bool) -> dict[str, Any]:
     """What every spec of a Ray cluster begins with. Raises JobFileError as `checked` does."""
-    section = checked(cluster)
+    checked(cluster)
     return {
         "rayVersion": RAY_VERSION,
-        "authOptions": {"mode": "token", "secretName": section.token_secret},
+        "authOptions": {"mode": "token", "secretName": token_secret(cluster)},
         "enableInTreeAutoscaling": autoscaled,
         **({"autoscalerOptions": autoscaler_options(cluster)} if autoscaled else {}),
     }
@@ -88,17 +84,24 @@ def head_group(cluster: Cluster, growing: Sequence[Pool]) -> dict[str, Any]:
     }
 
 
-def worker_group(cluster: Cluster, pool: Pool, fewest: int, most: int) -> dict[str, Any]:
-    """Pods of one pool, `fewest` at the start. Raises JobFileError as `worker_template` does."""
-    return {
-        "groupName": pool.name,
-        "replicas": fewest,
-        "minReplicas": fewest,
-        "maxReplicas": most,
-        "labels": {POOL: pool.name, MARKET: pool.market},
-        "rayStartParams": {},
-        "template": worker_template(cluster, pool),
-    }
+def worker_groups(cluster: Cluster, pools: Sequence[Pool]) -> list[dict[str, Any]]:
+    """Pods of each pool, `fewest` at the start. Raises JobFileError as `worker_template` does.
+
+    The first pool is asked first; where its pods stay pending, Ray asks the next after some minutes.
+    """
+    return [
+        {
+            "groupName": pool.name,
+            "replicas": pool.fewest,
+            "minReplicas": pool.fewest,
+            "maxReplicas": pool.most,
+            "labels": {POOL: pool.name, MARKET: pool.market},
+            "rayStartParams": {},
+            "template": worker_template(cluster, pool),
+            "priority": len(pools) - place,
+        }
+        for place, pool in enumerate(pools)
+    ]
 
 
 def checked(cluster: Cluster) -> KubernetesSection:
@@ -114,6 +117,9 @@ def checked(cluster: Cluster) -> KubernetesSection:
         text = f"no pool is called so; pools are {', '.join(names)}"
         key = f"kubernetes.node_labels.{unknown}"
         problems.append(Problem(cluster.where("kubernetes", "node_labels", unknown), key, text))
+    if section.service_account == config.name:
+        text = f"{config.name} is the account that KubeRay makes for the autoscaler and lets scale; name another one"
+        problems.append(Problem(cluster.where("kubernetes", "service_account"), "kubernetes.service_account", text))
     if section.storage_class is not None and section.storage_gib is None:
         text = "takes no effect without storage_gib: a claim that is there already is left as it is"
         problems.append(Problem(cluster.where("kubernetes", "storage_class"), "kubernetes.storage_class", text))

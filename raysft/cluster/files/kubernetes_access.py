@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from raysft.cluster.files.kubernetes_pods import CLUSTER, PORTS, ROLE
+from raysft.cluster.files.kubernetes_pods import CLUSTER, PORTS, ROLE, account
 from raysft.cluster.files.manifest import Manifest
 from raysft.config import Cluster
 from raysft.errors import JobFileError, Problem
 
-DNS = {
-    "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}},
-    "podSelector": {"matchLabels": {"k8s-app": "kube-dns"}},
-}
+# Who answers names: pods, and the cache on each node that many clusters have, at an address of the node itself.
+DNS = [
+    {
+        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}},
+        "podSelector": {"matchLabels": {"k8s-app": app}},
+    }
+    for app in ("kube-dns", "node-local-dns")
+] + [{"ipBlock": {"cidr": "169.254.20.10/32"}}]
 # KubeRay's operator asks the dashboard how a RayJob is doing.
 OPERATOR = {
     "namespaceSelector": {},
@@ -49,7 +53,7 @@ def network_policies(cluster: Cluster) -> list[Manifest]:
         f"{name}-names": {
             "podSelector": ours,
             "policyTypes": ["Egress"],
-            "egress": [{"to": [DNS], "ports": [_port(53, "UDP"), _port(53)]}],
+            "egress": [{"to": DNS, "ports": [_port(53, "UDP"), _port(53)]}],
         },
         f"{name}-dashboard": {"podSelector": head, "policyTypes": ["Ingress"], "ingress": [dashboard]},
         # The autoscaler asks for pods there. Drivers of jobs run in the same pod, so that nothing else may be let out.
@@ -89,12 +93,10 @@ def _port(number: int, protocol: str = "TCP") -> dict[str, Any]:
 
 def service_account(cluster: Cluster) -> Manifest:
     """Of all pods but an autoscaled head. No role is bound to it."""
-    section = cluster.config.kubernetes
-    assert section is not None
     return {
         "apiVersion": "v1",
         "kind": "ServiceAccount",
-        "metadata": metadata(cluster, section.service_account),
+        "metadata": metadata(cluster, account(cluster)),
         "automountServiceAccountToken": False,
     }
 

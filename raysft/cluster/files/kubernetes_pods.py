@@ -37,14 +37,14 @@ DRAIN = f"""\
 busy() {{
   for file in /proc/[0-9]*/cmdline; do
     case $(tr '\\0' ' ' <"$file" 2>/dev/null) in
-      ray::IDLE*) ;;
+      ray::IDLE* | ray::DashboardAgent* | ray::RuntimeEnvAgent*) ;;
       ray::*) return 0 ;;
     esac
   done
   return 1
 }}
 node=$(cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' '\\n' | sed -n 's/^--node_id=//p' | sort -u | sed -n 1p)
-if [ -z "$node" ] || ! busy; then exit 0; fi
+if [ -z "$node" ]; then exit 0; fi
 ray drain-node --address "$RAY_ADDRESS" --node-id "$node" --reason DRAIN_NODE_REASON_PREEMPTION \\
   --reason-message "its pod is being ended" --deadline-remaining-seconds {GRACE_S - 15} || true
 until [ "$SECONDS" -ge {GRACE_S - 10} ] || ! busy; do sleep 1; done
@@ -68,7 +68,7 @@ def head_template(cluster: Cluster, growing: Sequence[Pool]) -> dict[str, Any]:
         # KubeRay makes an account for this pod and gives it the right to scale. Its token goes to one container alone.
         spec["volumes"] += [API_ACCESS]
     else:
-        spec["serviceAccountName"] = _section(cluster).service_account
+        spec["serviceAccountName"] = account(cluster)
     if away := _away_from_spot(cluster):
         spec["affinity"] = {
             "nodeAffinity": {
@@ -87,7 +87,7 @@ def worker_template(cluster: Cluster, pool: Pool) -> dict[str, Any]:
     container = _container(cluster, "ray-worker", resources(cpus, gib, pool.gpus))
     container["lifecycle"] = {"preStop": {"exec": {"command": ["/bin/bash", "-c", DRAIN]}}}
     spec = _pod(cluster, container, gib)
-    spec["serviceAccountName"] = _section(cluster).service_account
+    spec["serviceAccountName"] = account(cluster)
     if labels := _section(cluster).node_labels.get(pool.name):
         spec["nodeSelector"] = dict(labels)
     if found := [_tolerated(taint) for taint in taints(cluster, pool)]:
@@ -103,7 +103,7 @@ def submitter_template(cluster: Cluster) -> dict[str, Any]:
     container["volumeMounts"] = [each for each in container["volumeMounts"] if each["name"] in SCRATCH]
     spec = _pod(cluster, container, 1) | {
         "restartPolicy": "Never",
-        "serviceAccountName": _section(cluster).service_account,
+        "serviceAccountName": account(cluster),
     }
     spec["volumes"] = [{"name": name, "emptyDir": {}} for name in SCRATCH]
     return {"metadata": _metadata(cluster, "submitter"), "spec": spec}
@@ -209,6 +209,16 @@ def _section(cluster: Cluster) -> KubernetesSection:
     section = cluster.config.kubernetes
     assert section is not None
     return section
+
+
+def account(cluster: Cluster) -> str:
+    """Service account of all pods but an autoscaled head; KubeRay calls that of the head as the cluster is called."""
+    return _section(cluster).service_account or f"{cluster.config.name}-pods"
+
+
+def token_secret(cluster: Cluster) -> str:
+    """Secret with the token. Of this cluster alone unless it is named, since it goes when the cluster goes."""
+    return _section(cluster).token_secret or f"{cluster.config.name}-token"
 
 
 def _metadata(cluster: Cluster, role: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from raysft.cluster.files.kubernetes_access import metadata
@@ -86,9 +87,7 @@ def _cluster_queue(cluster: Cluster, pools: tuple[Pool, ...]) -> Manifest:
     ]
     for pool in pools:
         cpus, gib = pod_size(cluster, pool)
-        flavors.append(
-            _quota(flavor_name(cluster, pool), cpus * pool.most, int(gib * pool.most), pool.gpus * pool.most)
-        )
+        flavors.append(_quota(flavor_name(cluster, pool), cpus * pool.most, gib * pool.most, pool.gpus * pool.most))
     return {
         "apiVersion": API,
         "kind": "ClusterQueue",
@@ -102,8 +101,9 @@ def _cluster_queue(cluster: Cluster, pools: tuple[Pool, ...]) -> Manifest:
     }
 
 
-def _quota(flavor: str, cpus: int, gib: int, gpus: int) -> dict[str, Any]:
-    amounts = (str(cpus), f"{gib}Gi", str(gpus))
+def _quota(flavor: str, cpus: int, gib: float, gpus: int) -> dict[str, Any]:
+    """Rounded up, since of a little less the last pod would wait for ever."""
+    amounts = (str(cpus), f"{math.ceil(gib)}Gi", str(gpus))
     return {
         "name": flavor,
         "resources": [{"name": name, "nominalQuota": each} for name, each in zip(COVERED, amounts, strict=True)],

@@ -16,6 +16,7 @@ from raysft.config.labels import MARKET, POOL
 from raysft.session import ENVIRONMENT
 
 SAVE_S = 300  # seconds before the end of the time limit at which the run is asked to save
+LATE_S = 240  # after which one that has not ended is queued again all the same: Slurm would end it for good
 WAIT_S = 300  # in which all nodes must have joined; Ray's own 30 s are too short for a cold file system
 PORT = 6379
 
@@ -49,6 +50,7 @@ def _script(cluster: Cluster, pool: Pool | None, name: str) -> str:
         "@SETUP@": section.setup or ": # nothing is needed to make raysft known",
         "@EXPORTS@": "\n".join(f"export {key}={shlex.quote(value)}" for key, value in ENVIRONMENT.items()),
         "@WAIT@": str(WAIT_S),
+        "@LATE@": str(LATE_S),
         "@PORT@": str(PORT),
         "@START@": " ".join(_start(pool)),
     }
@@ -111,7 +113,8 @@ if [ ! -O "$folder" ]; then
   echo "raysft: $folder belongs to somebody else" >&2
   exit 4
 fi
-trap 'rm -rf "$folder"' EXIT
+late=''
+trap 'rm -rf "$folder"; [ -z "$late" ] || kill "$late" 2>/dev/null || true' EXIT
 rm -f "$RAYSFT_PID" "$RAYSFT_CODE" "$RAYSFT_END"
 (umask 077 && od -An -N32 -tx1 /dev/urandom | tr -d ' \n' >"$RAY_AUTH_TOKEN_PATH")
 
@@ -123,7 +126,7 @@ export RAY_SYMMETRIC_RUN_CLUSTER_WAIT_TIMEOUT=@WAIT@
 if [ "$SLURM_JOB_NUM_NODES" -eq 1 ]; then
   head=127.0.0.1
 else
-  head=${RAYSFT_HEAD:-$(getent ahostsv4 "$(hostname)" | awk '$1 !~ /^127\./ && !found++ { print $1 }')}
+  head=${RAYSFT_HEAD:-$(getent ahostsv4 "$(hostname)" | awk '$1 !~ /^127\./ && !found++ { print $1 }' || true)}
   head=${head:-$(hostname -I | awk '{ print $1 }')}
 fi
 export RAYSFT_RAY=$head:${RAYSFT_PORT:-@PORT@}
@@ -176,10 +179,16 @@ save() {
   echo "raysft: asked to stop; the run ends with what it has saved"
   if [ -s "$RAYSFT_PID" ]; then kill -TERM "$(cat "$RAYSFT_PID")" || true; else kill -TERM "$step" || true; fi
 }
+# shellcheck disable=SC2329  # called by a trap, too
+later() {
+  until [ "$SECONDS" -ge "$1" ]; do sleep 1; done
+  echo "raysft: has not saved in @LATE@ s; queued again, to go on from the checkpoint before"
+  scontrol requeue "$SLURM_JOB_ID"
+}
 srun --ntasks-per-node=1 --cpus-per-task="$SLURM_CPUS_ON_NODE" --cpu-bind=none --kill-on-bad-exit=1 \
   bash -c "$node" raysft "$@" &
 step=$!
-trap 'save yes' USR1
+trap 'save yes; later $((SECONDS + @LATE@)) & late=$!' USR1
 trap 'save ""' TERM
 
 # A signal ends `wait`, but not the step.

@@ -45,6 +45,7 @@ def _rules(document: Manifest) -> Iterator[Broken]:
     if kind == "RayCluster":
         yield from _managed(spec, "spec")
         yield from _cluster(spec, "spec")
+        yield from _accounts(document, spec)
         yield from queued_cluster_rules(document, spec, "spec")
     elif kind == "RayJob":
         yield from _job(document, spec)
@@ -140,6 +141,15 @@ def _head(head: Mapping[str, Any], at: str) -> Iterator[Broken]:
             "the head may stand on a spot node, and takes all jobs with it",
             "Keep it off them.",
         )
+
+
+def _accounts(document: Manifest, spec: Mapping[str, Any]) -> Iterator[Broken]:
+    """KubeRay calls the account of an autoscaler as the cluster is called, and gives it the right to scale."""
+    for place, group in _numbered("workerGroupSpecs", spec.get("workerGroupSpecs") or []):
+        account = (group.get("template") or {}).get("spec", {}).get("serviceAccountName")
+        if spec.get("enableInTreeAutoscaling") and account == document["metadata"]["name"]:
+            key = f"spec.{place}.template.spec.serviceAccountName"
+            yield key, "pods where jobs run have the account that may scale", "Give them another one."
 
 
 def _memory_of_head(options: Mapping[str, Any] | None, at: str) -> Iterator[Broken]:
