@@ -32,7 +32,7 @@ TEXTS = {
 }
 # Variables of the environment whose values are secrets, by their names.
 NAMES = re.compile(
-    r"(TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|(API|ACCESS|PRIVATE|STORAGE|ACCOUNT)_?KEY|CREDENTIAL|CONNECTION_STRING)",
+    r"(TOKEN(?!IZERS)|SECRET|PASSWORD|PASSWD|PASSPHRASE|(API|ACCESS|PRIVATE|STORAGE|ACCOUNT)_?KEY|CREDENTIAL|CONNECTION_STRING)",
     re.IGNORECASE,
 )
 PATH = re.compile(r"(/|~/|\.{1,2}/|[a-z]+://)", re.IGNORECASE)  # how a value begins that names a place

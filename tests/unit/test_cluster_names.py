@@ -53,6 +53,12 @@ def test_a_head_may_end_the_machines_of_its_own_cluster_alone(name: str, other: 
     assert all(machine.startswith(tuple(names_of_machines(name))) for machine in machines(name))
 
 
+@pytest.mark.parametrize("letters", range(30, 41))
+def test_machines_have_names_that_google_takes(letters: int) -> None:
+    name = "x" * letters
+    assert takes(name) == (max(map(len, machines(name))) <= 63)
+
+
 @pytest.mark.parametrize("name", ["demo-worker", "demo-head-2", "a-worker-b"])
 def test_names_that_could_be_taken_for_machines_are_refused(name: str) -> None:
     with pytest.raises(JobFileError, match="must have no part `head` or `worker` behind a dash"):

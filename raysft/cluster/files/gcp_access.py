@@ -25,6 +25,8 @@ ON_OWN = (
 )
 LOOK = ("compute.images.useReadOnly", "compute.instances.list", "compute.zoneOperations.get")
 KINDS = ("head", "worker")
+# Google takes names of 63 letters, and Ray makes ray-NAME-worker-0a1b2c3d-compute of a cluster's.
+LONGEST = 63 - len("ray--worker-0a1b2c3d-compute")
 AMBIGUOUS = re.compile(rf"-({'|'.join(KINDS)})(-|$)")
 REPOSITORY = re.compile(r"^(?P<location>[a-z0-9-]+)-docker\.pkg\.dev/(?P<project>[^/]+)/(?P<name>[^/]+)/")
 
@@ -141,15 +143,15 @@ def names_of_machines(name: str) -> list[str]:
 def checked_name(cluster: Cluster) -> None:
     """Machines of a cluster `demo-worker-2` would have names like those of workers of `demo`, whose head may end them.
 
-    Raises JobFileError for such a name.
+    Raises JobFileError for such a name, and for one of which no machine could be called.
     """
-    name = cluster.config.name
+    name, text = cluster.config.name, ""
     if AMBIGUOUS.search(name):
-        text = (
-            "must have no part `head` or `worker` behind a dash on Google Cloud, since machines are told apart by "
-            f"their names; found {name!r}"
-        )
-        raise JobFileError([Problem(cluster.where("name"), "name", text)])
+        text = "no part `head` or `worker` behind a dash on Google Cloud, since machines are told apart by their names"
+    elif len(name) > LONGEST:
+        text = f"at most {LONGEST} letters on Google Cloud, since machines are called by it and more"
+    if text:
+        raise JobFileError([Problem(cluster.where("name"), "name", f"must have {text}; found {name!r}")])
 
 
 def _image_readers(cluster: Cluster) -> dict[str, Any]:

@@ -6,10 +6,9 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from raysft.cluster.secrets import NAMES
+
 Broken = tuple[str, str, str]  # key, what is wrong, what to do
-SECRET = re.compile(
-    r"TOKEN(?!IZERS)|SECRET|PASSWORD|PASSWD|CREDENTIAL|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY", re.IGNORECASE
-)
 PATHS = re.compile(r"(PATH|FILE|DIR)$", re.IGNORECASE)  # variables that say where a secret lies
 HOST = ("hostNetwork", "hostPID", "hostIPC")
 
@@ -79,7 +78,7 @@ def _share(container: Mapping[str, Any], at: str) -> Iterator[Broken]:
 def _secrets(container: Mapping[str, Any], at: str) -> Iterator[Broken]:
     for index, variable in enumerate(container.get("env") or []):
         name = str(variable.get("name", ""))
-        if not SECRET.search(name) or PATHS.search(name):
+        if not NAMES.search(name) or PATHS.search(name):
             continue
         if "secretKeyRef" not in (variable.get("valueFrom") or {}):
             yield f"{at}.env.{index}", f"{name} stands in the open", "Give valueFrom.secretKeyRef."
