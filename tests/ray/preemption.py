@@ -1,6 +1,7 @@
-"""Started by test_preemption.py in a process of its own, because it needs a cluster of its own: three nodes, of which
-one that trains is drained as a cloud's notice has it drained, and then taken away. Arguments: the job file, and the
-folder of its checkpoints. Prints as JSON what the run said, and what is said of a folder that nodes do not share."""
+"""Started by test_preemption.py in a process of its own, because it needs a cluster of its own: a head and three nodes.
+One of the two that train is drained as a cloud's notice has it drained, and then taken away. Arguments: the job file,
+and the folder of its checkpoints. Prints as JSON what the run said, and what is said of a folder that nodes do not
+share."""
 
 from __future__ import annotations
 
@@ -45,7 +46,7 @@ def main(job: str, checkpoints: Path) -> None:
     cluster = Cluster(initialize_head=True, head_node_args={**small, "num_cpus": 0, "include_dashboard": False})
     notes = Notes()
     try:
-        nodes = {node.node_id: node for node in (cluster.add_node(**small), cluster.add_node(**small))}
+        nodes = {node.node_id: node for node in (cluster.add_node(**small) for _ in range(3))}
         ray.init(address=cluster.address, log_to_driver=False, **own_python())
         cluster.wait_for_nodes()
         threading.Thread(target=take_away, args=(cluster, nodes, checkpoints, notes), daemon=True).start()
@@ -68,7 +69,7 @@ def refused(folder: Path) -> str:
 
 
 def take_away(cluster: Any, nodes: dict[str, Any], checkpoints: Path, notes: Notes) -> None:
-    """Drain the node that trains, and end it once the run has moved."""
+    """Drain a node that trains, and end it once the run has moved."""
     from ray._private.state import available_resources_per_node
     from ray._raylet import GcsClient  # type: ignore[attr-defined]  # compiled
     from ray.core.generated.autoscaler_pb2 import DrainNodeReason

@@ -18,10 +18,11 @@ MOVED = re.compile(r"a node is about to be taken away: step (\d+) is saved")
 
 
 def test_a_drained_node_is_left_with_the_step_saved(cluster: None, tmp_path: Path, base: Path) -> None:
-    """The worker starts again on the other node from the step at which it heard, and the weights are to the bit those
-    of a run that nothing disturbed. Before it begins, the nodes are asked whether they share the driver's folder."""
-    rows, settings = corpus_rows(240), {"epochs": 60}
-    whole = pipeline.train(write_job(tmp_path / "whole", base, rows, train=settings), ["train.workers=1"])
+    """Both ranks hear of it at the same step, though one node of two is drained. They start again on the other two
+    from there, and the weights are to the bit those of a run that nothing disturbed. Before they begin, the nodes are
+    asked whether they share the driver's folder."""
+    rows, settings = corpus_rows(240), {"epochs": 60, "workers": 2}
+    whole = pipeline.train(write_job(tmp_path / "whole", base, rows, train=settings))
     job = write_job(tmp_path / "moved", base, rows, train=settings)
     run = tmp_path / "moved" / "out" / "runs" / "tiny"
     said = json.loads(run_on_nodes("tests.ray.preemption", job, run / "checkpoints").splitlines()[-1])
