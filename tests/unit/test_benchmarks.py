@@ -1,53 +1,37 @@
-"""The benchmark scripts work: each is run as a person runs it, at sizes that take seconds. No figure is judged here."""
+"""The benchmark scripts work, at sizes that take seconds; tests/ray has the one that needs Ray. No figure is judged."""
 
 from __future__ import annotations
 
 import csv
 import importlib
 import json
-import os
-import subprocess
-import sys
+from argparse import Namespace
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from raysft.config import load_job
+from tests.support.benchmarks import SCRIPTS, as_scripts, run, run_here, table
 from tests.support.jobs import corpus_rows
 
-FOLDER = Path(__file__).parents[2] / "benchmarks"
-SCRIPTS = sorted(path for path in FOLDER.glob("*.py") if "__main__" in path.read_text(encoding="utf-8"))
 
-
-def run(script: str, *arguments: object) -> str:
-    command = [sys.executable, str(FOLDER / script), *map(str, arguments)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}  # tiny models: threads would only wait for each other
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def table(printed: str) -> list[dict[str, str]]:
-    """The lines of all tables, by the names of their columns."""
-    found: list[dict[str, str]] = []
-    names: list[str] = []
-    for text in printed.splitlines():
-        cells = [cell.strip() for cell in text.strip("|").split("|")]
-        if not text.startswith("|"):
-            names = []
-        elif not names:
-            names = cells
-        elif not text.startswith("|--"):
-            found.append(dict(zip(names, cells, strict=True)))
-    return found
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Tiny models: threads would only wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture
-def parts(monkeypatch: pytest.MonkeyPatch) -> Any:
+def parts() -> Iterator[Any]:
     """Import a module of benchmarks/ as the scripts do."""
-    monkeypatch.syspath_prepend(str(FOLDER))
-    return importlib.import_module
+    with as_scripts():
+        yield importlib.import_module
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +47,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_script_explains_itself() -> None:
     assert len(SCRIPTS) == 10
     for script in SCRIPTS:
-        assert script.name in run(script.name, "--help")
+        assert "usage: " + script.name in run_here(script.name, "--help")
 
 
 def test_corpora_are_the_same_each_time_and_as_long_as_said(
@@ -90,25 +74,37 @@ def test_engines_train_and_are_scored_on_the_same_rows(data: Path, base_folder: 
     few = ("--rows", 48, 48, "--held-out", 20, "--epochs", 1, "--longest", 60)
     engines = ("trainer", "loop-recipe")
     found = table(
-        run("train_cpu.py", "--data", data, "--base", base_folder, "--corpora", "joined", *few, "--only", *engines)
+        run_here("train_cpu.py", "--data", data, "--base", base_folder, "--corpora", "joined", *few, "--only", *engines)
     )
     assert [row["engine"] for row in found] == list(engines)
     assert {(row["rows"], row["n"]) for row in found} == {("48", "20")}
     assert found[0]["ratio"] == "1.00" and all(float(row["examples/s"]) > 0 for row in found)
 
 
-def test_the_bare_loop_and_the_engine_end_with_the_same_weights() -> None:
+def test_memory_and_seconds_of_an_engine_are_measured(parts: Any, tmp_path: Path) -> None:
+    """It holds 200 MiB for half a second; Python itself has some 10 MiB."""
+    script = tmp_path / "engine.py"
+    script.write_text("import time\nheld = bytearray(b'x') * 2**20 * 200\ntime.sleep(0.5)\nprint('{\"speed\": 3}')\n")
+    found = parts("process").measure(str(script), pss=True)
+    assert found["speed"] == 3 and 0.5 < found["all"] < 30
+    assert 200 * 2**20 < found["pss"] <= found["rss"] < 300 * 2**20
+
+
+def test_the_bare_loop_and_the_engine_end_with_the_same_weights(parts: Any, tmp_path: Path) -> None:
     """To the bit: else the two would not do the same work."""
-    found = table(run("step_overhead.py", "--size", "tiny", "--pairs", 2, "--block", 3))
-    assert [(row["workers"], row["pairs"]) for row in found] == [("1", "2"), ("2", "2")]
-    assert {row["weights differ"] for row in found} == {"0.0e+00"}
+    (row,) = table(run("step_overhead.py", "--size", "tiny", "--pairs", 2, "--block", 3, "--workers", 2))
+    assert (row["workers"], row["pairs"], row["weights differ"]) == ("2", "2", "0.0e+00")
+    overhead = parts("step_overhead")
+    overhead.alternate(0, 1, Namespace(size="tiny", pairs=2, block=3), tmp_path)
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert found["difference"] == 0 and len(found["bare"]) == len(found["engine"]) == 2
 
 
 @pytest.mark.parametrize("method", ["full", "lora"])
 def test_language_models_start_with_the_same_loss(method: str) -> None:
     """The script fails where the losses differ; random weights guess among 512 tokens: ln 512 = 6.24."""
     few = ("--methods", method, "--steps", 1, "--warmup", 1, "--tokens", 32, "--peak", 1e12)
-    found = table(run("train_gpu.py", "--sizes", "tiny", "--device", "cpu", "--only", "trainer", "raysft", *few))
+    found = table(run_here("train_gpu.py", "--sizes", "tiny", "--device", "cpu", "--only", "trainer", "raysft", *few))
     assert [row["engine"] for row in found] == ["trainer", "raysft"]
     assert all(float(row["first loss"]) == pytest.approx(6.24, abs=0.1) for row in found)
     assert len({row["trained"] for row in found}) == 1
@@ -135,7 +131,7 @@ def test_packing(tmp_path: Path) -> None:
     folder.mkdir(parents=True)
     rows = [{"question": row["text"] * (at % 5 + 1), "answer": row["label"]} for at, row in enumerate(corpus_rows(160))]
     (folder / "train.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
-    found = table(run("packing.py", "--data", tmp_path, "--rows", 160, "--pairs", 1, "--block", 1))
+    found = table(run_here("packing.py", "--data", tmp_path, "--rows", 160, "--pairs", 1, "--block", 1))
     assert [each["batches"] for each in found] == ["random", "bucketed", "packed"] and found[0]["ratio"] == "1.00"
 
 
@@ -153,24 +149,6 @@ def test_scan_reads_its_rows_and_prints_its_table(tmp_path: Path, parts: Any) ->
     (line,) = table(scan.table(result, 3, 12.4))
     assert line["parameters"] == "1,234" and line["exact match"] == "0.5000 [0.4000, 0.6000]"
     assert line["minutes, all"] == "12"
-
-
-def test_peers_sweep_the_folds_of_raysft(base_folder: Path, tmp_path: Path) -> None:
-    """Both configurations train both folds; the lines of the folds and the table from the kept logs say so."""
-    for part, rows in (("train_5", corpus_rows(40)), ("test", corpus_rows(20, 1))):
-        folder = tmp_path / part
-        folder.mkdir()
-        for name, key in (("seq.in", "text"), ("label", "label")):
-            (folder / name).write_text("".join(f"{row[key]}\n" for row in rows), encoding="utf-8")
-    few = ("--epochs", 1, "--folds", 2, "--configurations", 2, 1, "--longest", 60, "--base", base_folder)
-    logs = tmp_path / "logs"
-    (found,) = table(run("sweep.py", "--data", tmp_path, "--logs", logs, "--only", "trainer", *few))
-    assert found["engine"] == "trainer" and found["folds"] == "4" and found["ratio"] == "-"
-    lines = [json.loads(line) for line in (logs / "trainer" / "folds.jsonl").read_text().splitlines()]
-    assert sorted((line["learning_rate"], line["fold"]) for line in lines) == [
-        (rate, fold) for rate in (1e-5, 4e-5) for fold in (0, 1)
-    ]
-    assert table(run("sweep.py", "--table", logs)) == [found]
 
 
 def test_a_part_of_the_folds_is_projected_beside_raysft(parts: Any, tmp_path: Path, capsys: Any) -> None:
