@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
 import yaml
 
 from raysft.cluster.files.manifest import read_manifests
-from raysft.cluster.files.ray_up import HEAD_TYPE
+from raysft.cluster.files.ray_up import HEAD_TYPE, nfs_mount
 from raysft.cluster.pools.catalogue import pools_of
 from raysft.cluster.render import render
 from raysft.cluster.rules.lint import lint
@@ -168,6 +170,28 @@ def test_storage_with_a_space_in_its_path_is_mounted_and_seen(tmp_path: Path) ->
     shown = subprocess.run(["bash", "-c", f"printf %s {home}"], capture_output=True, text=True, check=True).stdout
     assert shown == "--env=HF_HOME=/mnt/it is ~here/.cache/huggingface"
     assert config["initialization_commands"][0] == "sudo mkdir -p '/mnt/it is ~here'"
+
+
+@pytest.mark.parametrize(("mode", "asks"), [(0o777, False), (0o755, True)])
+def test_storage_that_may_be_written_is_left_to_whom_it_belongs(mode: int, asks: bool) -> None:
+    """A file system that squashes root would refuse the node, though it has been made ready for it."""
+    if os.getuid() != 0:
+        pytest.skip("only root has a folder that belongs to somebody else")
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
+        folder = Path(name)
+        for path, rights in ((folder, 0o755), (folder / "storage", mode), (folder / "bin", 0o777)):
+            path.mkdir(exist_ok=True)
+            path.chmod(rights)
+        sudo = folder / "bin/sudo"
+        sudo.write_text(f'#!/bin/sh\necho "$@" >{folder}/bin/asked\n', encoding="utf-8")
+        sudo.chmod(0o755)
+        command = nfs_mount(str(folder / "storage"), "fs-0a1b", "mount -t efs")[-1]
+        environment = {"PATH": f"{folder}/bin:/usr/bin:/bin"}
+        subprocess.run(["bash", "-c", command], env=environment, user=65534, group=65534, check=True, timeout=20)
+        asked = folder / "bin/asked"
+        assert asked.exists() == asks
+        if asks:
+            assert asked.read_text(encoding="utf-8") == f"chown 65534:65534 {folder}/storage\n"
 
 
 def test_gpus_that_cannot_be_plugged_in_are_refused_with_their_line(tmp_path: Path) -> None:

@@ -162,6 +162,8 @@ def _worker_start(cloud: str) -> list[str]:
 def nfs_mount(storage: str, source: str | None, command: str) -> tuple[str, ...]:
     """Mounts `source` at `storage`, once; where there is none, the image of the node has to have it mounted.
 
+    A new file system belongs to root. One that may be written is left to whom it belongs, and may refuse root.
+
     command: the mount command up to its two last arguments.
     """
     storage = quote(storage)
@@ -170,7 +172,7 @@ def nfs_mount(storage: str, source: str | None, command: str) -> tuple[str, ...]
     return (
         f"sudo mkdir -p {storage}",
         f"mountpoint -q {storage} || sudo {command} {quote(source)} {storage}",
-        f"sudo chown $(id -u):$(id -g) {storage}",
+        f"test -w {storage} || sudo chown $(id -u):$(id -g) {storage}",
     )
 
 
