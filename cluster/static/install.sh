@@ -22,7 +22,7 @@ fi
 # shellcheck disable=SC2016  # expanded on the hosts
 there='
 set -euo pipefail
-unit=$1 other=$2 storage=$3
+unit=$1 other=$2 storage=$3 id=$4
 work=$(mktemp -d)
 trap "rm -rf \"$work\"" EXIT
 tar -x -C "$work"
@@ -35,7 +35,11 @@ if [ ! -d "$storage" ]; then
   exit 3
 fi
 if ! getent passwd raysft >/dev/null; then
-  useradd --system --user-group --home-dir /var/lib/raysft --shell /usr/sbin/nologin raysft
+  useradd --system --user-group ${id:+--uid "$id"} --home-dir /var/lib/raysft --shell /usr/sbin/nologin raysft
+fi
+if [ -n "$id" ] && [ "$(id -u raysft)" != "$id" ]; then
+  echo "the user raysft has the id $(id -u raysft) there and $id on the head: give it one (usermod --uid)" >&2
+  exit 3
 fi
 changed=
 put() {  # file, where, owner, mode
@@ -71,15 +75,17 @@ trap 'rm -rf "$work"' EXIT
 cp ray-head.service ray-worker.service firewall.nft "$work"
 (umask 077 && cp "$token" "$work/auth_token")
 
-install_on() {  # host, unit, the unit that it does not run
+install_on() {  # host, unit, the unit that it does not run, the id that its user has
   local command
-  printf -v command '%q ' sudo bash -c "$there" install "$2" "$3" /srv/raysft
+  printf -v command '%q ' sudo bash -c "$there" install "$2" "$3" /srv/raysft "$4"
   echo "$1: $2"
   tar -c -C "$work" . | "${ssh[@]}" "$user@$1" "$command"
 }
 
-install_on "$head" ray-head.service ray-worker.service
+install_on "$head" ray-head.service ray-worker.service ""
+# What one host writes to the storage belongs to a number, which has to mean the same user on the others.
+id=$("${ssh[@]}" "$user@$head" "id -u raysft")
 for worker in "${workers[@]}"; do
-  install_on "$worker" ray-worker.service ray-head.service
+  install_on "$worker" ray-worker.service ray-head.service "$id"
 done
 echo "installed; reach it by: ssh -L 8265:127.0.0.1:8265 $user@$head"

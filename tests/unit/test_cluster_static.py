@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import re
 import shlex
 import shutil
@@ -236,6 +237,36 @@ def test_installing_twice_changes_what_is_not_as_it_should_be(lab: Lab) -> None:
     assert lab.install().returncode == 0
     assert "restart ray-worker.service" in lab.asked("10.20.0.11")
     assert token.read_text(encoding="utf-8") == "another"
+
+
+def has_user(lab: Lab, host: str, name: str, number: int) -> None:
+    """A host has a user that the others have not."""
+    path = lab.etc(host, "passwd")
+    path.parent.mkdir(parents=True)
+    line = f"{name}:x:{number}:{number}::/:/usr/sbin/nologin\n"
+    path.write_text(Path("/etc/passwd").read_text(encoding="utf-8") + line, encoding="utf-8")
+
+
+def first_free() -> int:
+    """The number that a new user of a system gets on this machine."""
+    return next(number for number in range(999, 100, -1) if number not in {each.pw_uid for each in pwd.getpwall()})
+
+
+def test_what_one_host_writes_to_the_storage_belongs_to_the_same_user_on_all(lab: Lab) -> None:
+    has_user(lab, "10.20.0.10", "somebody", first_free())  # so that the head's user gets another number
+    done = lab.install()
+    assert done.returncode == 0, done.stderr
+    lines = [lab.etc(f"10.20.0.{host}", "passwd").read_text(encoding="utf-8") for host in (10, 11, 12)]
+    numbers = [re.findall(r"^raysft:x:(\d+):", text, re.MULTILINE) for text in lines]
+    assert numbers[0] == numbers[1] == numbers[2] != [str(first_free())]
+    assert lab.install().stdout.count("nothing to change") == 3
+
+
+def test_a_host_whose_user_has_another_number_is_named(lab: Lab) -> None:
+    has_user(lab, "10.20.0.11", "raysft", 120)
+    done = lab.install()
+    assert done.returncode == 3 and lab.asked("10.20.0.11") == []
+    assert f"the user raysft has the id 120 there and {first_free()} on the head: give it one" in done.stderr
 
 
 def test_the_token_is_in_no_argument(lab: Lab) -> None:
