@@ -27,6 +27,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from raysft.cluster.files.ray_up import LAUNCH_LIMITS, LAUNCHES
 from raysft.cluster.providers.node_types import with_pools
 from raysft.cluster.providers.record import read
 from raysft.config.labels import MARKET, POOL
@@ -210,7 +211,8 @@ def _environment(folder: Path, port: int) -> dict[str, str]:
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # Ray stays on 127.0.0.1, all of it
         "AUTOSCALER_UPDATE_INTERVAL_S": "1",
         "AUTOSCALER_METRIC_PORT": "0",
-        "AUTOSCALER_MAX_LAUNCH_BATCH": "100",  # one call of the provider for all nodes that are asked for at once
+        # One call of the provider for all nodes that are asked for at once.
+        **dict.fromkeys(LAUNCH_LIMITS, str(LAUNCHES)),
     }
 
 

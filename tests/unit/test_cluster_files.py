@@ -6,6 +6,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -111,6 +112,26 @@ def test_commands_are_bash(name: str) -> None:
     for command in commands:
         done = subprocess.run(["bash", "-n", "-c", command], capture_output=True, text=True, check=False)
         assert done.returncode == 0 and done.stderr == "", command
+
+
+# How many of so many nodes of one pool Ray's autoscaler asks for in one step, and in one request.
+ASKS = """
+from ray.autoscaler._private.constants import AUTOSCALER_MAX_CONCURRENT_LAUNCHES, AUTOSCALER_MAX_LAUNCH_BATCH
+from ray.autoscaler.v2.instance_manager.reconciler import Reconciler
+from ray.core.generated.instance_manager_pb2 import Instance
+queued = [Instance(instance_id=str(place), instance_type="spot") for place in range(120)]
+found = Reconciler._compute_to_launch(queued, [], [], 120.0, AUTOSCALER_MAX_CONCURRENT_LAUNCHES)
+print(len(found["spot"]), AUTOSCALER_MAX_LAUNCH_BATCH)
+"""
+
+
+def test_what_a_large_job_needs_is_asked_for_at_once() -> None:
+    config = yaml.safe_load((FOLDER / "aws" / "ray.yaml").read_text(encoding="utf-8"))
+    (start,) = [each for each in config["head_start_ray_commands"] if "--head" in each]
+    exports = start.partition(";")[0]
+    command = ["bash", "-c", f'{exports}; exec "$@"', "head", sys.executable, "-c", ASKS]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.split() == ["100", "100"]
 
 
 def test_the_image_has_what_ray_up_needs_in_it() -> None:

@@ -22,9 +22,10 @@ SECRETS = "/opt/raysft-secrets"  # in every container; made before it, by the fi
 PORT_GCS, PORT_DASHBOARD = 6379, 8265
 # Seconds between SIGTERM and SIGKILL of a job that is stopped; Ray's own 3 s are too short to save a checkpoint.
 STOP_WAIT_S = 120
-# Nodes that Ray asks for in one request. Its own 5 split the request of a large job: a part that comes half from spot
-# costs up to as many nodes too many.
-LAUNCH_BATCH = 100
+# Nodes that Ray asks for in one request, and at a time. Its own 5 and 10 split the request of a large job: a part that
+# comes half from spot costs up to as many nodes too many.
+LAUNCHES = 100
+LAUNCH_LIMITS = ("AUTOSCALER_MAX_LAUNCH_BATCH", "AUTOSCALER_MAX_CONCURRENT_LAUNCHES")
 # Of a node's memory: Ray's object store takes 30%, loaders of data and NCCL what is above.
 SHM_SHARE = 0.4
 MEMORY_SHARE = 0.7  # of a node's memory, for work: what Ray's object store leaves
@@ -145,7 +146,7 @@ def _head_start() -> list[str]:
         f"ray start --head --port={PORT_GCS} --num-cpus=0 --num-gpus=0 --autoscaling-config=~/ray_bootstrap_config.yaml"
         f" --dashboard-host=127.0.0.1 --dashboard-port={PORT_DASHBOARD} --disable-usage-stats"
     )
-    told = f"RAY_JOB_STOP_WAIT_TIME_S={STOP_WAIT_S} AUTOSCALER_MAX_LAUNCH_BATCH={LAUNCH_BATCH}"
+    told = " ".join([f"RAY_JOB_STOP_WAIT_TIME_S={STOP_WAIT_S}", *(f"{limit}={LAUNCHES}" for limit in LAUNCH_LIMITS)])
     return ["ray stop", f"export {told}; {start}"]
 
 

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from raysft.cluster.files.ray_up import LAUNCH_BATCH
+from raysft.cluster.files.ray_up import LAUNCH_LIMITS, LAUNCHES
 from raysft.cluster.rules.finding import Finding
 from raysft.cluster.rules.rendered import RAY, Rendered
 from raysft.config.labels import MARKET, POOL
@@ -26,7 +26,6 @@ PROVIDER_KEYS = {
     "gcp": COMMON | {"project_id", "region", "availability_zone"},
     "azure": COMMON | {"location", "resource_group", "subscription_id", "unique_id", "msi", "nsg", "subnet"},
 }
-LAUNCHES = re.compile(r"\bAUTOSCALER_MAX_LAUNCH_BATCH=(\d+)")
 PINNED = re.compile(r"@sha256:[0-9a-f]{64}$|:(?!latest$)[A-Za-z0-9_][A-Za-z0-9._-]*$")
 
 
@@ -135,10 +134,12 @@ def jobs_may_save(rendered: Rendered) -> Iterator[Finding]:
 
 def launches_at_once(rendered: Rendered) -> Iterator[Finding]:
     """Ray splits what a large job asks for, and each part may go on to another pool for itself."""
-    found = [LAUNCHES.search(command) for command in rendered.ray.get("head_start_ray_commands", [])]
-    if not any(each and int(each[1]) >= LAUNCH_BATCH for each in found):
-        fix = f"Export AUTOSCALER_MAX_LAUNCH_BATCH={LAUNCH_BATCH} before `ray start --head`."
-        yield Finding(RAY, "head_start_ray_commands", "many nodes are asked for in parts, and may be too many", fix)
+    started = "\n".join(rendered.ray.get("head_start_ray_commands", []))
+    for limit in LAUNCH_LIMITS:
+        found = re.search(rf"\b{limit}=(\d+)", started)
+        if not found or int(found[1]) < LAUNCHES:
+            fix = f"Export {limit}={LAUNCHES} before `ray start --head`."
+            yield Finding(RAY, "head_start_ray_commands", "many nodes are asked for in parts, and may be too many", fix)
 
 
 RULES: tuple[Callable[[Rendered], Iterator[Finding]], ...] = (
