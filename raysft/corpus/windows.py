@@ -3,9 +3,8 @@
 A token of an overlap stands in two windows. It belongs to the one in which it has more context: there it is learnt and
 predicted, in the other it is context alone. So each token of a text belongs to one window, in the order of the text.
 
-Numbers of targets: a tag of the C tags of a job for the first piece of a word, C more for a piece that goes on in a
-word, IGNORED for special tokens, marks of a space alone, and tokens that belong to another window. What a word is the
-tokenizer says.
+Numbers of targets: tag + C * depth, of the C tags of a job and the three depths below; IGNORED for special tokens,
+marks of a space alone, and tokens that belong to another window.
 T tokens of a window, S spans of a text.
 """
 
@@ -21,11 +20,15 @@ import numpy as np
 import pyarrow as pa
 
 from raysft.corpus.encode import IGNORED, Encoding
+from raysft.corpus.spaced import word_starts
 from raysft.corpus.targets import Span, spans_of
 from raysft.corpus.tokens import TOKENS, TokenizedRows, from_lists, lists_of
 
 OVERLAP = 4  # the share of a window that stands in the next one too: 1 / OVERLAP
 AT_ONCE = 100_000  # characters of texts whose encodings, some hundred bytes a token, are in memory together
+# What may have a tag: what begins a word as people write it (corpus/spaced.py), and the parts into which a tokenizer
+# takes that, and the pieces of these. A token's depth is the first of the three that it begins.
+UNITS = ("spaced", "words", "pieces")
 SPACES = np.array([code for code in range(0x10000) if chr(code).isspace()], np.uint32)
 Array = np.ndarray[Any, Any]
 
@@ -126,10 +129,16 @@ def _window(encoding: Any, solid: Array, before: int, after: int) -> Window:
     return Window(encoding.ids, offsets, words, special, belongs & written)
 
 
-def goes_on(windows: Sequence[Window]) -> Array:
-    """Of the tokens that belong to the windows of a text, in order: which are a further piece of a word, bool."""
-    words = np.concatenate([window.words[window.belongs] for window in windows])
-    return np.concatenate([[False], (words[1:] == words[:-1]) & (words[1:] >= 0)])[: len(words)]
+def depths(text: str, windows: Sequence[Window]) -> Array:
+    """Of the tokens that belong to the windows of a text, in order: the first of UNITS that each begins, int64."""
+    parts = np.concatenate([window.words[window.belongs] for window in windows])
+    before = _solid(text)
+    characters = np.flatnonzero(np.diff(before))  # those that are no space
+    first = characters[before[offsets_of(windows)[:, 0]]]
+    words = np.searchsorted(word_starts(text), first, side="right")
+    piece = (parts[1:] == parts[:-1]) & (parts[1:] >= 0)
+    further = np.where(words[1:] == words[:-1], 1 + piece, 0)
+    return np.concatenate([[0], further])[: len(parts)]
 
 
 def offsets_of(windows: Sequence[Window]) -> Array:
@@ -162,18 +171,17 @@ def window_rows(rows: pa.Table, how: Encoding) -> tuple[pa.Table, list[int]]:
     lengths: list[int] = []
     shared = _windowing(str(how.tokenizer), how.max_length)[1]
     found = windows_of(rows.column("text").to_pylist(), how.tokenizer, how.max_length)
-    for row_id, label, windows in zip(
-        rows.column("row_id").to_pylist(), rows.column("label").to_pylist(), found, strict=True
-    ):
-        tags = tags_of(windows, Spans.of(spans_of(label), number)) + goes_on(windows) * len(number)
+    columns = (rows.column(name).to_pylist() for name in ("row_id", "text", "label"))
+    for row_id, text, label, windows in zip(*columns, found, strict=True):
+        tags = tags_of(windows, Spans.of(spans_of(label), number)) + depths(text, windows) * len(number)
         ids += [window.ids for window in windows]
         targets += [numbers.tolist() for numbers in spread_out(windows, tags)]
         owners += [row_id] * len(windows)
         special = len(windows[0].ids) - _text_tokens(windows[0])
         lengths.append(sum(map(_text_tokens, windows)) - shared * (len(windows) - 1) + special)
     labels = pa.array([-1] * len(ids), pa.int32())
-    columns = [pa.array(owners, pa.int64()), labels, lists_of(ids), lists_of(targets)]
-    return pa.table(columns, schema=TOKENS), lengths
+    arrays = [pa.array(owners, pa.int64()), labels, lists_of(ids), lists_of(targets)]
+    return pa.table(arrays, schema=TOKENS), lengths
 
 
 def _text_tokens(window: Window) -> int:

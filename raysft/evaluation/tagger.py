@@ -1,6 +1,6 @@
 """A finished tagger: texts -> entities, with the characters at which they begin and end.
 
-U units of a text (words, or pieces of words), C tags.
+U units of a text (words, or pieces of words: corpus/windows.py), C tags.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 
 from raysft.corpus.encode import IGNORED, tag_names
 from raysft.corpus.targets import Span
-from raysft.corpus.windows import Spans, Window, goes_on, offsets_of, spread_out, tags_of, unlabelled_windows
+from raysft.corpus.windows import UNITS, Spans, Window, depths, offsets_of, spread_out, tags_of, unlabelled_windows
 from raysft.errors import UsageError
 from raysft.evaluation.evaluation import model_labels
 from raysft.metrics.scores import Array
@@ -28,8 +28,6 @@ from raysft.training.forward import evaluating
 from raysft.training.objective import Batch, padded
 from raysft.training.precision import Precision
 from raysft.training.tagging import unit_scores
-
-WORDS, PIECES = "words", "pieces"  # what raysft.json says of `units`
 
 
 @dataclass(frozen=True)
@@ -77,8 +75,8 @@ class Tagger:
         """The entities of each text."""
         max_length = int(self._facts.get("max_length", 512))
         rows, windows = unlabelled_windows(texts, self._folder / "tokenizer.json", max_length)
-        words = self._facts.get("units", WORDS) == WORDS
-        further = [goes_on(each) & words for each in windows]
+        deepest = UNITS.index(self._facts.get("units", "words"))
+        further = [depths(text, own) > deepest for text, own in zip(texts, windows, strict=True)]
         asked = [own for each, units in zip(windows, further, strict=True) for own in spread_out(each, units)]
         pad, device = pad_id(self._model), self._precision.device
 

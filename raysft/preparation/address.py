@@ -17,7 +17,7 @@ from raysft.reading.sources import Source, find_sources, fingerprint
 from raysft.storage.commit import digest_of
 from raysft.storage.pretrained import Base
 
-FORMAT = 7  # of the prepared folder; a change makes old preparations unused, never misread
+FORMAT = 8  # of the prepared folder; a change makes old preparations unused, never misread
 # Libraries whose next version may find or cut something else.
 LIBRARIES = (
     *("pyarrow", "numpy", "tokenizers", "jinja2"),  # rows and tokens

@@ -85,7 +85,8 @@ def _card(facts: ReportFacts) -> dict[str, Any]:
         "few_limit": scores_view.FEW_ROWS,
         "ece": facts.scored.metrics.get("ece") if facts.scored else None,
         "max_length": facts.setting("model", "max_length"),
-        "strategy": "first" if facts.outcome.get("units", "words") == "words" else "simple",
+        "spaced": facts.outcome.get("units") == "spaced",
+        "strategy": "simple" if facts.outcome.get("units") == "pieces" else "first",
         "training": training_view.facts_of_training(facts),
     }
 

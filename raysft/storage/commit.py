@@ -47,8 +47,10 @@ def writing(where: Path) -> Iterator[None]:
             errno.ENOTDIR,
         }:
             raise
+        named = getattr(error, "filename", None)
+        elsewhere = isinstance(named, str) and not Path(named).is_relative_to(where)
         raise OutputError(
-            f"cannot write {where}: {os.strerror(number)}",
+            f"cannot write {where}: {os.strerror(number)}" + (f" ({named})" if elsewhere else ""),
             "Free some space or choose another folder with --set output=FOLDER; then type the same command again.",
         ) from None
 

@@ -1,7 +1,8 @@
 """A tag for each token: cross-entropy over the units of a text, and the scores of the entities that they spell.
 
-A unit is a word, which the tag of its first piece decides (Devlin et al. 2019, arXiv 1810.04805, section 5.3). Where
-some entity of the training part begins or ends within a word, as in scripts without spaces, each piece is one.
+A unit is a word as people write it, which the tag of its first piece decides (Devlin et al. 2019, arXiv 1810.04805,
+section 5.3). Where some entity of the training part begins or ends within one, as in scripts without spaces, it is a
+word as the tokenizer takes it apart; where some entity breaks such words too, each piece.
 B windows, T tokens of the longest of them, U units of a text, C tags.
 """
 
@@ -16,6 +17,7 @@ from raysft.config.sections import TrainSection
 from raysft.corpus.encode import IGNORED
 from raysft.corpus.sampler import Micro
 from raysft.corpus.tokens import TokenizedRows
+from raysft.corpus.windows import UNITS
 from raysft.metrics.judged import Judged, judge_counts
 from raysft.metrics.scores import Array
 from raysft.metrics.tags import best_tags, count, entities_of
@@ -44,7 +46,7 @@ class Tagging:
     ) -> None:
         self._train, self._validation, self._settings = train, validation, settings
         self._pad_id, self._device, self._tags = pad_id, device, len(tags)
-        self.whole_words = whole_words(train, len(tags))
+        self.units = widest_units(train, len(tags))
         learnt = [self._learnt(train.targets(row)) for row in range(len(train))]
         learnt = [each[each != IGNORED] for each in learnt]
         counts = sum((np.bincount(each, minlength=len(tags)) for each in learnt), np.zeros(len(tags), np.int64))
@@ -92,25 +94,29 @@ class Tagging:
 
     def _learnt(self, numbers: Array) -> Array:
         """The tag of each token that is a unit, IGNORED elsewhere; from what a shard holds: see corpus/windows.py."""
-        return units_of(numbers, self._tags, self.whole_words)
+        return units_of(numbers, self._tags, self.units)
 
 
-def whole_words(part: TokenizedRows, tags: int) -> bool:
-    """Whether no entity begins or ends within a word."""
-    return not any(_broken(part.targets(row), tags) for row in range(len(part)))
+def widest_units(part: TokenizedRows, tags: int) -> str:
+    """The first of UNITS within which no entity begins or ends."""
+    broken = [False] * len(UNITS)
+    for row in range(len(part)):
+        broken = [known or _broken(part.targets(row), tags, depth) for depth, known in enumerate(broken)]
+    return UNITS[broken.index(False)]
 
 
-def _broken(numbers: Array, tags: int) -> bool:
-    goes_on = np.flatnonzero(numbers >= tags)
-    goes_on = goes_on[numbers[goes_on - 1] != IGNORED]  # of the others the word's beginning belongs to another window
-    own, before = numbers[goes_on] - tags, numbers[goes_on - 1] % tags
-    # Outside after an entity, or the beginning of one: what goes on in a word as it began is outside, or an I.
+def _broken(numbers: Array, tags: int, depth: int) -> bool:
+    """Whether some entity begins or ends within a unit, all of them being of this depth or less."""
+    goes_on = np.flatnonzero(numbers >= tags * (depth + 1))
+    goes_on = goes_on[numbers[goes_on - 1] != IGNORED]  # of the others the unit's beginning belongs to another window
+    own, before = numbers[goes_on] % tags, numbers[goes_on - 1] % tags
+    # Outside after an entity, or the beginning of one: what goes on in a unit as it began is outside, or an I.
     return bool((((own == 0) & (before != 0)) | (own % 2 == 1)).any())
 
 
-def units_of(numbers: Array, tags: int, words: bool) -> Array:
+def units_of(numbers: Array, tags: int, units: str) -> Array:
     """The tag of each token that is a unit, IGNORED elsewhere, int64 (T,). numbers: targets of a shard."""
-    there = (numbers != IGNORED) & ((numbers < tags) | (not words))
+    there = (numbers != IGNORED) & (numbers < tags * (UNITS.index(units) + 1))
     return np.where(there, numbers % tags, IGNORED).astype(np.int64)
 
 

@@ -95,7 +95,7 @@ def decision_facts(config: JobConfig, best: dict[str, float], objective: Objecti
     from which a label is given; where tokens are tagged, what has one tag. best: its scores on the validation part,
     empty where there is none."""
     if isinstance(objective, Tagging):
-        return {"units": "words" if objective.whole_words else "pieces"}
+        return {"units": objective.units}
     if not config.data.multi_label:
         return {}
     return {"threshold": best["threshold"] if best else config.train.threshold or DEFAULT_THRESHOLD}

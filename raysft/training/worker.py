@@ -69,7 +69,7 @@ class Outcome:
     weights_sha256: str
     groups: list[dict[str, Any]]
     ended: str  # why training ended
-    units: str = ""  # where tokens are tagged: what has a tag, words or pieces
+    units: str = ""  # where tokens are tagged: what has a tag, one of UNITS
 
 
 def run_worker(task: Task) -> Outcome | RaysftError | None:

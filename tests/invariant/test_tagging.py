@@ -102,7 +102,7 @@ def test_first_step_agrees_with_plain_torch_in_float64(base: Base, tmp_path: Pat
     logits, said = [], []
     for row in np.concatenate(loop.sampler.steps(0)[0]):
         ids = torch.from_numpy(loop.train.tokens(row).astype(np.int64))[None]
-        tags = torch.from_numpy(units_of(loop.train.targets(row), len(NAMES), words=True))
+        tags = torch.from_numpy(units_of(loop.train.targets(row), len(NAMES), "spaced"))
         logits.append(reference(input_ids=ids).logits[0])
         said.append(tags)
     loss = torch.nn.functional.cross_entropy(torch.cat(logits), torch.cat(said), ignore_index=IGNORED)
@@ -149,24 +149,27 @@ def test_two_ranks_follow_the_trajectory_of_one(base: Base, tmp_path: Path, stra
         assert theirs["validation_f1_micro"] == pytest.approx(mine["validation_f1_micro"], abs=0.02)
 
 
-def test_entities_within_words_make_every_piece_a_unit(base: Base) -> None:
-    """The tokenizer cuts `xyz` into letters, of which an entity holds the first one only, or all."""
-    table = pa.table({"row_id": [0], "text": ["xyz is late"], "label": ['[[0,1,"delivery"]]']})
+@pytest.mark.parametrize(
+    ("spans", "units", "inside"),
+    [
+        ([[0, 6, "delivery"]], "spaced", [IGNORED, IGNORED, IGNORED, IGNORED]),
+        ([[0, 4, "delivery"]], "words", [IGNORED, IGNORED, 2, 0]),
+        ([[4, 6, "delivery"]], "words", [IGNORED, IGNORED, 0, 1]),
+        ([[0, 1, "delivery"]], "pieces", [0, 0, 0, 0]),
+        ([[0, 1, "delivery"], [1, 2, "delivery"], [5, 6, "delivery"]], "pieces", [1, 0, 0, 1]),
+    ],
+)
+def test_units_are_as_wide_as_the_entities_let_them(
+    base: Base, spans: list[list[Any]], units: str, inside: list[int]
+) -> None:
+    """The tokenizer cuts `xyz-is` into the letters of xyz, the hyphen and `is`."""
+    table = pa.table({"row_id": [0], "text": ["xyz-is late"], "label": [json.dumps(spans)]})
     part = from_tables([window_rows(table, Encoding(TAGS, base.folder / "tokenizer.json", 16, NAMES))[0]])
-    whole = from_tables(
-        [
-            window_rows(
-                table.set_column(2, "label", pa.array(['[[0,3,"delivery"]]'])),
-                Encoding(TAGS, base.folder / "tokenizer.json", 16, NAMES),
-            )[0]
-        ]
-    )
-    pieces = Tagging(part, part, SETTINGS, 0, CPU, NAMES)
-    words = Tagging(whole, whole, SETTINGS, 0, CPU, NAMES)
-    assert (pieces.whole_words, words.whole_words) == (False, True)
-    first = NAMES.index("B-delivery")
-    assert pieces.batch(np.array([0]), 0).targets.tolist() == [[IGNORED, first, 0, 0, 0, 0, IGNORED]]
-    assert words.batch(np.array([0]), 0).targets.tolist() == [[IGNORED, first, IGNORED, IGNORED, 0, 0, IGNORED]]
+    found = Tagging(part, part, SETTINGS, 0, CPU, NAMES)
+    assert found.units == units
+    first = NAMES.index("B-delivery") if spans[0][0] == 0 else 0
+    expected = [each and each + NAMES.index("B-delivery") - 1 if each > 0 else each for each in inside]
+    assert found.batch(np.array([0]), 0).targets.tolist() == [[IGNORED, first, *expected, 0, IGNORED]]
 
 
 @pytest.mark.parametrize(
@@ -273,7 +276,7 @@ def test_the_artifact_is_a_stock_one_that_reloads(finished: Finished) -> None:
 
     model: Any = AutoModelForTokenClassification.from_pretrained(finished.run.model)
     assert [model.config.id2label[index] for index in range(len(NAMES))] == list(NAMES)
-    assert json.loads((finished.run.model / "raysft.json").read_text())["units"] == "words"
+    assert json.loads((finished.run.model / "raysft.json").read_text())["units"] == "spaced"
     with ReloadCheck(finished.run.model, finished.run.probe) as check:
         assert check.finish() < 1e-4
 

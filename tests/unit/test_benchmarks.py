@@ -151,6 +151,30 @@ def test_scan_reads_its_rows_and_prints_its_table(tmp_path: Path, parts: Any) ->
     assert line["minutes, all"] == "12"
 
 
+def test_wnut17_prints_its_table(tmp_path: Path, parts: Any) -> None:
+    """That a job of entities runs, tests/ray/test_tasks.py shows."""
+    wnut = parts("wnut17")
+    (tmp_path / "job.yaml").write_text(wnut.JOB, encoding="utf-8")
+    assert load_job(tmp_path / "job.yaml", ["train.seed=2", "name=seed-2"]).config.train.layer_decay == 0.8
+
+    def part(value: float) -> dict[str, dict[str, float]]:
+        return {name: {"value": value, "low": value - 0.1, "high": value + 0.1} for name in wnut.MEASURES}
+
+    found = {1: {"validation": part(0.5), "test": part(0.4)}, 2: {"validation": part(0.6), "test": part(0.3)}}
+    first, _, means = table(wnut.table(found))
+    assert (first["seed"], first["validation F1"], first["test F1"]) == (
+        "1",
+        "0.500 [0.400, 0.600]",
+        "0.400 [0.300, 0.500]",
+    )
+    assert (means["seed"], means["validation F1"], means["test F1"], means["test macro-F1"]) == (
+        "mean",
+        "0.550",
+        "0.350",
+        "0.350",
+    )
+
+
 def test_a_part_of_the_folds_is_projected_beside_raysft(parts: Any, tmp_path: Path, capsys: Any) -> None:
     """Of 100 s, 40 s of folds in each of two slots come five times: 260 s, of which 200 s each are busy."""
     setup = {"rows": 385, "rates": [1e-5, 4e-5], "batches": [16], "folds": 5, "epochs": 6}

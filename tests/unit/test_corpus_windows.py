@@ -122,16 +122,20 @@ def test_tags_are_those_computed_from_characters(
 
 
 def test_a_known_sentence_in_one_window_and_in_several(files: dict[str, Path]) -> None:
-    """ann and bern are no words of the vocabulary: a piece a letter, of which all but the first go on."""
+    """ann and bern are no words of the vocabulary: a piece a letter, of which all but the first go on: depth 2, of 5
+    tags each. In `@the.` the tokenizer finds three words, of which `the` begins none as people write it: depth 1."""
     rows = pa.table({"row_id": [3], "text": ["ann is at the bern"], "label": ['[[0,3,"PER"],[10,18,"LOC"]]']})
     tokens, _ = window_rows(rows, Encoding(TAGS, files["words"], 32, NAMES))
-    assert tokens.column("targets").to_pylist() == [[-100, 3, 9, 9, 0, 0, 5, 1, 2, 7, 7, 7, -100]]
+    assert tokens.column("targets").to_pylist() == [[-100, 3, 14, 14, 0, 0, 10, 1, 2, 12, 12, 12, -100]]
     tokens, _ = window_rows(rows, Encoding(TAGS, files["words"], 10, NAMES))  # 8 tokens of text, 2 of them shared
     assert tokens.column("row_id").to_pylist() == [3, 3]
     assert tokens.column("targets").to_pylist() == [
-        [-100, 3, 9, 9, 0, 0, 5, 1, -100, -100],
-        [-100, -100, 2, 7, 7, 7, -100],
+        [-100, 3, 14, 14, 0, 0, 10, 1, -100, -100],
+        [-100, -100, 2, 12, 12, 12, -100],
     ]
+    named = pa.table({"row_id": [3], "text": ["@the."], "label": ['[[0,4,"PER"]]']})
+    tokens, _ = window_rows(named, Encoding(TAGS, files["words"], 32, NAMES))
+    assert tokens.column("targets").to_pylist() == [[-100, 3, 9, 0, -100]]
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -242,6 +242,14 @@ def test_what_a_person_can_mend_is_said_in_words(number: int) -> None:
         raise OSError(number, os.strerror(number))
 
 
+def test_what_could_not_be_touched_elsewhere_is_named(tmp_path: Path) -> None:
+    """Such as a program that may not be run: freeing space in the output folder would not help."""
+    with pytest.raises(OutputError, match=r"x: Permission denied \(/usr/bin/thing\)"), writing(tmp_path / "x"):
+        raise PermissionError(errno.EACCES, "no", "/usr/bin/thing")
+    with pytest.raises(OutputError, match=r"x: Permission denied\n"), writing(tmp_path / "x"):
+        raise PermissionError(errno.EACCES, "no", str(tmp_path / "x" / "part"))
+
+
 @pytest.mark.parametrize(
     "error", [OSError(errno.EIO, "I/O"), FileNotFoundError(2, "gone"), ValueError("x"), OSError("?")]
 )
