@@ -125,9 +125,7 @@ def cv(job: str | Path, overrides: Sequence[str] = (), listener: Listener | None
     """
     loaded = _each_fold_in_turn(load_job(job, overrides))
     own = loaded.config.tune or TuneSection()
-    alone = TuneSection(
-        objectives=own.objectives, price=own.price, concurrent=own.concurrent, racing=False, early=False, refit=False
-    )
+    alone = TuneSection(objectives=own.objectives, concurrent=own.concurrent, racing=False, early=False, refit=False)
     loaded = replace(loaded, config=loaded.config.model_copy(update={"tune": alone}))
     return _sweep(loaded, f"{loaded.config.name}-cv", listener or Silent())
 

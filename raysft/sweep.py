@@ -58,7 +58,7 @@ from raysft.tuning.work import Work
 from raysft.version import VERSION
 
 T = TypeVar("T")
-ELSEWHERE = ("price", "concurrent")  # of the cluster
+ELSEWHERE = ("concurrent",)  # of the cluster
 
 
 class Sweep:
@@ -150,7 +150,7 @@ class Sweep:
             with clock.timing("nested_s"):
                 found = nested_estimate(work, folds, self.objectives, epochs, units, slots, some, listener)
             result = replace(result, nested=found)
-        if (run := self._refitted(taken, director.race.epochs_of(taken), listener, clock)) is not None:
+        if (run := self._refitted(taken, listener, clock)) is not None:
             result = replace(result, metrics=run.metrics, artifact=run.artifact)
         listener.stage("report")
         result = with_what_holds(result, before)
@@ -158,15 +158,18 @@ class Sweep:
         result = replace(result, timing=_timing(director, clock), asked=asked_of(tune) | there)
         self._show(result)
         write_json(self.folder.result, result.to_json())
-        self._tidy()
+        tidy(self.folder)
         return result
 
-    def _refitted(self, taken: Trial, epochs: int, listener: Listener, clock: Clock) -> RunResult | None:
+    def _refitted(self, taken: Trial, listener: Listener, clock: Clock) -> RunResult | None:
         """The choice trained on all folds, where that is asked for or was done before."""
         if not self.space.tune.refit and not self.folder.best.result.exists():
             return None
-        refit = Refit.of(self, taken, epochs)
-        return refit.run(self.output, listener, clock) if self.space.tune.refit or refit.is_done else None
+        refit = Refit.of(self, taken)
+        if self.space.tune.refit or refit.is_done:
+            return refit.run(self.output, listener, clock)
+        listener.warn(f"{self.folder.best.path} holds an earlier choice; tune.refit: true trains this one")
+        return None
 
     def _work(self, prepared: dict[str, Prepared], slots: Slots, plan: Plan) -> Work:
         return Work(
@@ -194,12 +197,6 @@ class Sweep:
         from raysft.report.sweep import write_sweep_report
 
         write_sweep_report(result, self.folder, created=date.today().isoformat(), version=VERSION)
-
-    def _tidy(self) -> None:
-        """What a finished sweep does not need: states of frozen layers, and checkpoints that a killed process left."""
-        shutil.rmtree(self.folder.states, ignore_errors=True)
-        for path in self.folder.path.glob("folds/*/*/checkpoints"):
-            shutil.rmtree(path, ignore_errors=True)
 
     def _slots(self, prepared: dict[str, Prepared], folds: int, listener: Listener) -> tuple[Slots, Plan]:
         """Room for the folds that may train at a time, and the plan of the largest configuration.
@@ -247,9 +244,8 @@ class Refit:
     mine: dict[str, Any]
 
     @staticmethod
-    def of(sweep: Sweep, taken: Trial, epochs: int) -> Refit:
-        """epochs: that the folds of the chosen configuration were trained."""
-        job, base = refit_job(sweep.space, taken, epochs), _of(sweep.bases, taken.settings)
+    def of(sweep: Sweep, taken: Trial) -> Refit:
+        job, base = refit_job(sweep.space, taken), _of(sweep.bases, taken.settings)
         return Refit(job, base, sweep.folder.best, identity(job, base, data_digest(job, base, open_sources(job))))
 
     @property
@@ -284,6 +280,16 @@ def remove(run: RunFolder) -> None:
     shutil.rmtree(aside)
 
 
+def tidy(folder: SweepFolder) -> None:
+    """Remove what a finished sweep does not need: states of frozen layers, and what folds left that were not trained to
+    their end."""
+    shutil.rmtree(folder.states, ignore_errors=True)
+    for path in folder.path.glob("folds/*/*/checkpoints"):
+        shutil.rmtree(path, ignore_errors=True)
+    for path in folder.path.glob("folds/*/*/epoch-*.npz"):
+        path.unlink(missing_ok=True)
+
+
 def _timing(director: Director, clock: Clock) -> dict[str, float]:
     busy = sum(fold.busy_s for trial in director.race.trials.values() for fold in trial.folds.values())
     return {**clock.spent(), "busy_s": round(busy, 1), "slots": director.slots, **clock.total()}
@@ -301,11 +307,12 @@ def watch_board(director: Director, listener: Listener) -> None:
     director.told = tell
 
 
-def refit_job(space: Space, taken: Trial, epochs: int) -> Job:
-    """The job that trains the chosen configuration on all folds. epochs: that its folds were trained."""
+def refit_job(space: Space, taken: Trial) -> Job:
+    """The job that trains the chosen configuration on all folds."""
     job = space.applied(taken.settings)
     folds = job.config.folds.model_copy(update={"validation": "none"})
-    changed: dict[str, Any] = {"stop_at": None if taken.epoch == epochs else taken.epoch, "stop_after": None}
+    stop_at = None if taken.epoch == job.config.train.epochs else taken.epoch
+    changed: dict[str, Any] = {"stop_at": stop_at, "stop_after": None}
     if job.config.data.multi_label:
         changed["threshold"] = round(taken.mean("threshold"), 4)
     train = job.config.train.model_copy(update=changed)

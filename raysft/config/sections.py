@@ -128,7 +128,7 @@ class FoldsSection(Section):
     validation: Annotated[int, Field(ge=0)] | Literal["none"] | None = Field(
         None,
         description="The fold that validates; the others train. null: fold 0; the newest by time. none: all train, as "
-        "once cross-validation has told what is best.",
+        "once cross-validation has told what is best; validation rows of your own take no part.",
     )
     test: Share = Field(Share(0.15), description="Sealed test share of `train` when `data.test` is null.")
     seed: int = Field(7, ge=0, description="Seed of the fold assignment.")

@@ -72,13 +72,16 @@ def bins_of(k: int, test: float) -> Bins:
     return Bins(number, share, trains=number >= (1 if folds > 1 else 0))
 
 
-def part_of(fold: int, validation: int, k: int, order: str = "random") -> str:
-    """train, validation, test or later, from a fold number and the fold that validates.
+def part_of(fold: int, validation: int | None, k: int, order: str = "random") -> str:
+    """train, validation, test, later or left out, from a fold number and the fold that validates; None: all folds
+    train, and the person's own validation rows, which may stand in the test part too, are left out.
 
     later: unused, because under `order` time a fold newer than the validating one must not train.
     """
     if fold == SEALED:
         return "test"
+    if validation is None:
+        return "left out" if fold == GIVEN else "train"
     if fold == GIVEN or (k > 0 and fold == validation):
         return "validation"
     return "later" if order == "time" and k > 0 and fold > validation else "train"

@@ -38,8 +38,8 @@ def announce(audit: dict[str, Any], files: list[str] | None, listener: Listener)
         "parts: "
         + ", ".join(
             f"{name} {parts.get(name, 0)}"
-            for name in ("train", "validation", "test", "later")
-            if name != "later" or name in parts
+            for name in ("train", "validation", "test", "later", "left out")
+            if name in ("train", "validation", "test") or name in parts
         )
         + (f"; {len(audit['labels'])} labels" if audit["labels"] else "")
     )

@@ -88,12 +88,13 @@ def load_prepared(job: Job, output: Output, digest: str) -> Prepared | None:
 
 def _prepared(job: Job, digest: str, folder: DataFolder, facts: dict[str, Any], reused: bool) -> Prepared:
     settings = job.config.folds
+    none = settings.validation == "none"
     return Prepared(
         digest=digest,
         folder=folder,
         labels=tuple(facts["labels"]),
-        validation=validation_fold(settings.validation, facts["k"], settings.order),
-        k=0 if settings.validation == "none" else facts["k"],
+        validation=None if none else validation_fold(settings.validation, facts["k"], settings.order),
+        k=0 if none else facts["k"],
         order=settings.order,
         reused=reused,
     )

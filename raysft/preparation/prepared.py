@@ -24,7 +24,7 @@ class Prepared:
     digest: str
     folder: DataFolder
     labels: tuple[str, ...]
-    validation: int  # the fold that validates
+    validation: int | None  # the fold that validates; None: no row does
     k: int  # folds; 0: none validates, or the person's own rows do
     order: str  # random | time
     reused: bool = False

@@ -100,10 +100,11 @@ def terms(audit: Audit) -> list[Term]:
 
 
 def part_rows(audit: Audit) -> list[PartRow]:
-    """Rows and labels of train, validation and test; of `later` where the order of time left rows unused."""
+    """Rows and labels of train, validation and test; and of those that take no part, such as later ones where folds
+    follow time."""
     parts = audit.get("parts") or {}
     total = max(1, sum(parts.values()))
-    names = [*PARTS, *(["later"] if parts.get("later") else [])]
+    names = [*PARTS, *(name for name in ("later", "left out") if parts.get(name))]
     return [PartRow(name, parts.get(name, 0), parts.get(name, 0) / total, _labels_in(audit, name)) for name in names]
 
 

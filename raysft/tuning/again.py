@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from typing import Any
 
 from raysft.config.tuning import TuneSection
+from raysft.tuning.director import budget_of
 from raysft.tuning.outcome import SweepResult
 from raysft.tuning.parameter import canonical
 from raysft.tuning.propose import trials_of
 from raysft.tuning.space import Space
 
-ASKED = ("trials", "hours", "cost", "refit", "nested")  # of which more may be asked of the same sweep
+ASKED = ("trials", "hours", "cost", "price", "refit", "nested")  # of which more may be asked of the same sweep
 
 
 def asked_of(tune: TuneSection) -> dict[str, Any]:
@@ -26,13 +26,9 @@ def is_finished(found: SweepResult, space: Space) -> bool:
     if any(row["status"] == "failed" for row in found.trials):
         return False
     then, now = space.tune.model_copy(update=found.asked), space.tune
-    longer = found.status != "done" and (_longer(then.hours, now.hours) or _longer(then.cost, now.cost))
+    longer = found.status != "done" and budget_of(now)[0] > budget_of(then)[0]
     beside = any(getattr(now, name) and not getattr(then, name) for name in ("refit", "nested"))
     return not (longer or beside or trials_of(space, now) > trials_of(space, then))
-
-
-def _longer(then: float | None, now: float | None) -> bool:
-    return (math.inf if now is None else now) > (math.inf if then is None else then)
 
 
 def with_what_holds(result: SweepResult, before: SweepResult | None) -> SweepResult:

@@ -179,8 +179,8 @@ class Director:
         """A search as it was left, or at its beginning."""
         record = Record(work.folder, without)
         known, spent = record.load()
-        tune = work.space.tune
-        race = Race(folds, objectives, epochs, racing=False, early=tune.early, ties=tune.ties)
+        tune, stop_at = work.space.tune, work.space.job.config.train.stop_at
+        race = Race(folds, objectives, epochs, racing=False, early=tune.early, ties=tune.ties, stop_at=stop_at)
         for number, each in known.items():
             trial = Trial(number, each.settings, objectives, stopped=each.stopped, behind=each.behind)
             race.add(trial)
@@ -221,6 +221,12 @@ class Director:
     def begun(self) -> int:
         """Folds that were trained or are being trained."""
         return self.running + sum(len(trial.folds) for trial in self.race.trials.values())
+
+    @property
+    def status(self) -> str:
+        """Once nothing is being trained: done, or why some of what there was to train was not."""
+        through = self.race.next() is None and self.proposals.all_made
+        return "done" if through or not self.ended else self.ended
 
     def nothing_left(self) -> bool:
         return not self.race.running and (bool(self.ended) or (self.race.next() is None and not self._propose()))
@@ -353,14 +359,18 @@ class Director:
             self.stop(words)
 
     def _budget(self) -> tuple[float, str]:
-        """(seconds that may be spent in all, what to say once they are)."""
-        tune, limits = self.tune, [(math.inf, "")]
-        if self.record.without is None:  # it is that of the search, not of what tells how good it is
-            if tune.hours is not None:
-                limits.append((3600 * tune.hours, f"{tune.hours:g} hours are over (tune.hours)"))
-            if tune.cost is not None and tune.price is not None:
-                limits.append((3600 * tune.cost / tune.price, f"{tune.cost:g} are spent (tune.cost)"))
-        return min(limits, key=lambda limit: limit[0])
+        """That of the search; what tells how good it is has none."""
+        return budget_of(self.tune) if self.record.without is None else (math.inf, "")
+
+
+def budget_of(tune: TuneSection) -> tuple[float, str]:
+    """(seconds that a search may take in all, what to say once they are over)."""
+    limits = [(math.inf, "")]
+    if tune.hours is not None:
+        limits.append((3600 * tune.hours, f"{tune.hours:g} hours are over (tune.hours)"))
+    if tune.cost is not None and tune.price is not None:
+        limits.append((3600 * tune.cost / tune.price, f"{tune.cost:g} are spent (tune.cost)"))
+    return min(limits, key=lambda limit: limit[0])
 
 
 def describe(trial: Trial) -> str:

@@ -23,12 +23,12 @@ from raysft.storage.commit import writing
 from raysft.storage.lease import lease
 from raysft.training.launch import fit_aside
 from raysft.training.worker import Task
+from raysft.tuning.deaths import every_death_counted
 from raysft.tuning.director import FoldJob, Orders
-from raysft.tuning.relay import Found, Relay, answer_to, words
+from raysft.tuning.relay import RETRIES, Found, Relay, answer_to, words
 from raysft.tuning.slots import Slots
 from raysft.tuning.work import Work, Workbench
 
-RETRIES = 2  # of a fold whose actor or node died, each in another process
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}  # disks that take no more
 IN_USE_S = 60.0  # how long to wait for the process of an earlier command that is about to end
 # Nothing of Tune's own bookkeeping is read again: the record is ours (tuning/record.py).
@@ -84,14 +84,16 @@ def run_search(work: Work, director: Orders, slots: Slots) -> None:
     )
     try:
         # Of processes that died Tune prints tables, which would stand in front of the answer; the director tells too.
-        with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
+        with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), every_death_counted():
             fit_aside(tuner.fit)
     except KeyboardInterrupt:
         director.stop("interrupted")
         raise
     except Exception as error:
         if relay.error is None:
-            raise _unwritten(error) or error from error
+            if (full := _unwritten(error)) is not None:
+                raise full from error
+            raise
     finally:
         del _SEARCHES[name]
         shutil.rmtree(folder, ignore_errors=True)
@@ -122,7 +124,7 @@ def _trainable(several_workers: bool) -> type:
             self._task: Task | None = None
 
         def reset_config(self, new_config: dict[str, Any]) -> bool:
-            # Nothing here that could fail: Tune tries no fold again whose process fails before its first step.
+            # Nothing here that could fail: what is wrong with a fold is told by its steps.
             self._epochs, self._task = None, None
             self._job = new_config["job"]
             return True
@@ -211,7 +213,8 @@ def _scheduler(name: str) -> Any:
             one that waits is never recovered.)"""
             if trial.status == Trial.ERROR:
                 return
-            _search(name).died(trial.config["job"], _cause_of(trial.pickled_error_file))
+            waited = trial.status == Trial.PENDING
+            _search(name).died(trial.config["job"], _cause_of(trial.pickled_error_file), waited)
 
     return Told()
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from raysft.errors import TrainingFailed
 from raysft.metrics.judged import Judged
 from raysft.storage.commit import read_json, write_bytes, write_json
 from raysft.storage.layout import FoldFolder
@@ -65,17 +67,28 @@ def train_fold(loop: Loop, folder: FoldFolder, measures: Sequence[str]) -> Itera
     """Train to the end, and leave the record of the fold; gives what each evaluation found.
 
     measures: whose influences are kept. Whoever leaves off, or is killed, leaves no record. With several ranks all call
-    this together, and the first one writes. Raises TornFold where what is there at the end is not one run.
+    this together, and the first one writes. Raises TrainingFailed where a score is no finite number, TornFold where
+    what is there at the end is not one run.
     """
     started, found = time.perf_counter(), None
     with loop.precision.training():
         for found in loop.epochs():
             epoch = round(loop.sampler.epochs_done(loop.progress.step))
             judged = found
+            _require_finite(judged.scores, epoch)
             ranks.on_first_rank(lambda: _write_epoch(folder.epoch(epoch), judged, measures))  # noqa: B023
             yield found
     loop.tracking.close()
     ranks.on_first_rank(lambda: _finish(loop, folder, time.perf_counter() - started))
+
+
+def _require_finite(scores: dict[str, float], epoch: int) -> None:
+    for name, value in scores.items():
+        if not math.isfinite(value):
+            raise TrainingFailed(
+                f"the validation {name} after epoch {epoch} is {value}",
+                "Use a lower train.learning_rate, or train.clip_norm.",
+            )
 
 
 def read_record(folder: FoldFolder) -> FoldRecord:

@@ -79,9 +79,14 @@ class Proposals:
             if values is not None:
                 self.tell(settings, values)
 
+    @property
+    def all_made(self) -> bool:
+        """Whether as many as were asked for, or as there are, were proposed."""
+        return len(self._proposed) >= self._most
+
     def next(self) -> Settings | None:
         """What to try next; None: as many as asked for were proposed, or there are no others."""
-        if len(self._proposed) >= self._most:
+        if self.all_made:
             return None
         for start in self._starts:
             if not any(_agrees(start, settings) for settings in self._proposed.values()):

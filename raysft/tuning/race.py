@@ -1,8 +1,8 @@
 """Which configuration trains on which fold next, and which is out of the race. Pure: knows neither Ray nor models.
 
 Folds are run breadth first: all configurations meet one fold, those that are left the next. After each fold a
-configuration is compared with the leader, the best of those that have done at least its folds, on the folds of both,
-row by row. It is out where
+configuration is compared with the leader, the best on its folds of those that have done these and perhaps more, row by
+row. It is out where
 
     it is worse by the first objective by more than Z standard errors of the difference   (FIRST_FOLD on a single fold)
     and by no other objective better by more than Z_OTHER of them.
@@ -47,7 +47,8 @@ GAINS = 3  # folds that were trained to their end
 
 @dataclass
 class Race:
-    """A sweep's configurations. folds: the numbers of those that validate, in the order in which they are run."""
+    """A sweep's configurations. folds: the numbers of those that validate, in the order in which they are run. epochs,
+    stop_at: of the job."""
 
     folds: Sequence[int]
     objectives: dict[str, str]
@@ -55,6 +56,7 @@ class Race:
     racing: bool = True  # whether configurations are stopped between folds
     early: bool = True  # whether they are stopped within one
     ties: bool = False  # whether those are stopped too that could at best be about as good as the leader
+    stop_at: int | None = None
     trials: dict[int, Trial] = field(default_factory=dict)
     running: set[tuple[int, int]] = field(default_factory=set)
 
@@ -86,10 +88,14 @@ class Race:
         stopped: list[Trial] = []
         if not self.racing:
             return stopped
+        leaders: dict[frozenset[int], Trial] = {}  # by the folds on which they lead
         for trial in list(self.trials.values()):
             if trial.out or not trial.folds or len(trial.folds) == len(self.folds):
                 continue
-            self._stop(trial, *self._behind(trial))
+            done = frozenset(trial.folds)
+            if done not in leaders or leaders[done].out:
+                leaders[done] = self._best_on(done)
+            self._stop(trial, *self._behind(trial, leaders[done]))
             if trial.stopped:
                 stopped.append(trial)
         return stopped
@@ -127,13 +133,20 @@ class Race:
         return trial.stopped
 
     def leader(self, fold: int | None = None) -> Trial | None:
-        """The best configuration by the first objective, of those still in the race that have done this fold."""
+        """The best configuration by the first objective, of those still in the race that have done this fold; by the
+        folds that all of them have, if there are any."""
         ready = [each for each in self.trials.values() if each.folds and not each.out]
         if fold is not None:
             ready = [each for each in ready if fold in each.folds]
         most = max((len(each.folds) for each in ready), default=0)
         # One that is a fold behind may lead too: otherwise the first to do a fold would lead by that alone.
-        return next(iter(better([each for each in ready if len(each.folds) >= most - 1])), None)
+        near = [each for each in ready if len(each.folds) >= most - 1]
+        common = set(self.folds).intersection(*(each.folds for each in near))
+        return next(iter(better(near, common or None)), None)
+
+    def _best_on(self, folds: frozenset[int]) -> Trial:
+        """The best by these folds of those in the race that have done them, of which there is one."""
+        return better([each for each in self.trials.values() if each.folds.keys() >= folds and not each.out], folds)[0]
 
     @property
     def finished(self) -> list[Trial]:
@@ -148,12 +161,12 @@ class Race:
 
     def epochs_of(self, trial: Trial) -> int:
         """How many epochs a configuration is trained."""
-        return int(trial.settings.get("train.epochs", self.epochs))
+        epochs = int(trial.settings.get("train.epochs", self.epochs))
+        stop_at = trial.settings.get("train.stop_at", self.stop_at)
+        return epochs if stop_at is None else min(epochs, int(stop_at))
 
-    def _behind(self, trial: Trial) -> tuple[str, Trial | None]:
-        """Why a configuration cannot catch which other; "" where it may."""
-        ready = [each for each in self.trials.values() if each.folds.keys() >= trial.folds.keys() and not each.out]
-        leader = better(ready)[0]
+    def _behind(self, trial: Trial, leader: Trial) -> tuple[str, Trial | None]:
+        """Why a configuration cannot catch the leader on its folds; "" where it may."""
         if leader is trial:
             return "", None
         (first, way), *others = self.objectives.items()
@@ -196,6 +209,8 @@ class Race:
         there, own = leader.folds[fold], found.scores[at][first]
         goal = leader.value(first, fold)
         mine, theirs = found.influence[first][at], there.influence[first][leader.epoch - 1]
+        if len(mine) < UNITS:
+            return ""
         reach = sign * own + max(0.0, *gains) + FIRST_FOLD * float(np.sqrt(variance_of(mine, theirs)))
         if reach >= sign * goal:
             return ""

@@ -6,8 +6,9 @@ ever: the first error is kept here, everything ends, and run_search raises it.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from raysft.errors import NotAllowed, NotFound, OutputError, RaysftError
@@ -16,6 +17,7 @@ from raysft.tuning.director import FoldJob, Orders
 T = TypeVar("T")
 Found = tuple[Any, ...]  # ("epoch", ...) | ("done",) | ("left",) | ("failed", why) | ("unwritable", message, next step)
 OF_THE_MACHINE = (NotAllowed, NotFound)  # no fault of a configuration, and perhaps gone with another process
+RETRIES = 2  # of a fold whose actor or node died, each in another process
 
 
 @dataclass
@@ -25,6 +27,8 @@ class Relay:
     orders: Orders
     slots: int
     error: Exception | None = None
+    _lost: list[FoldJob] = field(default_factory=list)  # to be begun once more
+    _losses: Counter[FoldJob] = field(default_factory=Counter)
 
     def over(self) -> bool:
         """Whether nothing will be trained any more."""
@@ -32,15 +36,28 @@ class Relay:
 
     def next(self) -> FoldJob | None:
         """What to train now; None: nothing, for now or for good."""
-        return self._safely(lambda: self.orders.next() if self.orders.running < self.slots else None, otherwise=None)
+        return self._safely(self._next, otherwise=None)
 
     def stops(self, job: FoldJob, found: Found) -> bool:
         """Tell what a step found; whether the fold ends with it."""
         return self._safely(lambda: self._tell(job, found), otherwise=True)
 
-    def died(self, job: FoldJob, why: str) -> None:
-        """The process of a fold died, and Tune starts no other one for it."""
-        self._safely(lambda: self.orders.failed(job, why), otherwise=None)
+    def died(self, job: FoldJob, why: str, waited: bool = False) -> None:
+        """The process of a fold died, and Tune starts no other one for it: as often as it may, or because the fold
+        waited for its first step in a process that had trained others."""
+        self._safely(lambda: self._died(job, why, waited), otherwise=None)
+
+    def _next(self) -> FoldJob | None:
+        if self._lost:
+            return self._lost.pop(0)
+        return self.orders.next() if self.orders.running < self.slots else None
+
+    def _died(self, job: FoldJob, why: str, waited: bool) -> None:
+        if waited and self._losses[job] < RETRIES:
+            self._losses[job] += 1
+            self._lost.append(job)  # to its search it is still being trained
+        else:
+            self.orders.failed(job, why)
 
     def _tell(self, job: FoldJob, found: Found) -> bool:
         kind, *facts = found

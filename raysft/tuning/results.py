@@ -110,9 +110,9 @@ class Trial:
         """The influence of each unit on the measure of one fold, at the common epoch, (u,)."""
         return np.asarray(self.folds[fold].influence[measure][self.epoch - 1])
 
-    def mean(self, measure: str) -> float:
-        """Over the folds that are done, at the common epoch."""
-        return self._mean(measure, self.epoch - 1)
+    def mean(self, measure: str, folds: Collection[int] | None = None) -> float:
+        """Over the folds that are done, or some of these, at the common epoch."""
+        return self._mean(measure, self.epoch - 1, folds)
 
     def error(self, measure: str) -> float:
         """Standard error of the mean: what the folds differ by, over the root of their number; of a single fold that of
@@ -139,8 +139,9 @@ class Trial:
         """Of training and evaluation, a fold."""
         return float(np.mean([each.seconds for each in self.folds.values()]))
 
-    def _mean(self, measure: str, at: int) -> float:
-        return float(np.mean([each.scores[at].get(measure, 0.0) for each in self.folds.values()]))
+    def _mean(self, measure: str, at: int, folds: Collection[int] | None = None) -> float:
+        among = self.folds if folds is None else folds
+        return float(np.mean([self.folds[fold].scores[at].get(measure, 0.0) for fold in among]))
 
 
 def difference(first: Trial, second: Trial, measure: str) -> Difference:
@@ -171,7 +172,7 @@ def with_most_in_common(trials: Sequence[Trial]) -> list[Trial]:
     """Of configurations with some folds each, those that share the largest set of folds with at least one other, as if
     they had no other folds; the one with the most folds where none shares any."""
     sets = [frozenset(a.folds) & frozenset(b.folds) for a, b in itertools.combinations(trials, 2)]
-    shared = [each for each in sets if each]
+    shared = {each for each in sets if each}
     if not shared:
         return sorted(trials, key=lambda trial: -len(trial.folds))[:1]
 
@@ -216,10 +217,11 @@ def oriented(found: Difference, direction: str) -> Difference:
     return found if direction == "max" else replace(found, value=-found.value, gaps=tuple(-gap for gap in found.gaps))
 
 
-def better(trials: list[Trial]) -> list[Trial]:
-    """From the best down by the first objective, the other ones deciding between equals."""
+def better(trials: list[Trial], folds: Collection[int] | None = None) -> list[Trial]:
+    """From the best down by the first objective, the other ones deciding between equals; by these folds, or each by
+    its own."""
 
     def key(trial: Trial) -> tuple[float, ...]:
-        return tuple((-1 if way == "max" else 1) * trial.mean(name) for name, way in trial.objectives.items())
+        return tuple((-1 if way == "max" else 1) * trial.mean(name, folds) for name, way in trial.objectives.items())
 
     return sorted(trials, key=lambda trial: (*key(trial), trial.number))

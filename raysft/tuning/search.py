@@ -23,6 +23,8 @@ SAME_RESULT = (
     *("workers", "micro_batch", "save_every", "track", "strategy", "offload", "activation_checkpointing"),
     *("on_nonfinite", "device"),
 )
+# Settings that choose among the epochs of a run. All folds of a search are trained to their end: Trial.epoch.
+OF_ONE_RUN = ("select", "stop_after")
 # What prepared data depends on, sections included.
 PREPARED = ("model.base", "model.revision", "model.init", "model.labels", "model.max_length", "generation")
 
@@ -91,6 +93,8 @@ def _refusal(key: str) -> str:
         return f"is a whole section; search keys of it, such as {next(k for k in known if k.startswith(f'{key}.'))}"
     if section == "train" and any(_is_within(name, each) for each in SAME_RESULT):
         return "changes no result, only how fast or where a run goes; remove it"
+    if section == "train" and name in OF_ONE_RUN:
+        return "chooses among the epochs of one run; in a search one epoch counts for all folds; remove it"
     return ""
 
 

@@ -38,9 +38,10 @@ class FoldWorker:
                 begun = ranks.on_first_rank(lambda: precision_of(task.run.checkpoints))
                 precision = choose(task.config.train.precision, device_of(task), begun)
                 make_loop, _ = ranks.all_or_none(lambda: prepare_loop(task, held, precision))
-                loop = make_loop()
+                loop, settings = make_loop(), task.config.train
+                epochs = min(settings.epochs, settings.stop_at or settings.epochs)
                 for _ in train_fold(loop, folder, self.measures):
-                    if self._late(loop.sampler.epochs_done(loop.progress.step) / task.config.train.epochs):
+                    if self._late(loop.sampler.epochs_done(loop.progress.step) / epochs):
                         return LEFT
         except RaysftError as error:
             return error

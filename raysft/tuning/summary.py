@@ -43,7 +43,7 @@ def summarise(
     return SweepResult(
         name=job.config.name,
         task=job.config.task,
-        status=director.ended or "done",
+        status=director.status,
         objectives=race.objectives,
         folds=list(race.folds),
         epochs=race.epochs_of(taken),

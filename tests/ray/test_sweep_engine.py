@@ -11,13 +11,14 @@ from typing import Any
 
 import pytest
 
-from raysft.errors import NotAllowed, OutputError
+from raysft.errors import NotAllowed, OutputError, TrainingFailed
 from raysft.storage.layout import SweepFolder
 from raysft.storage.lease import lease
 from raysft.tuning import engine
+from raysft.tuning.deaths import LOW
 from raysft.tuning.director import Errand, FoldJob
-from raysft.tuning.engine import RETRIES, run_search
-from raysft.tuning.relay import Relay
+from raysft.tuning.engine import run_search
+from raysft.tuning.relay import RETRIES, Relay
 from raysft.tuning.slots import Slots
 from raysft.tuning.work import FoldId
 
@@ -61,9 +62,62 @@ def test_a_full_disk_ends_the_search_and_no_configuration_is_blamed(cluster: Non
     assert len((tmp_path / "pids").read_text().split()) == 1
 
 
-@pytest.mark.parametrize(("status", "told"), [("ERROR", False), ("PENDING", True), ("RUNNING", True)])
+def burst(spent: str) -> str:
+    """Ends this process, the first time."""
+    if not Path(spent).exists():
+        Path(spent).touch()
+        os._exit(1)
+    return "nothing left"
+
+
+@dataclass
+class Bomb:
+    """Ends the process in which it arrives."""
+
+    spent: str
+
+    def __deepcopy__(self, _: Any) -> Bomb:
+        return self
+
+    def __reduce__(self) -> Any:
+        return burst, (self.spent,)
+
+
+def test_a_process_that_dies_between_two_folds_costs_no_configuration(cluster: None, tmp_path: Path) -> None:
+    """Tune tries none again whose process dies before its first step, though it had trained others."""
+    work: Any = Cursed(SweepFolder(tmp_path / "sweep"), TrainingFailed("trained, or as good as that"))
+    jobs = [FoldJob(1, {}, FoldId(0)), FoldJob(2, {"train.seed": Bomb(str(tmp_path / "spent"))}, FoldId(0))]
+    errand = Errand(list(jobs))
+    run_search(work, errand, Slots(1, 1, gpu=False))
+    assert (tmp_path / "spent").exists()
+    assert {job.trial: why for job, why in errand.failures.items()} == dict.fromkeys(
+        (1, 2), "trained, or as good as that"
+    )
+
+
+def test_a_process_that_ray_ends_for_want_of_memory_is_replaced(
+    cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it trained fails after as many attempts as any other, and what to do is said."""
+    from ray.air.execution._internal import event_manager
+    from ray.exceptions import OutOfMemoryError
+
+    usual = event_manager.ray.get
+
+    def get(future: Any) -> Any:
+        found = usual(future)
+        if isinstance(found, dict) and found.get("found") == ("failed", "short of memory"):
+            raise OutOfMemoryError("1 worker(s) were killed due to the node running low on memory.\nMemory: ...")
+        return found
+
+    monkeypatch.setattr(event_manager, "ray", SimpleNamespace(get=get, wait=event_manager.ray.wait))
+    errand, pids = searched(tmp_path, TrainingFailed("short of memory"))
+    assert list(errand.failures.values()) == [LOW] and len(pids) == len(set(pids)) == RETRIES + 1
+
+
+@pytest.mark.parametrize(("status", "told"), [("ERROR", False), ("RUNNING", True)])
 def test_a_death_is_told_where_tune_does_not_try_again(status: str, told: bool, monkeypatch: Any) -> None:
-    """Of those that it recovers from it tells too, once the trial is in error: whether it waited is what counts."""
+    """Of those that it recovers from it tells too, once the trial is in error."""
     job, errand = FoldJob(1, {}, FoldId(0)), Errand([])
     monkeypatch.setitem(engine._SEARCHES, "x", Relay(errand, 1))
     trial: Any = SimpleNamespace(
@@ -89,6 +143,18 @@ def test_a_fold_that_another_process_trains_is_not_touched(tmp_path: Path, monke
     with lease(folder.lock, "the fold"), pytest.raises(NotAllowed, match="in use by another process"):
         one.step()
     assert not folder.path.exists()
+
+
+def test_an_error_of_tune_is_raised_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that names itself as its cause would keep whoever looks for the first cause for ever."""
+
+    def fails(_: Any) -> None:
+        raise RuntimeError("Tune gave up")
+
+    monkeypatch.setattr(engine, "fit_aside", fails)
+    with pytest.raises(RuntimeError, match="Tune gave up") as raised:
+        searched(tmp_path, RuntimeError())
+    assert raised.value.__cause__ is None
 
 
 def test_a_full_disk_is_found_behind_an_error_of_tune() -> None:

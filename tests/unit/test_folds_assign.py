@@ -458,9 +458,12 @@ def test_no_rows_are_no_trouble() -> None:
         (SEALED, 3, 5, "time", "test"),
         (GIVEN, 4, 0, "time", "validation"),
         (0, 0, 0, "time", "train"),
+        (SEALED, None, 0, "random", "test"),
+        (GIVEN, None, 0, "random", "left out"),
+        (3, None, 0, "time", "train"),
     ],
 )
-def test_the_part_of_a_fold(fold: int, validation: int, k: int, order: str, part: str) -> None:
+def test_the_part_of_a_fold(fold: int, validation: int | None, k: int, order: str, part: str) -> None:
     assert part_of(fold, validation, k, order) == part
 
 

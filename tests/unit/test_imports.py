@@ -17,7 +17,7 @@ from tests.support.jobs import write_job
 PACKAGE = Path(raysft.__file__).parent
 # Each may import only what stands before it; what stands on one line knows nothing of its neighbours.
 ORDER = [
-    ["child", "errors", "events", "version"],
+    ["child", "duration", "errors", "events", "version"],
     ["config"],
     ["storage"],
     ["shortage"],
@@ -57,10 +57,12 @@ RAY = {
     "cluster/providers/shared.py",
     "cluster/providers/simulated.py",
     "jobs/driver.py",
+    "jobs/probe.py",
     "session.py",
     "preparation/engine.py",
     "training/launch.py",
     "training/shared.py",
+    "tuning/deaths.py",
     "tuning/engine.py",
 }
 HEAVY = ("ray", "torch", "transformers", "sklearn", "matplotlib", "optuna")

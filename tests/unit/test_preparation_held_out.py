@@ -36,6 +36,16 @@ def test_rows_of_the_validation_file_that_stand_in_the_test_file(base_folder: Pa
     assert "mine.csv:22" in told["examples"][0]["where"] and "held.csv:5: " in told["examples"][0]["detail"]
 
 
+def test_where_no_row_validates_those_of_the_validation_file_do_not_train(base_folder: Path, tmp_path: Path) -> None:
+    """Which of them stand in the test file too is only told."""
+    write_csv(tmp_path / "mine.csv", HELD)
+    prepared = run(job_of(tmp_path, base_folder, GOOD, data={"validation": "mine.csv"}, folds={"validation": "none"}))
+    assert prepared.audit["parts"]["left out"] == len(HELD) and "validation" not in prepared.audit["parts"]
+    assert len(prepared.tokens("validation")) == 0
+    assert prepared.part("train").num_rows == len(prepared.tokens("train")) == prepared.audit["parts"]["train"] > 0
+    assert {Path(row["source"]).name for row in prepared.part("train").to_pylist()} == {"rows.csv"}
+
+
 @pytest.mark.parametrize("part", ["test", "validation"])
 def test_contradictions_and_copies_within_a_held_out_file(base_folder: Path, tmp_path: Path, part: str) -> None:
     """Said, and nothing is left out; the same rows in two files are neither."""

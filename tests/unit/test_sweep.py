@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,8 +17,8 @@ from raysft.events import Silent
 from raysft.pipeline import _each_fold_in_turn, cv
 from raysft.run import Clock
 from raysft.storage.commit import ASIDE, read_json, write_json
-from raysft.storage.layout import RunFolder
-from raysft.sweep import Refit, corners, refit_job, remove
+from raysft.storage.layout import RunFolder, SweepFolder
+from raysft.sweep import Refit, Sweep, corners, refit_job, remove, tidy
 from raysft.tuning.results import Trial
 from raysft.tuning.space import Space
 from tests.support.sweeps import trial
@@ -116,6 +117,51 @@ def test_a_kill_while_an_old_choice_is_removed_leaves_nothing_of_it_in_best(
     assert not run.path.exists()
 
 
+@pytest.mark.parametrize(
+    ("refit", "identity", "taken"), [(False, OTHER, False), (False, MINE, True), (True, OTHER, True)]
+)
+def test_an_earlier_choice_in_best_is_told_of_where_this_one_is_not_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refit: bool, identity: dict[str, Any], taken: bool
+) -> None:
+    run, said = lies(tmp_path, identity), Heard()
+    write_json(run.result, {})
+    nothing: Any = None
+    trained: Any = "trained"
+    monkeypatch.setattr(Refit, "of", lambda *_: Refit(nothing, nothing, run, MINE))
+    monkeypatch.setattr(Refit, "run", lambda *_: trained)
+    of: Any = SimpleNamespace(
+        space=Space.of(load(tmp_path, f"tune: {{search: {{train.seed: [1, 2]}}, refit: {str(refit).lower()}}}\n")),
+        folder=SweepFolder(tmp_path),
+        output=nothing,
+    )
+    assert Sweep._refitted(of, trial(1), said, Clock()) == (trained if taken else None)
+    assert bool(said.warnings) is not taken and all("earlier choice" in each for each in said.warnings)
+
+
+class Heard(Silent):
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+
+    def warn(self, text: str) -> None:
+        self.warnings.append(text)
+
+
+# --- what is left at the end
+
+
+def test_of_a_fold_that_was_not_trained_to_its_end_nothing_large_stays(tmp_path: Path) -> None:
+    """One that was stopped within, or whose process died."""
+    folder = SweepFolder(tmp_path)
+    left, done = folder.fold(1, "0"), folder.fold(2, "0-without-1")
+    for place in (left.checkpoints / "step-000010", done.path, folder.states):
+        place.mkdir(parents=True)
+    kept = [left.metrics, done.held_out, done.done]
+    for file in (left.epoch(1), left.epoch(12), left.checkpoints / "step-000010" / "model", folder.states / "x", *kept):
+        file.write_bytes(b"")
+    tidy(folder)
+    assert sorted(path for path in tmp_path.rglob("*") if path.is_file()) == sorted(kept)
+
+
 # --- the job that is searched
 
 
@@ -149,7 +195,6 @@ def test_cross_validation_takes_of_the_search_what_it_is_measured_by(
     changed = seen[0].model_dump(exclude_defaults=True)
     assert changed == {
         "objectives": {"accuracy": "max"},
-        "price": 2.0,
         "concurrent": 2,
         "racing": False,
         "early": False,
@@ -170,11 +215,24 @@ def chosen_with(epochs: int, threshold: float = 0.0) -> Trial:
 
 
 @pytest.mark.parametrize(("epochs", "stop_at"), [(2, None), (4, 2)])
-def test_the_choice_is_trained_on_all_folds_up_to_the_epoch_that_counts(epochs: int, stop_at: int | None) -> None:
-    space = of({"train.seed": [1, 2], "train.stop_after": [1]})
-    found = refit_job(space, chosen_with(epochs), epochs).config
+def test_the_choice_is_trained_on_all_folds_up_to_the_epoch_that_counts(
+    tmp_path: Path, epochs: int, stop_at: int | None
+) -> None:
+    text = f"train: {{epochs: {epochs}, stop_after: 1}}\ntune: {{search: {{train.seed: [1, 2]}}}}\n"
+    space = Space.of(load(tmp_path, text))
+    assert space.job.config.train.stop_after == 1
+    found = refit_job(space, chosen_with(epochs)).config
     assert (found.folds.validation, found.train.stop_at, found.train.stop_after) == ("none", stop_at, None)
     assert found.train.seed == 1 and found.train.threshold is None and found.tune is None
+
+
+def test_a_job_that_stops_before_all_its_epochs_does_so_on_all_folds_too() -> None:
+    """After the last epoch that its folds were trained, the rates being those of more."""
+    space = of({"train.seed": [1, 2], "train.epochs": [4], "train.stop_at": [2]})
+    taken = chosen_with(2)
+    taken.settings |= {"train.epochs": 4, "train.stop_at": 2}
+    found = refit_job(space, taken).config.train
+    assert (found.epochs, found.stop_at) == (4, 2)
 
 
 def test_where_a_row_has_several_labels_it_decides_by_the_threshold_of_the_folds(tmp_path: Path) -> None:
@@ -182,4 +240,4 @@ def test_where_a_row_has_several_labels_it_decides_by_the_threshold_of_the_folds
     job = load(tmp_path, "tune: {search: {train.seed: [1, 2]}}\n")
     job.values["data"]["multi_label"] = True
     several = Space.of(replace(job, config=JobConfig.model_validate(job.values)))
-    assert refit_job(several, chosen_with(4, threshold=0.3), 4).config.train.threshold == pytest.approx(0.31)
+    assert refit_job(several, chosen_with(4, threshold=0.3)).config.train.threshold == pytest.approx(0.31)

@@ -41,6 +41,9 @@ def result(status: str = "done", search: dict[str, Any] = SEARCH, **tune: Any) -
         ({"hours": 1.0}, {"hours": 0.5}, OVER, True),
         ({"hours": 1.0}, {"hours": 1.0, "cost": 1.0, "price": 1.0}, OVER, True),
         ({"cost": 1.0, "price": 1.0}, {"cost": 2.0, "price": 1.0}, OVER, False),
+        ({"cost": 1.0, "price": 2.0}, {"cost": 1.0, "price": 1.0}, OVER, False),  # buys another half an hour
+        ({"cost": 1.0, "price": 1.0}, {"cost": 2.0, "price": 2.0}, OVER, True),
+        ({"hours": 1.0}, {"hours": 2.0, "cost": 1.0, "price": 1.0}, OVER, True),  # which buys one
         ({"refit": True}, {"refit": False}, "done", True),
         ({"refit": False}, {"refit": True}, "done", False),
         ({"nested": True}, {"nested": False}, "done", True),

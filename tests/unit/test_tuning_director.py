@@ -243,6 +243,16 @@ def test_within_a_fold_the_budget_lets_what_is_nearly_done_be_done(tmp_path: Pat
     assert of.nothing_left() is stops and not of.race.trials[1].out
 
 
+@pytest.mark.parametrize(("epoch", "stops"), [(2, True), (3, False), (4, False)])
+def test_a_budget_lets_a_fold_end_that_stops_before_all_epochs(tmp_path: Path, epoch: int, stops: bool) -> None:
+    work = work_in(tmp_path, {"train.stop_at": [4]}, hours=1.0, algorithm="grid")
+    of = Director.of(work, range(3), TWO, 10, units_of(30), 1)
+    job = of.next()
+    assert job is not None
+    spend(of, 1.0)
+    assert of.epoch(job, epoch, {"f1_macro": 0.2, "loss": 0.9}, units_of(30).row_id, influences()) is stops
+
+
 def test_a_search_within_other_folds_has_no_budget(tmp_path: Path) -> None:
     of = director(tmp_path, without=1, hours=1.0)
     spend(of, 2.0)
@@ -265,6 +275,31 @@ def test_where_a_budget_ended_the_search_those_with_most_folds_are_chosen_among(
     of.race.trials[1].add(1, fold(0.5))
     of.race.trials[1].add(2, fold(0.5))
     assert [(each.number, len(each.folds)) for each in of.candidates()] == [(1, 3)]
+
+
+@pytest.mark.parametrize(("left", "status"), [(0, "done"), (1, "1 hours are over (tune.hours)")])
+def test_a_search_whose_last_fold_outlasts_the_budget_was_through(tmp_path: Path, left: int, status: str) -> None:
+    of = director(tmp_path, algorithm="grid", trials=1, hours=1.0)
+    trained = WORLD.folds - left
+    for place in range(trained):
+        job = of.next()
+        assert job is not None
+        if place == trained - 1:
+            spend(of, 1.0)
+            assert of.next() is None  # what to train beside it
+        write_fold(of.work.fold_folder(job.trial, job.fold), WORLD.results[1, place])
+        of.done(job)
+    assert of.ended and of.nothing_left() and of.status == status
+
+
+def test_a_search_that_had_more_to_propose_was_not_through(tmp_path: Path) -> None:
+    of = director(tmp_path, search={"train.learning_rate": {"log": [1e-5, 1e-3]}}, trials=9, hours=1.0)
+    while len(of.race.trials) < 4:
+        of.next()
+    for each in of.race.trials.values():
+        each.failed = "no memory"
+    of.stop("hours are over")
+    assert of.status == "hours are over"
 
 
 def test_what_could_not_catch_one_that_fails_is_in_the_race_again_after_an_interruption_too(tmp_path: Path) -> None:

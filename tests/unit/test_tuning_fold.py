@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +12,14 @@ import numpy as np
 import pytest
 import torch
 
+from raysft.errors import TrainingFailed
 from raysft.metrics.influence import of_f1_macro, of_mean
 from raysft.metrics.judged import Judged
 from raysft.metrics.scores import Array, log_softmax, point_metrics
 from raysft.storage.layout import FoldFolder
 from raysft.storage.pretrained import Base, resolve_base
 from raysft.training.loop import Loop
+from raysft.training.objective import Forward
 from raysft.tuning import fold
 from raysft.tuning.fold import HeldOut, TornFold, read_held_out, read_record, train_fold
 from tests.support.loops import SETTINGS, STEPS, lines_of, make_loop, rows_of
@@ -103,6 +107,22 @@ def test_what_two_processes_wrote_is_no_record(base: Base, tmp_path: Path, fault
     with pytest.raises(TornFold):
         next(epochs)
     assert not folder.done.exists()
+
+
+def test_scores_that_are_no_numbers_are_the_fault_of_the_configuration(
+    base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as after a last step that was too large: no step follows whose loss would show it."""
+    loop, folder = loop_in(base, tmp_path, epochs=1)
+    usual = loop.objective.judge
+
+    def judge(forward: Forward) -> Judged:
+        found = usual(forward)
+        return replace(found, scores={**found.scores, "loss": math.nan})
+
+    monkeypatch.setattr(loop.objective, "judge", judge)
+    with pytest.raises(TrainingFailed, match="the validation loss after epoch 1 is nan"):
+        list(train_fold(loop, folder, MEASURES))
 
 
 def test_who_leaves_off_leaves_no_record(base: Base, tmp_path: Path) -> None:

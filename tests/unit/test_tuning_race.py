@@ -101,6 +101,13 @@ def test_the_folds_that_only_the_leader_has_are_no_matter() -> None:
     assert of.finish(2, 0, first_fold(0.55, 2)) == []
 
 
+def test_a_leader_whose_other_folds_are_hard_leads_all_the_same() -> None:
+    """On the fold of both it is the best; that its mean is lower says that the other fold is hard."""
+    of = race([trial(1, {0: 0.8, 1: 0.5}), trial(2), trial(3, {0: 0.79})], folds=3)
+    assert of.finish(2, 0, first_fold(0.7, 2)) == [of.trials[2]] and of.trials[2].behind == 1
+    assert of.leader() is of.trials[1]
+
+
 def test_one_that_is_better_by_another_objective_goes_on() -> None:
     for loss, stopped in ((0.3, True), (0.29, True), (0.27, False)):  # against 0.3, with an error of 0.014
         of = race([trial(1, {0: 0.7}, {0: 0.3}), trial(2)], folds=2)
@@ -165,6 +172,22 @@ def test_with_ties_a_single_fold_stops_none_that_is_close() -> None:
     assert of.finish(2, 0, first_fold(0.69, 2)) == []
 
 
+def test_what_a_fold_costs_the_race_grows_with_the_configurations_and_not_with_their_square(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """None of these is stopped, so that all are compared each time."""
+    counted: list[str] = []
+    usual = Trial.mean
+    monkeypatch.setattr(Trial, "mean", lambda *given: counted.append("") or usual(*given))  # type: ignore[func-returns-value]
+    looks = []
+    for count in (20, 40):
+        of = race([trial(number, {0: 0.7}) for number in range(1, count + 1)], folds=3)
+        counted.clear()
+        of.finish(1, 1, first_fold(0.7))
+        looks.append(len(counted))
+    assert looks[1] < 3 * looks[0]
+
+
 def test_a_better_one_stops_those_that_were_done_before() -> None:
     of = race([trial(1, {0: 0.5}), trial(2, {0: 0.4}), trial(3)], folds=2)
     assert [each.number for each in of.finish(3, 0, first_fold(0.7, 3))] == [1, 2]
@@ -208,6 +231,15 @@ def test_within_a_fold_nobody_is_stopped_before_it_is_known_how_curves_go_on() -
     assert within(0.0, epochs=6) and within(0.0, epochs=7) == ""  # 2 of 7 epochs are less than 30%
 
 
+@pytest.mark.parametrize("rows", [UNITS - 1, UNITS])
+def test_within_a_fold_of_few_units_nobody_is_stopped(rows: int) -> None:
+    """As between folds: so few do not tell how far units differ."""
+    of = race([Trial(1, {}, TWO), trial(2)], epochs=4)
+    for place, scores in RISES.items():
+        of.trials[1].add(place, fold(scores, number=1, rows=rows))
+    assert bool(of.hopeless(2, 0, fold([0.0, 0.0], number=2, rows=rows))) == (rows == UNITS)
+
+
 @pytest.mark.parametrize(("loss", "stopped"), [(0.31, True), (0.29, False)])
 def test_within_a_fold_one_that_is_ahead_by_another_objective_already_goes_on(loss: float, stopped: bool) -> None:
     """Against a loss of 0.3 of the leader at its end."""
@@ -240,6 +272,14 @@ def test_where_epochs_are_searched_each_is_judged_by_its_own() -> None:
     assert of.hopeless(3, 0, first_fold([0.0, 0.0], 3)) == ""
     assert of.hopeless(3, 0, first_fold([0.0] * 3, 3)) == ""
     assert of.hopeless(2, 0, first_fold([0.0, 0.0], 2)) != ""
+
+
+def test_where_a_job_stops_before_all_its_epochs_the_last_is_the_one_at_which_it_stops() -> None:
+    plain, own = Trial(2, {"train.epochs": 2}, TWO), Trial(3, {"train.stop_at": 4}, TWO)
+    of = race([trial(1, RISES), plain, own], epochs=9)
+    of.stop_at = 3
+    assert [of.epochs_of(each) for each in of.trials.values()] == [3, 2, 4]
+    assert of.hopeless(1, 4, first_fold([0.0, 0.0, 0.0])) == ""  # at its end
 
 
 def test_the_last_epoch_stops_nobody_and_the_fold_of_one_that_is_out_ends() -> None:
@@ -287,9 +327,10 @@ class Watched(Race):
     """Looks whom it stops."""
 
     def stop_behind(self) -> list[Trial]:
-        alive, leader = [each for each in self.trials.values() if not each.out], self.leader()
+        alive = [each for each in self.trials.values() if not each.out]
+        leading = [each for each in alive if each.folds and self._best_on(frozenset(each.folds)) is each]
         found = super().stop_behind()
-        assert leader is None or not leader.out
+        assert not any(each.out for each in leading)
         assert not alive or any(not each.out for each in alive)
         assert not any(each in self.finished for each in found)
         return found

@@ -19,7 +19,7 @@ from raysft.errors import (
     TrainingFailed,
 )
 from raysft.tuning.director import Errand, FoldJob
-from raysft.tuning.relay import Relay, answer_to, words
+from raysft.tuning.relay import RETRIES, Relay, answer_to, words
 from raysft.tuning.work import FoldId
 from tests.support.sweeps import units_of
 
@@ -53,6 +53,18 @@ def test_what_a_step_found_is_told() -> None:
     of.died(JOBS[1], "no memory")
     assert isinstance(of.orders, Errand)
     assert of.orders.failures == {JOBS[0]: "weights of 0", JOBS[1]: "no memory"} and of.error is None
+
+
+def test_a_fold_whose_process_died_before_its_first_step_is_begun_again_a_few_times() -> None:
+    """It takes the room that it had, before any other."""
+    of = relay(slots=1)
+    assert of.next() == JOBS[0]
+    for _ in range(RETRIES):
+        of.died(JOBS[0], "its node is gone", waited=True)
+        assert not of.over() and of.next() == JOBS[0] and of.next() is None
+    of.died(JOBS[0], "its node is gone", waited=True)
+    assert of.next() == JOBS[1]
+    assert isinstance(of.orders, Errand) and of.orders.failures == {JOBS[0]: "its node is gone"}
 
 
 def test_an_error_of_ours_is_kept_and_ends_the_search() -> None:

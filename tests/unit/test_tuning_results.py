@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -144,6 +145,18 @@ def test_configurations_are_compared_on_the_folds_that_most_of_them_share(
     found = with_most_in_common([trial(number, dict.fromkeys(each, 0.5)) for number, each in enumerate(folds, 1)])
     assert [each.number for each in found] == numbers
     assert all(each.folds.keys() == common for each in found)
+
+
+def test_many_configurations_are_looked_at_once_for_each_set_of_folds_that_some_share() -> None:
+    class Counted(list[Trial]):
+        looks = 0
+
+        def __iter__(self) -> Iterator[Trial]:
+            Counted.looks += 1
+            return super().__iter__()
+
+    with_most_in_common(Counted(trial(number, {0: 0.5, number % 3: 0.5}) for number in range(1, 40)))
+    assert Counted.looks < 10
 
 
 def test_cost_is_that_of_parameters_and_of_training_a_fold() -> None:

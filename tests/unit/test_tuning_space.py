@@ -51,6 +51,8 @@ WRONG = [
     ("the task", "task: [classification]", "task", ["cannot be searched"]),
     ("a whole section", "train: [{epochs: 1}]", "train", ["a whole section", "train.epochs"]),
     ("workers", "train.workers: [1, 2]", "train.workers", ["changes no result"]),
+    ("epochs of one run", "train.stop_after: [1, 2]", "train.stop_after", ["one epoch counts for all folds"]),
+    ("the best epoch", "train.select: [loss, f1_macro]", "train.select", ["one epoch counts for all folds"]),
     ("range of workers", "train.workers.max: [1, 2]", "train.workers.max", ["changes no result"]),
     ("scalar", "train.epochs: 3", "train.epochs", ["{choices: [VALUE, VALUE]}", "found 3"]),
     ("other mapping", "train.epochs: {low: 1}", "train.epochs", ["{log: [LOW, HIGH]}", 'found {"low": 1}']),

@@ -168,8 +168,9 @@ def test_workers_leave_off_at_their_deadline_and_go_on_later(work: Work, hours: 
     assert len(read_record(work.fold_folder(trial, FoldId(0))).scores) == 3
 
 
-def test_workers_do_not_leave_off_what_is_nearly_done(work: Work) -> None:
-    task = work.task(40, {**FIRST, "train.epochs": 1}, FoldId(0))
+@pytest.mark.parametrize("epochs", [{"train.epochs": 1}, {"train.epochs": 4, "train.stop_at": 1}])
+def test_workers_do_not_leave_off_what_is_nearly_done(work: Work, epochs: dict[str, Any]) -> None:
+    task = work.task(40 + len(epochs), {**FIRST, **epochs}, FoldId(0))
     assert FoldWorker(work.measures, 0.0)(task) == "done"
 
 
