@@ -30,12 +30,6 @@ def options(text: str) -> dict[str, str]:
     return dict(line.partition("=")[::2] for line in found)
 
 
-def test_the_files_beside_the_cluster_file_are_what_it_renders_to() -> None:
-    files = render(load_cluster(FILE))
-    assert list(files) == ["job.sbatch"]
-    assert (FILE.parent / "job.sbatch").read_text(encoding="utf-8") == files["job.sbatch"]
-
-
 def test_options_of_the_batch_job() -> None:
     text = render(load_cluster(FILE, ["slurm.account=p-17", "slurm.hours=36.5"]))["job.sbatch"]
     assert options(text) == {

@@ -34,13 +34,6 @@ def command_of(unit: str) -> list[str]:
     return shlex.split(line)
 
 
-def test_the_files_beside_the_cluster_file_are_what_it_renders_to() -> None:
-    files = rendered()
-    assert sorted(files) == ["firewall.nft", "install.sh", "ray-head.service", "ray-worker.service"]
-    for name, text in files.items():
-        assert (FILE.parent / name).read_text(encoding="utf-8") == text, name
-
-
 # --- units
 
 
