@@ -80,9 +80,14 @@ class Here:
 
 def _start(setup: dict[str, Any], held: contextlib.ExitStack) -> None:
     """The head, then the nodes. setup: port, temp, head and nodes, each {cpus, gpus, labels}."""
+    from ray._common.utils import get_default_ray_temp_dir
     from ray._private.utils import write_ray_address
     from ray.cluster_utils import Cluster
 
+    # Where Ray's Cluster notes "the" cluster of this machine, and removes that note in the end: here, and not in
+    # /tmp/ray, which may not be there, or be the note of another cluster.
+    os.environ["RAY_TMPDIR"] = setup["temp"]
+    Path(get_default_ray_temp_dir()).mkdir(exist_ok=True)
     cluster = Cluster(
         initialize_head=True,
         head_node_args={
