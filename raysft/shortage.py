@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from raysft.duration import span
+
 # What clouds call having no machine; other refusals, such as an unknown image, are a mistake that someone must mend.
 NO_CAPACITY = re.compile(
     r"capacity|exhausted|stockout|quota|(limit|count)exceeded|skunotavailable|allocationfail|overconstrained|spotmaxprice",
@@ -94,10 +96,3 @@ def _since(pool: str, record: Sequence[Asked]) -> float:
         began = later = asked
     assert began is not None, "only pools of the record are asked for"
     return began.time
-
-
-def span(seconds: float) -> str:
-    """A length of time in one unit: "40 s", "12 min", "3 h"."""
-    if seconds < 60:
-        return f"{max(0, round(seconds))} s"
-    return f"{round(seconds / 60)} min" if seconds < 5400 else f"{round(seconds / 3600)} h"

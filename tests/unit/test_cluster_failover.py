@@ -21,7 +21,7 @@ from raysft.cluster.providers.fails_over import Listing
 from raysft.cluster.providers.launching import HASH_TAG, TYPE_TAG, Launcher, Setting
 from raysft.cluster.providers.node_types import pool_type, with_pools
 from raysft.cluster.providers.record import append, read
-from raysft.shortage import Asked, capacity_words, dump, parse, span
+from raysft.shortage import Asked, capacity_words, dump, parse
 
 QUIET_S = 600.0
 NONE: Counter[str] = Counter()
@@ -192,13 +192,6 @@ def test_a_mistake_is_not_called_a_lack_of_capacity() -> None:
 def test_an_old_shortage_that_is_over_does_not_make_a_new_one_look_older() -> None:
     record = [refused("spot", 0), refused("spot", 50_000)]
     assert capacity_words(record, 50_120)[0].startswith("pool spot has no capacity since 2 min")
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"), [(-3, "0 s"), (42, "42 s"), (60, "1 min"), (720, "12 min"), (7200, "2 h")]
-)
-def test_spans_have_one_unit(seconds: float, words: str) -> None:
-    assert span(seconds) == words
 
 
 # The record.

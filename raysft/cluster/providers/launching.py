@@ -14,7 +14,8 @@ from typing import Any, Protocol
 from raysft.cluster.providers.failover import Failover
 from raysft.cluster.providers.node_types import pool_type
 from raysft.cluster.providers.record import append, read
-from raysft.shortage import Asked, span
+from raysft.duration import span
+from raysft.shortage import Asked
 
 TYPE_TAG = "ray-user-node-type"  # Ray's names of tags, as they stand on the machines of a cloud
 HASH_TAG = "ray-launch-config"
