@@ -5,8 +5,8 @@ from __future__ import annotations
 import fcntl
 import shutil
 import uuid
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,23 +28,41 @@ def require_shared(folder: Path, resources: Resources) -> None:
     Takes as long as those nodes need to start a process, all at once; nothing where Ray has one node.
     """
     import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     alive = [node for node in ray.nodes() if node["Alive"]]
     if len(alive) < 2:
         return
     able = [node for node in alive if _holds(node["Resources"], resources.bundle())]
+    for where, said in look_on(folder, able):
+        if said:
+            raise OutputError(f"output: node {where} {said}", NEXT)
+
+
+def look_on(
+    folder: Path, nodes: Sequence[dict[str, Any]], patience_s: float = PATIENCE_S
+) -> list[tuple[str, str | None]]:
+    """(name of a node, what is wrong with the folder there): "" where nothing is, None where it did not answer in time.
+
+    nodes: as ray.nodes() has them. The folder is made where it is missing. Raises OutputError where the driver itself
+    cannot write there.
+    """
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
     with _marked(folder) as marker:
         task = ray.remote(num_cpus=0, max_retries=0)(look)
-        asked = {}
-        for node in able:
+        asked = []
+        for node in nodes:
             there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-            asked[task.options(scheduling_strategy=there).remote(str(folder), marker)] = node
-        done, _ = ray.wait(list(asked), num_returns=len(asked), timeout=PATIENCE_S) if asked else ([], [])
-        for answer in done:
-            if said := _answer(ray, answer):
-                where = asked[answer].get("NodeManagerHostname") or asked[answer].get("NodeManagerAddress")
-                raise OutputError(f"output: node {where} {said}", NEXT)
+            asked.append(task.options(scheduling_strategy=there).remote(str(folder), marker))
+        done, _ = ray.wait(asked, num_returns=len(asked), timeout=patience_s) if asked else ([], [])
+        answers = {answer: _answer(ray, answer) for answer in done}
+    return [(name_of(node), answers.get(answer)) for node, answer in zip(nodes, asked, strict=True)]
+
+
+def name_of(node: dict[str, Any]) -> str:
+    """Of a node as ray.nodes() has it."""
+    return str(node.get("NodeManagerHostname") or node.get("NodeManagerAddress"))
 
 
 def look(folder: str, marker: str) -> str:
@@ -56,13 +74,14 @@ def look(folder: str, marker: str) -> str:
     if not (path / marker).exists():
         return f"sees another folder at {folder} than the driver, or none: a file of the driver's is missing there"
     mine = path / f"{marker}-{uuid.uuid4().hex[:8]}"
-    for what, attempt in (("write to", _write), ("append to a file in", _append), ("rename a folder in", _rename)):
+    for what, attempt in ATTEMPTS:
         try:
             whole = attempt(mine)
         except OSError as error:
             return f"cannot {what} {folder}: {error.strerror}"
         finally:
-            _clear(mine)
+            with suppress(OSError):
+                _clear(mine)
         if not whole:
             return f"reads back other content than it wrote to {folder}"
     return _lock(path / marker, folder)
@@ -91,6 +110,21 @@ def _rename(mine: Path) -> bool:
         return (other / "inside").read_text() == "one" and not mine.exists()
     finally:
         _clear(other)
+
+
+def _delete(mine: Path) -> bool:
+    """As old checkpoints are."""
+    mine.write_text("one")
+    mine.unlink()
+    return not mine.exists()
+
+
+ATTEMPTS: tuple[tuple[str, Callable[[Path], bool]], ...] = (
+    ("write to", _write),
+    ("append to a file in", _append),
+    ("delete a file in", _delete),
+    ("rename a folder in", _rename),
+)
 
 
 def _lock(locked: Path, folder: str) -> str:
@@ -135,9 +169,9 @@ def _holds(resources: dict[str, float], bundle: dict[str, float]) -> bool:
     return all(resources.get(name, 0.0) >= amount for name, amount in bundle.items())
 
 
-def _answer(ray: Any, answer: Any) -> str:
-    """What a node said; one that went away meanwhile said nothing."""
+def _answer(ray: Any, answer: Any) -> str | None:
+    """What a node said; None where it went away meanwhile."""
     try:
         return str(ray.get(answer))
     except ray.exceptions.RayError:
-        return ""
+        return None

@@ -66,6 +66,12 @@ def test_a_file_that_cannot_be_appended_to_is_told(folder: Path, monkeypatch: py
     assert look(str(folder), "marker") == f"cannot append to a file in {folder}: Operation not supported"
 
 
+def test_a_file_that_cannot_be_deleted_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on storage that keeps what was written."""
+    monkeypatch.setattr(Path, "unlink", refused)
+    assert look(str(folder), "marker") == f"cannot delete a file in {folder}: Operation not supported"
+
+
 def test_the_driver_holds_its_lock_while_the_nodes_look_and_leaves_nothing(tmp_path: Path) -> None:
     with shared._marked(tmp_path / "out") as marker:
         assert look(str(tmp_path / "out"), marker) == ""
