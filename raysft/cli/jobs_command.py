@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,7 +15,9 @@ from raysft.cli.options import json_option
 if TYPE_CHECKING:
     from raysft.config import Cluster
     from raysft.jobs.client import Client, Job
-    from raysft.jobs.view import View
+    from raysft.jobs.view import Prices, View
+
+DAY_S = 86400
 
 
 @click.group("jobs")
@@ -40,18 +43,20 @@ def list_command(name: str | None, address: str | None, insecure: bool, every: b
     Example:
       raysft jobs list --cluster local --json
     """
-    from raysft.cli.console import print_json, stdout
-    from raysft.cli.jobs_table import jobs_table
+    from raysft.cli.console import print_json
+    from raysft.cli.jobs_table import jobs_table, show
 
     cluster, client = find(name, address, insecure)
-    day = time.time() - 86400
-    jobs = [job for job in client.jobs() if every or not job.over or (job.ended or 0) > day]
-    views = [_view(client, cluster, job) for job in jobs]
+    jobs, day = client.jobs(), time.time() - DAY_S
+    shown = [job for job in jobs if every or not job.over or (job.ended or 0) > day]
+    views = _views(client, cluster, shown, jobs)
     if as_json:
         print_json({"schema": "raysft.jobs/1", "jobs": [view.to_json() for view in views]})
     elif views:
-        stdout().print(jobs_table(views))
-        _reasons(views)
+        show(jobs_table(views))
+        for view in views:
+            if view.reason:
+                click.echo(f"{view.id}: {view.reason}" + (f" → {view.next}" if view.next else ""))
     else:
         click.echo(f"no jobs on {client.address}")
 
@@ -67,24 +72,23 @@ def status_command(job: str, name: str | None, address: str | None, insecure: bo
     Example:
       raysft jobs status quickstart --cluster local
     """
-    from raysft.cli.console import print_json, stdout
-    from raysft.cli.jobs_table import job_table
-    from raysft.jobs.submit import facts_of
+    from raysft.cli.console import print_json
+    from raysft.cli.jobs_table import job_table, show
+    from raysft.jobs.runs import facts_of
 
     cluster, client = find(name, address, insecure)
     found = _find(client, job)
-    view = _view(client, cluster, found)
     if as_json:
-        print_json({"schema": "raysft.job/1", **view.to_json(), "submitted": facts_of(found)})
+        print_json(_document(client, cluster, found))
     else:
-        stdout().print(job_table(view, facts_of(found)))
+        show(job_table(_view(client, cluster, found), facts_of(found)))
 
 
 @command.command("logs")
 @click.argument("job")
 @cluster_options
 @click.option("--follow", "-f", "following", is_flag=True, help="Until it is over; ends with the job's exit code.")
-@click.option("--tail", type=click.IntRange(min=1), help="The last lines alone.")
+@click.option("--tail", type=click.IntRange(min=1), help="The last lines alone; with -f: and what comes after them.")
 @click.option(
     "--patience",
     type=click.FloatRange(min=0),
@@ -92,28 +96,40 @@ def status_command(job: str, name: str | None, address: str | None, insecure: bo
     show_default=True,
     help="With -f: seconds without an answer, after which the cluster is taken to be gone.",
 )
+@click.option(
+    "--json", "as_json", is_flag=True, help="A JSON object a line on stdout: time_s, stream, and line or event."
+)
 def logs_command(
-    job: str, name: str | None, address: str | None, insecure: bool, following: bool, tail: int | None, patience: float
+    job: str,
+    name: str | None,
+    address: str | None,
+    insecure: bool,
+    following: bool,
+    tail: int | None,
+    patience: float,
+    as_json: bool,
 ) -> None:
     """What JOB has printed. Ctrl-C stops following, not the job.
 
     \b
     Example:
       raysft jobs logs quickstart -f
+      raysft jobs logs quickstart --json | jq -r 'select(.stream == "log").line'
     """
-    from raysft.cli.following import follow
+    from raysft.cli.following import Printer, follow
     from raysft.jobs.follow import exit_code
-    from raysft.jobs.told import lines_of, without_events
+    from raysft.jobs.tail import reach
 
     _, client = find(name, address, insecure)
     found = _find(client, job)
+    last = None if tail is None else reach(lambda lines: client.log(found, lines), tail)
     if following:
-        if code := exit_code(follow(client, found.id, flags(name, address), patience)):
+        where = flags(name, address)
+        ended = follow(client, found.id, where, patience_s=patience, as_json=as_json, last=last)
+        if code := exit_code(ended):
             raise click.exceptions.Exit(code)
         return
-    lines = lines_of(without_events(client.log(found.id)))
-    for line in lines[-tail:] if tail else lines:
-        click.echo(line)
+    Printer(sys.stdout, as_json).lines(client.lines(found, last))
 
 
 @command.command("stop")
@@ -128,36 +144,23 @@ def stop_command(job: str, name: str | None, address: str | None, insecure: bool
     Example:
       raysft jobs stop quickstart --save
     """
-    from raysft.cli.console import print_json
-    from raysft.errors import TrainingFailed
-    from raysft.jobs.submit import facts_of, stop
-    from raysft.jobs.told import events_in
+    from raysft.cli.console import print_json, stderr
+    from raysft.jobs.submit import stop
 
     cluster, client = find(name, address, insecure)
     found = _find(client, job)
-    if found.over:
-        if as_json:
-            print_json({"schema": "raysft.job/1", **_view(client, cluster, found).to_json()})
-        else:
-            click.echo(f"{found.id} is over: {found.status.lower()}")
-        return
-    ended = stop(client, found)
-    errors = [event for event in events_in(client.log(found.id)) if event["kind"] == "error"]
-    last = errors[-1] if errors else {}
-    said = str(last.get("text", ""))
-    trains = facts_of(found).get("verb", "train") == "train"  # others keep what they have done as they go
-    if save and trains and ended.status != "SUCCEEDED" and not last.get("kept"):
-        raise TrainingFailed(
-            f"{found.id} ended, and did not say that it saved a checkpoint" + (f": {said}" if said else ""),
-            "It may not have begun to train, or the cluster gives jobs too little time to end "
-            "(RAY_JOB_STOP_WAIT_TIME_S of the head; ours have 120 s). The newest checkpoint before that is kept.",
-        )
+    if not found.over:
+        asked = f"{found.id} is asked to save and to end"
+        stderr().print(asked, markup=False, highlight=False, soft_wrap=True)
+    ended = found if found.over else stop(client, found)
+    said = _said_at_end(client, ended, save and not found.over)
     if as_json:
-        print_json({"schema": "raysft.job/1", **_view(client, cluster, ended).to_json()})
+        print_json(_document(client, cluster, ended))
+    elif found.over:
+        click.echo(f"{found.id} is over: {found.status.lower()}")
     else:
-        click.echo(
-            f"{found.id}: {said or ended.status.lower()}\ngo on  raysft jobs retry {found.id}{flags(name, address)}"
-        )
+        again = "" if ended.status == "SUCCEEDED" else f"\ngo on  raysft jobs retry {found.id}{flags(name, address)}"
+        click.echo(f"{found.id}: {said or ended.status.lower()}{again}")
 
 
 @command.command("retry")
@@ -172,24 +175,11 @@ def retry_command(job: str, name: str | None, address: str | None, insecure: boo
     Example:
       raysft jobs retry quickstart
     """
-    from raysft.cli.console import print_json, stderr
-    from raysft.cli.following import follow
-    from raysft.jobs.follow import exit_code
+    from raysft.cli.following import answer
     from raysft.jobs.submit import retry
 
     _, client = find(name, address, insecure)
-    sent, where = retry(client, _find(client, job)), flags(name, address)
-    stderr().print(f"job {sent.id} on {client.address}", markup=False, highlight=False, soft_wrap=True)
-    facts = {"schema": "raysft.submit/1", "id": sent.id, "attempt": sent.attempt}
-    if detach:
-        if as_json:
-            print_json({**facts, "address": client.address})
-        return
-    ended = follow(client, sent.id, where, to=sys.stderr if as_json else None)
-    if as_json:
-        print_json({**facts, "status": ended.status})
-    if code := exit_code(ended):
-        raise click.exceptions.Exit(code)
+    answer(client, retry(client, _find(client, job)), flags(name, address), detach, as_json)
 
 
 @command.command("events")
@@ -204,49 +194,64 @@ def events_command(job: str, name: str | None, address: str | None, insecure: bo
       raysft jobs events quickstart
     """
     from raysft.cli.console import print_json
-    from raysft.jobs.told import events_in
+    from raysft.jobs.told import events_in, history
     from raysft.jobs.view import words
 
     _, client = find(name, address, insecure)
-    events = events_in(client.log(_find(client, job).id))
+    found = _find(client, job)
+    events = history(events_in(client.lines(found)))
     if as_json:
-        print_json({"schema": "raysft.events/1", "events": events})
+        print_json({"schema": "raysft.events/1", "id": found.id, "events": events})
         return
     for event in events:
         if event["kind"] != "progress" or event["done"] == event["total"]:
-            click.echo(f"{time.strftime('%H:%M:%S', time.localtime(event['t']))}  {words(event)}")
+            click.echo(f"{time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(event['t']))}  {words(event)}")
 
 
 def _find(client: Client, job: str) -> Job:
-    from raysft.jobs.submit import find_job
+    from raysft.jobs.runs import find_job
 
     return find_job(client, job)
 
 
+def _document(client: Client, cluster: Cluster | None, job: Job) -> dict[str, Any]:
+    """One job for programs."""
+    from raysft.jobs.runs import facts_of
+
+    return {"schema": "raysft.job/1", **_view(client, cluster, job).to_json(), "submitted": facts_of(job)}
+
+
 def _view(client: Client, cluster: Cluster | None, job: Job) -> View:
-    from raysft.errors import NotFound
-    from raysft.jobs.client import Failing, Unreachable
-    from raysft.jobs.told import events_in
-    from raysft.jobs.view import view_of
-
-    try:
-        log = client.log(job.id)
-    except Unreachable:
-        raise
-    except (NotFound, Failing):  # the node that had it is gone; what else is known of the job still stands
-        log = ""
-    return view_of(job, events_in(log), time.time(), _prices(cluster))
+    return _views(client, cluster, [job], client.jobs())[0]
 
 
-def _prices(cluster: Cluster | None) -> dict[str, float | None] | None:
+def _views(client: Client, cluster: Cluster | None, shown: Sequence[Job], known: Sequence[Job]) -> list[View]:
+    from raysft.jobs.look import look
+
+    return look(client, shown, known, time.time(), _prices(cluster))
+
+
+def _prices(cluster: Cluster | None) -> Prices | None:
     """Of a node of each pool; None where the cluster has no pools."""
     from raysft.cluster.pools.catalogue import pools_of
 
-    prices: dict[str, Any] = {} if cluster is None else {pool.name: pool.price for pool in pools_of(cluster)}
-    return prices or None
+    return {} if cluster is None else {pool.name: pool.price for pool in pools_of(cluster)} or None
 
 
-def _reasons(views: list[View]) -> None:
-    for view in views:
-        if view.reason:
-            click.echo(f"{view.id}: {view.reason}" + (f" → {view.next}" if view.next else ""))
+def _said_at_end(client: Client, ended: Job, must_save: bool) -> str:
+    """What the job said last. Raises TrainingFailed where it must have saved a checkpoint, and did not say so."""
+    from raysft.errors import TrainingFailed
+    from raysft.jobs.look import state_of
+    from raysft.jobs.runs import facts_of
+    from raysft.jobs.state import State
+
+    state = state_of(client, ended) or State()
+    trains = facts_of(ended).get("verb", "train") == "train"  # others keep what they have done as they go
+    if must_save and trains and ended.status != "SUCCEEDED" and not state.kept:
+        raise TrainingFailed(
+            f"{ended.id} ended, and did not say that it saved a checkpoint"
+            + (f": {state.error}" if state.error else ""),
+            "It may not have begun to train, or the cluster gives jobs too little time to end "
+            "(RAY_JOB_STOP_WAIT_TIME_S of the head; ours have 120 s). The newest checkpoint before that is kept.",
+        )
+    return state.error

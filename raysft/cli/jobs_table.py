@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from raysft.duration import span
 from raysft.jobs.view import View
 
 COLOURS = {"RUNNING": "cyan", "WAITING": "yellow", "PENDING": "yellow", "SUCCEEDED": "green", "FAILED": "red"}
+WIDE = 250  # columns: as wide as a line may be, so that nothing is cut where it is read by programs
+
+
+def show(table: Table) -> None:
+    """On stdout."""
+    Console(width=None if sys.stdout.isatty() else WIDE).print(table)
 
 
 def jobs_table(views: Sequence[View]) -> Table:
     """A line a job."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("ID", "STATUS", "STAGE", "PROGRESS", "LOSS", "ROWS/S", "LEFT", "GPUS", "COST", "AGE"):
-        table.add_column(name, justify="left" if name in {"ID", "STATUS", "STAGE"} else "right", no_wrap=True)
+        left = name in {"ID", "STATUS", "STAGE"}
+        # An id that is cut would be no use.
+        table.add_column(name, justify="left" if left else "right", no_wrap=name != "ID", overflow="fold")
     for view in views:
         table.add_row(
             Text(view.id),
@@ -25,11 +36,11 @@ def jobs_table(views: Sequence[View]) -> Table:
             Text(view.stage),
             _percent(view),
             _number(view.loss, "{:.3f}"),
-            _number(view.rate, "{:,.0f}"),
-            span(view.left_s),
-            _number(view.gpus, "{}"),
-            _number(view.cost, "${:,.2f}"),
-            span(view.age_s),
+            _number(view.rows_per_s, "{:,.0f}"),
+            _span(view.left_s),
+            _number(view.gpus, "{:g}"),
+            _cost(view),
+            _span(view.age_s),
         )
     return table
 
@@ -49,11 +60,12 @@ def job_table(view: View, facts: Mapping[str, Any]) -> Table:
         if view.total and view.step is not None
         else "",
         "loss": _number(view.loss, "{:.4f}"),
-        "rate": _number(view.rate, "{:,.0f} rows/s"),
-        "left": span(view.left_s),
-        "ran for": span(view.seconds),
-        "GPUs there": _number(view.gpus, "{}"),
-        "cost so far": _number(view.cost, "${:,.2f}"),
+        "rate": _number(view.rows_per_s, "{:,.0f} rows/s"),
+        "left": _span(view.left_s),
+        "ran for": _span(view.ran_s),
+        "GPUs": _number(view.gpus, "{:g}"),
+        "cost so far": _number(view.cost_dollars, "${:,.2f}"),
+        "with attempts before": _cost(view) if view.run_cost_dollars != view.cost_dollars else "",
         "verb": facts.get("verb", ""),
         "output": facts.get("output", ""),
     }
@@ -63,15 +75,15 @@ def job_table(view: View, facts: Mapping[str, Any]) -> Table:
     return table
 
 
-def span(seconds: float | None) -> str:
-    """A time span in its largest two units; "" where it is not known."""
-    if seconds is None:
-        return ""
-    minutes, rest = divmod(int(seconds), 60)
-    if minutes < 60:
-        return f"{minutes}:{rest:02d}"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d}" if hours < 48 else f"{hours // 24} d {hours % 24} h"
+def _span(seconds: float | None) -> str:
+    return "" if seconds is None else span(seconds)
+
+
+def _cost(view: View) -> str:
+    """Of the run so far; at least that of this attempt, where those before are not known."""
+    if view.run_cost_dollars is None and view.cost_dollars is not None:
+        return f"≥ ${view.cost_dollars:,.2f}"
+    return _number(view.run_cost_dollars, "${:,.2f}")
 
 
 def _percent(view: View) -> str:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
     from raysft.jobs.request import Request
 
 
-@click.command("submit", context_settings={"ignore_unknown_options": False})
+@click.command("submit")
 @click.argument("verb", type=click.Choice(VERBS))
 @click.argument("job", type=click.Path(path_type=Path))
 @click.argument("arguments", nargs=-1, metavar="[-- ARGUMENTS]...")
@@ -50,9 +49,7 @@ def command(
       raysft submit predict jobs/quickstart.yaml --cluster local -- --text "where is my parcel?"
     """
     from raysft.cli.clusters import find, flags
-    from raysft.cli.console import print_json, stderr
-    from raysft.cli.following import follow
-    from raysft.jobs.follow import exit_code
+    from raysft.cli.following import answer
     from raysft.jobs.request import make_request
     from raysft.jobs.submit import submit
 
@@ -63,21 +60,7 @@ def command(
     if dry_run:
         _show(request, client.address, as_json)
         return
-    sent, where = submit(client, request), flags(name, address)
-    stderr().print(f"job {sent.id} on {client.address}", markup=False, highlight=False, soft_wrap=True)
-    if detach:
-        if as_json:
-            print_json({"schema": "raysft.submit/1", "id": sent.id, "attempt": sent.attempt, "address": client.address})
-        else:
-            click.echo(f"follow  raysft jobs logs {sent.id} -f{where}\nstatus  raysft jobs status {sent.id}{where}")
-        return
-    ended = follow(client, sent.id, where, to=sys.stderr if as_json else None)
-    if as_json:
-        print_json({"schema": "raysft.submit/1", "id": sent.id, "attempt": sent.attempt, "status": ended.status})
-    else:
-        stderr().print(f"job {sent.id}: {ended.status.lower()}", markup=False, highlight=False, soft_wrap=True)
-    if code := exit_code(ended):
-        raise click.exceptions.Exit(code)
+    answer(client, submit(client, request), flags(name, address), detach, as_json)
 
 
 def _refuse_too_large(job: Path, cluster: Cluster, overrides: tuple[str, ...]) -> None:
@@ -95,14 +78,14 @@ def _show(request: Request, address: str, as_json: bool) -> None:
     from raysft.cli.console import print_json
 
     sent = {} if request.package is None else dict(sorted(request.package.files.items()))
-    files = {name: path.stat().st_size for name, path in sent.items()}
-    body: dict[str, Any] = {"address": address, "request": request.to_json(1), "files": files}
+    files = [{"name": name, "size_bytes": path.stat().st_size} for name, path in sent.items()]
+    packed = len(request.archive)
+    body = request.to_json(1)
     if as_json:
-        print_json({"schema": "raysft.request/1", **body})
+        facts = {"schema": "raysft.request/1", "address": address, "files": files, "packed_bytes": packed}
+        print_json({**facts, "request": body})
         return
-    print_json(body["request"])
-    for name, size in files.items():
-        click.echo(f"sent  {size:>12,}  {name}")
-    click.echo(
-        f"to    {address}; {len(request.archive):,} bytes packed" if sent else f"to    {address}; no file is sent"
-    )
+    print_json(body)
+    for file in files:
+        click.echo(f"sent  {file['size_bytes']:>12,}  {file['name']}")
+    click.echo(f"to    {address}; {packed:,} bytes packed" if sent else f"to    {address}; no file is sent")

@@ -22,8 +22,10 @@ RAYS = [sys.executable, "-m", "ray.scripts.scripts"]  # `ray` of this very Pytho
 
 
 # Asked on the head itself, so that no tunnel is needed, and no other cluster answers at its end.
-JOBS = f"ray job list --address http://127.0.0.1:{PORT_DASHBOARD}"
+DASHBOARD = f"http://127.0.0.1:{PORT_DASHBOARD}"
+JOBS = f"ray job list --address {DASHBOARD}"
 NO_HEAD = re.compile(r"Head node of cluster .* not found")
+STDERR = 2
 RUNS = re.compile(r"<JobStatus\.(RUNNING|PENDING)\b")
 ID = re.compile(r"\b(?:submission_id|job_id)='([^']+)'")
 
@@ -126,14 +128,28 @@ def down(cluster: Cluster, listener: Listener) -> None:
     listener.note(f"{cluster.config.name} is down")
 
 
-def status(cluster: Cluster) -> None:
+def status(cluster: Cluster) -> str:
     """What Ray says of nodes and of what waits for them. Raises RaysftError where the head is not reached, NotFound."""
-    folder = kept_folder(cluster)
-    _ray(["exec", str(folder / RAY), "ray status"], "`raysft cluster doctor` says what is wrong.")
+    return ask(cluster, "ray status")
+
+
+def ask(cluster: Cluster, command: str) -> str:
+    """What a command says on the head. Raises RaysftError where the head is not reached, NotFound."""
+    arguments = ["exec", str(kept_folder(cluster) / RAY), command]
+    answer = subprocess.run([*RAYS, *arguments], check=False, stdout=subprocess.PIPE)  # noqa: S603
+    said = answer.stdout.decode("utf-8", errors="replace")
+    if answer.returncode:
+        sys.stderr.write(said)
+        raise _failed(arguments, answer.returncode, "`raysft cluster doctor` says what is wrong.")
+    return said
 
 
 def _ray(arguments: Sequence[str], next_step: str) -> None:
-    ended = subprocess.run([*RAYS, *arguments], check=False).returncode  # noqa: S603
-    if ended:
-        shown = join(["ray", *arguments[:-1], Path(arguments[-1]).name])
-        raise RaysftError(f"`{shown}` ended with code {ended}; what it says is above", next_step)
+    """With what it says on stderr, since it is no answer."""
+    if ended := subprocess.run([*RAYS, *arguments], check=False, stdout=STDERR).returncode:  # noqa: S603
+        raise _failed(arguments, ended, next_step)
+
+
+def _failed(arguments: Sequence[str], code: int, next_step: str) -> RaysftError:
+    shown = join(["ray", *(Path(word).name if word.endswith(RAY) else word for word in arguments)])
+    return RaysftError(f"`{shown}` ended with code {code}; what it says is above", next_step)

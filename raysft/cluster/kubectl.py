@@ -18,6 +18,7 @@ from raysft.events import Listener
 CLUSTER_FILE = "raycluster.yaml"
 # The claim is not taken down with the cluster: the outputs of jobs are on it.
 STAYS = "pvc.yaml"
+STDERR = 2
 
 
 def up(cluster: Cluster, files: dict[str, str], listener: Listener) -> None:
@@ -84,9 +85,18 @@ def down(cluster: Cluster, listener: Listener) -> None:
     listener.note(f"{cluster.config.name} is down; the claim {section.claim} stays, with the outputs of jobs")
 
 
-def status(cluster: Cluster) -> None:
+def status(cluster: Cluster) -> str:
     """What Kubernetes says of the cluster and its pods. Raises NotFound, RaysftError."""
-    _must([_kubectl(), "get", "raycluster,pods", "--namespace", _section(cluster).namespace])
+    return ask(cluster, "get", "raycluster,pods")
+
+
+def ask(cluster: Cluster, *words: str) -> str:
+    """What kubectl says of the cluster's namespace. Raises NotFound, RaysftError."""
+    command = [_kubectl(), *words, "--namespace", _section(cluster).namespace]
+    answer = subprocess.run(command, check=False, stdout=subprocess.PIPE)  # noqa: S603
+    if answer.returncode:
+        raise _failed(command, answer.returncode)
+    return answer.stdout.decode("utf-8", errors="replace")
 
 
 def _section(cluster: Cluster) -> KubernetesSection:
@@ -107,8 +117,11 @@ def _kubectl() -> str:
 
 
 def _must(command: list[str]) -> None:
-    if ended := subprocess.run(command, check=False).returncode:  # noqa: S603
-        shown = " ".join(["kubectl", *command[1:3]])
-        raise RaysftError(
-            f"`{shown}` ended with code {ended}; what it says is above", "Mend that; then the same again."
-        )
+    """With what it says on stderr, since it is no answer."""
+    if ended := subprocess.run(command, check=False, stdout=STDERR).returncode:  # noqa: S603
+        raise _failed(command, ended)
+
+
+def _failed(command: list[str], code: int) -> RaysftError:
+    shown = " ".join(["kubectl", *command[1:3]])
+    return RaysftError(f"`{shown}` ended with code {code}; what it says is above", "Mend that; then the same again.")

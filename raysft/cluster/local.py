@@ -52,9 +52,6 @@ class Running:
     since: float  # seconds since 1970
     nodes: list[dict[str, Any]]  # {cpus, gpus, labels} each, the head first
 
-    def to_json(self) -> dict[str, Any]:
-        return {"schema": "raysft.cluster/1", "state": "up", **self.__dict__}
-
 
 def up(cluster: Cluster, listener: Listener) -> Running:
     """Bring it up, unless it is; returns when all nodes are there.

@@ -26,8 +26,8 @@ class Power(Protocol):
     def down(self, cluster: Cluster, listener: Listener) -> None:
         """Takes it down."""
 
-    def status(self, cluster: Cluster) -> dict[str, Any] | None:
-        """How it is; None where that was printed."""
+    def status(self, cluster: Cluster) -> str:
+        """How it is, for people."""
 
 
 def power_of(cluster: Cluster) -> Power:
@@ -67,9 +67,9 @@ class Local:
         was_up = _local().down(cluster)
         listener.note(f"{cluster.config.name} {'is down' if was_up else 'was not up'}")
 
-    def status(self, cluster: Cluster) -> dict[str, Any] | None:
-        found: dict[str, Any] = _local().status(cluster).to_json()
-        return found
+    def status(self, cluster: Cluster) -> str:
+        facts = importlib.import_module("raysft.cluster.facts")  # which knows of kinds by this file
+        return str(facts.words(facts.status_facts(cluster)))
 
 
 def _local() -> Any:
@@ -86,7 +86,7 @@ class ByHand:
     def down(self, cluster: Cluster, listener: Listener) -> None:
         raise self._how(cluster)
 
-    def status(self, cluster: Cluster) -> dict[str, Any] | None:
+    def status(self, cluster: Cluster) -> str:
         raise self._how(cluster)
 
     def _how(self, cluster: Cluster) -> UsageError:

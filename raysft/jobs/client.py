@@ -1,21 +1,25 @@
 """Ray's job API over HTTP, with its failures as errors for people. Imports no Ray, so that answers come at once.
 
 The calls are those of Ray's REST API (docs.ray.io, "Ray Jobs REST API") and, for packages, of its own client
-(ray/dashboard/modules/job/sdk.py, 2.60). J jobs.
+(ray/dashboard/modules/job/sdk.py, 2.60). Logs are read by the state API, which gives their last lines alone if it is
+asked to; the job API gives a log whole, as one string of JSON, and none of one that is not UTF-8.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import codecs
+import io
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from raysft.cluster.endpoint import Endpoint
 from raysft.errors import NotAllowed, NotFound, RaysftError, UsageError
 
 CONNECT_S, ANSWER_S = 5.0, 60.0
+LOG_S = 600  # that the cluster may take to send a whole log
 ENDED = {"STOPPED", "SUCCEEDED", "FAILED"}
 NO_PROXY: dict[str, Any] = dict.fromkeys(("http", "https", "all"))
 OURS = "raysft"  # key of the metadata of our jobs
@@ -27,6 +31,10 @@ class Unreachable(NotFound):
 
 class Failing(NotFound):
     """What answers there is in trouble, maybe for a moment (5xx)."""
+
+
+class LogGone(Failing):
+    """The node that has the log of a job does not answer."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +50,7 @@ class Job:
     started: float | None
     ended: float | None
     exit_code: int | None  # of the driver, where it ended by itself
+    node: str | None = None  # id of the node that its driver is on, with its log; None: it has not begun
 
     @property
     def over(self) -> bool:
@@ -74,9 +83,39 @@ class Client:
         with self._as_documented():
             return _job(found)
 
-    def log(self, id: str) -> str:
-        """All that the job has printed so far. Raises NotFound."""
-        return str(self._get(f"/api/jobs/{_quoted(id)}/logs", "logs", missing=f"no job {id} on {self.address}"))
+    def log(self, job: Job, last: int | None = None) -> str:
+        """What the job has printed so far, or the last lines of it. A carriage return ends a line, as a line feed does.
+
+        Raises LogGone where the node that has it does not answer, or is gone.
+        """
+        return "".join(self._pieces(job, last))
+
+    def lines(self, job: Job, last: int | None = None) -> Iterator[str]:
+        """The same line by line, so that a long log needs no memory."""
+        rest = ""
+        for piece in self._pieces(job, last):
+            *whole, rest = (rest + piece).split("\n")
+            yield from whole
+        if rest:
+            yield rest
+
+    def _pieces(self, job: Job, last: int | None) -> Iterator[str]:
+        if job.node is None:
+            return
+        name = f"job-driver-{job.id}.log"
+        asked = {"node_id": job.node, "filename": name, "lines": -1 if last is None else last, "timeout": LOG_S}
+        answer = self._ask("GET", f"/api/v0/logs/file?{urlencode(asked)}", stream=True)
+        with self._answering(), answer:
+            if answer.status_code != 200 and "file is not found" in answer.text:  # nothing was printed yet
+                return
+            if answer.status_code == 404 or (answer.status_code != 200 and "Agent for node id" in answer.text):
+                raise LogGone(
+                    f"the log of {job.id} is not to be had: node {job.node[:16]} does not answer",
+                    "Where the node is gone, so is the log; what the job wrote to its output is there.",
+                )
+            if answer.status_code != 200:
+                raise self._refused(answer)
+            yield from _decoded(answer.iter_content(2**16))
 
     def submit(self, request: dict[str, Any]) -> str:
         """The id. Raises NotAllowed where a job has it already."""
@@ -93,12 +132,17 @@ class Client:
         answer = self._ask("POST", f"/api/jobs/{_quoted(id)}/stop")
         return bool(self._read(answer, "stopped", f"no job {id} on {self.address}"))
 
+    def delete(self, id: str) -> None:
+        """Forget a job that is over. Raises NotFound."""
+        self._read(self._ask("DELETE", f"/api/jobs/{_quoted(id)}"), missing=f"no job {id} on {self.address}")
+
     def has_package(self, name: str) -> bool:
         """Whether the cluster holds an uploaded package."""
         return bool(self._ask("GET", f"/api/packages/gcs/{_quoted(name)}").status_code == 200)
 
     def upload(self, name: str, content: bytes) -> None:
-        answer = self._ask("PUT", f"/api/packages/gcs/{_quoted(name)}", data=content)
+        # From a file, which is sent piece by piece: bytes are sent at once, and have CONNECT_S for all of it.
+        answer = self._ask("PUT", f"/api/packages/gcs/{_quoted(name)}", data=io.BytesIO(content))
         if answer.status_code != 200:
             raise self._refused(answer)
 
@@ -151,7 +195,7 @@ class Client:
     def _ask(self, method: str, path: str, **more: Any) -> Any:
         import requests
 
-        try:
+        with self._answering():
             # Another host that an answer points to would be given the token.
             answer = requests.request(
                 method,
@@ -165,27 +209,53 @@ class Client:
                 proxies=NO_PROXY if self._endpoint.is_here else None,
                 **more,
             )
-        except requests.exceptions.SSLError as error:
+        if answer.status_code in {401, 403}:
+            given = "the token was refused" if self._endpoint.token else "it asks for a token, and none was found here"
             raise NotAllowed(
-                f"the certificate of {self.address} is not trusted: {str(error).splitlines()[0][:120]}",
-                "REQUESTS_CA_BUNDLE names a file with the certificates that are.",
-            ) from None
+                f"{self.address}: {given}",
+                "The token is the one in token_file of the cluster file, else that of a cluster which was brought up "
+                "here, else it is looked for in ~/.ray/auth_token.",
+            )
+        return answer
+
+    @contextmanager
+    def _answering(self) -> Iterator[None]:
+        """What can go wrong on the way to the cluster and back."""
+        import requests
+
+        try:
+            yield
+        except requests.exceptions.SSLError as error:
+            raise self._not_trusted(str(error)) from None
         except requests.exceptions.RequestException:
             raise Unreachable(
                 f"no cluster answers at {self.address}",
                 "Is it up, and its tunnel? `raysft cluster status NAME` and `raysft cluster doctor NAME` tell more.",
             ) from None
-        if answer.status_code in {401, 403}:
-            given = "the token was refused" if self._endpoint.token else "it asks for a token, and none was found here"
-            raise NotAllowed(
-                f"{self.address}: {given}",
-                "The token of a cluster is named by token_file in its file, else looked for in ~/.ray/auth_token.",
+        except (OSError, ValueError) as error:  # of requests itself: a file of certificates, an address
+            raise UsageError(
+                f"{self.address} cannot be asked: {(str(error).splitlines() or ['no reason given'])[0][:200]}",
+                "Check the address, and the file that REQUESTS_CA_BUNDLE names, if it is set.",
+            ) from None
+
+    def _not_trusted(self, said: str) -> RaysftError:
+        if "CERTIFICATE_VERIFY_FAILED" in said:
+            return NotAllowed(
+                f"the certificate of {self.address} is not trusted: {said.splitlines()[0][:120]}",
+                "REQUESTS_CA_BUNDLE names a file with the certificates that are.",
             )
-        return answer
+        return UsageError(f"{self.address} does not speak https", "Check the address: http:// where it has no TLS.")
 
 
 def _quoted(text: str) -> str:
     return quote(text, safe="")
+
+
+def _decoded(pieces: Iterable[bytes]) -> Iterator[str]:
+    """As text, in which every end of a line is a line feed."""
+    decoder = io.IncrementalNewlineDecoder(codecs.getincrementaldecoder("utf-8")("replace"), translate=True)
+    yield from map(decoder.decode, pieces)
+    yield decoder.decode(b"", final=True)
 
 
 def _listed(found: Any) -> list[Any]:
@@ -221,4 +291,5 @@ def _job(found: dict[str, Any]) -> Job:
         started=seconds("start_time"),
         ended=seconds("end_time"),
         exit_code=found.get("driver_exit_code"),
+        node=found.get("driver_node_id"),
     )

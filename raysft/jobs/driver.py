@@ -1,5 +1,5 @@
 """What the driver of a submitted job does beside its work: it checks the versions that were asked for, and tells which
-nodes the cluster has. It runs where RAYSFT_EVENTS is set and nowhere else.
+nodes the cluster has, and how many GPUs the job holds. It runs where RAYSFT_EVENTS is set and nowhere else.
 """
 
 from __future__ import annotations
@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import os
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -18,6 +19,7 @@ from raysft.jobs.request import PINS, pins
 from raysft.jobs.told import Teller
 
 LOOK_S = 5.0
+HELD_S = 20.0  # between two events that tell of GPUs alone, which in a sweep come and go all the time
 
 
 @contextmanager
@@ -55,16 +57,19 @@ def refuse_other_versions(asked: str) -> None:
 
 def _look_at_nodes(teller: Teller, over: threading.Event) -> None:
     told: dict[str, Any] = {}
+    since = 0.0
     while not over.wait(LOOK_S if told else 0.5):
         with suppress(Exception):  # Ray is not up yet, or not any more
             found = _nodes()
-            if found is not None and found != told:
+            if found is None or found == told:
+                continue
+            if found["pools"] != told.get("pools") or time.monotonic() - since > HELD_S:
                 teller.tell("nodes", **found)
-                told = found
+                told, since = found, time.monotonic()
 
 
 def _nodes() -> dict[str, Any] | None:
-    """Nodes by pool, and GPUs of all of them; None where this process has no Ray."""
+    """Nodes by pool, GPUs of all of them, and those that this job holds; None where this process has no Ray."""
     import sys
 
     if "ray" not in sys.modules:
@@ -76,4 +81,19 @@ def _nodes() -> dict[str, Any] | None:
     alive = [node for node in ray.nodes() if node["Alive"]]
     pools = Counter(node.get("Labels", {}).get(POOL, "") for node in alive)
     gpus = sum(node["Resources"].get("GPU", 0) for node in alive)
-    return {"pools": dict(sorted(pools.items())), "gpus": int(gpus)}
+    return {"pools": dict(sorted(pools.items())), "gpus": int(gpus), "held_gpus": _held_gpus()}
+
+
+def _held_gpus() -> float:
+    """Of the placement groups of this job, in which all of its work on GPUs is done.
+
+    Ray's own `placement_group_table` does not tell whose they are; what it is made from does.
+    """
+    import ray
+    from ray._private.state import state
+    from ray.core.generated.gcs_pb2 import PlacementGroupTableData as Group
+
+    mine = ray.get_runtime_context().get_job_id()
+    groups = [Group.FromString(each) for each in state._connect_and_get_accessor().get_placement_group_table()]
+    held = [each for each in groups if each.creator_job_id.hex() == mine and each.state == Group.CREATED]
+    return round(sum(float(bundle.unit_resources.get("GPU", 0.0)) for each in held for bundle in each.bundles), 4)

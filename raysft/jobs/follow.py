@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from raysft.errors import NotFound, RaysftError
-from raysft.jobs.client import Client, Failing, Job, Unreachable
-from raysft.jobs.told import lines_of
+from raysft.jobs.client import Client, Failing, Job, LogGone, Unreachable
+from raysft.jobs.tail import Tail
 
 POLL_S = 1.0
 IDLE, LONGEST_S = 10, 30.0  # times as long as the last look took, and at most, nothing is asked
@@ -26,42 +26,47 @@ class Follower:
     id: str
     patience_s: float = PATIENCE_S
     poll_s: float = POLL_S
-    _given: str = ""  # the log as far as it was shown
+    last: int | None = None  # lines of the log to begin with; None: all
 
-    def follow(self, show: Callable[[str], None], lost: Callable[[str], None] = lambda _: None) -> Job:
-        """Give every whole line of the log as it comes, and return the job when it is over.
+    def follow(self, show: Callable[[list[str]], None], tell: Callable[[str], None] = lambda _: None) -> Job:
+        """Give the whole lines of the log as they come, and return the job when it is over.
 
-        lost: told once whenever the cluster stops answering. Raises NotFound when it has not for `patience_s` seconds,
-        and when the job is not there (any more).
+        tell: what is to be known beside the log, once: that the cluster does not answer, and why the job has not begun.
+        Raises NotFound when it has not answered for `patience_s` seconds, and when the job is not there (any more).
         """
         silent: float | None = None
+        waits = ""
+        job: Job | None = None
+        tail = Tail(lambda last: "" if job is None else self.client.log(job, last), self.last)
         while True:
             began = time.monotonic()
             try:
                 job = self.client.job(self.id)  # before the log, whose last lines are then sure to be read
-                self._show_new(self.client.log(self.id), show, job.over)
+                if lines := tail.new(job.over):
+                    show(lines)
+            except LogGone as error:
+                if job is not None and job.over:
+                    tell(error.message)
+                    return job
+                silent = self._wait(silent, error, tell)
+                continue
             except (Unreachable, Failing) as error:  # the head, or what stands before it, is started anew
-                silent = self._wait(silent, error, lost)
+                silent = self._wait(silent, error, tell)
                 continue
             silent = None
             if job.over:
                 return job
-            # Ray gives logs whole: one that takes long to come is asked for less often.
-            time.sleep(max(self.poll_s, min(IDLE * (time.monotonic() - began), LONGEST_S)))
+            if job.status == "PENDING" and job.message and job.message != waits:
+                waits = job.message
+                tell(waits)
+            # A log that has to be read whole once more is asked for less often.
+            took = time.monotonic() - began if tail.read_again else 0.0
+            time.sleep(max(self.poll_s, min(IDLE * took, LONGEST_S)))
 
-    def _show_new(self, log: str, show: Callable[[str], None], over: bool) -> None:
-        whole = log if over else log[: log.rfind("\n") + 1]
-        if self._given.startswith(whole):  # no more than before, or less for a moment while the head comes back
-            return
-        new = whole.removeprefix(self._given)  # all of it where it is another log than before
-        self._given = whole
-        for line in lines_of(new):
-            show(line)
-
-    def _wait(self, silent: float | None, error: RaysftError, lost: Callable[[str], None]) -> float:
+    def _wait(self, silent: float | None, error: RaysftError, tell: Callable[[str], None]) -> float:
         now = time.monotonic()
         if silent is None:
-            lost(f"{error.message}; trying again for {self.patience_s:.0f} s")
+            tell(f"{error.message}; trying again for {self.patience_s:.0f} s")
             silent = now
         if now - silent > self.patience_s:
             raise NotFound(

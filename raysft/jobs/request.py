@@ -110,6 +110,16 @@ def make_request(
     )
 
 
+def own_request(id: str, words: Sequence[str], cluster: Cluster) -> dict[str, Any]:
+    """The body of a request that runs a command of ours, with no job file and no file."""
+    env: dict[str, Any] = {
+        "env_vars": {EVENTS: "1"},
+        **(own_python().get("runtime_env", {}) if is_local(cluster) else {}),
+    }
+    command = shlex.join([*_raysft(cluster), *words])
+    return {"submission_id": id, "entrypoint": f"exec {command}", "runtime_env": env, "metadata": {}}
+
+
 def run_id(verb: str, job: JobFile, output: str, arguments: Sequence[str]) -> str:
     """Of all attempts at one run: its name, what is done, and a digest of where it is written."""
     name = re.sub(r"[^a-z0-9]+", "-", job.config.name.lower()).strip("-") or "job"

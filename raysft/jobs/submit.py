@@ -1,19 +1,18 @@
-"""Send a job, and find, stop and try again those that were sent."""
+"""Send a job, stop and try again those that were sent."""
 
 from __future__ import annotations
 
-import re
 import time
-from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from raysft.errors import NotAllowed, NotFound, UsageError
-from raysft.jobs.client import OURS, Client, Job
+from raysft.jobs.client import Client, Failing, Job, Unreachable
 from raysft.jobs.package import package_name
 from raysft.jobs.request import Request, pins
+from raysft.jobs.runs import number_of, run_of
 
-ATTEMPT = re.compile(r"^(?P<run>.+)-(?P<number>\d+)$")
 STOP_S = 180.0  # that a job which is stopped may take to save
 POLL_S = 1.0
 
@@ -32,10 +31,10 @@ def submit(client: Client, request: Request) -> Sent:
     Raises NotAllowed (an attempt is running; another was faster), UsageError (another Ray on the cluster).
     """
     refuse_other_ray(client)
-    number = 1 + max((_number(job, request.run) for job in _attempts(client, request.run)), default=0)
+    number = 1 + max((number_of(job, request.run) for job in _attempts(client, request.run)), default=0)
     if request.package is not None and not client.has_package(name := package_name(request.archive)):
         client.upload(name, request.archive)
-    return Sent(client.submit(request.to_json(number)), number)
+    return Sent(_send(client, request.to_json(number)), number)
 
 
 def retry(client: Client, job: Job) -> Sent:
@@ -43,7 +42,7 @@ def retry(client: Client, job: Job) -> Sent:
     run = run_of(job)
     if not job.over:
         raise _is_at_it(job)
-    number = 1 + max((_number(each, run) for each in _attempts(client, run)), default=0)
+    number = 1 + max((number_of(each, run) for each in _attempts(client, run)), default=0)
     package = str(job.runtime_env.get("working_dir", ""))
     if package.startswith("gcs://") and not client.has_package(package.removeprefix("gcs://")):
         raise NotFound(
@@ -54,41 +53,29 @@ def retry(client: Client, job: Job) -> Sent:
     env = dict(job.runtime_env)
     env["env_vars"] = {**env.get("env_vars", {}), "RAYSFT_JOB": id}
     request = {"submission_id": id, "entrypoint": job.entrypoint, "runtime_env": env, "metadata": job.metadata}
-    return Sent(client.submit(request), number)
+    return Sent(_send(client, request), number)
 
 
-def stop(client: Client, job: Job, wait_s: float = STOP_S, told: Callable[[], None] = lambda: None) -> Job:
-    """Ask it to save and end, and wait until it has ended. told: called again and again meanwhile.
+def stop(client: Client, job: Job, wait_s: float = STOP_S) -> Job:
+    """Ask it to save and end, and wait until it has ended, also where the cluster does not answer for a moment.
 
-    Raises NotAllowed where it has not ended after `wait_s` seconds.
+    Raises NotAllowed where it has not ended after `wait_s` seconds, Unreachable where nothing answers then.
     """
     client.stop(job.id)
     deadline = time.monotonic() + wait_s
-    while not (found := client.job(job.id)).over:
+    while True:
+        try:
+            if (found := client.job(job.id)).over:
+                return found
+        except (Unreachable, Failing):
+            if time.monotonic() > deadline:
+                raise
         if time.monotonic() > deadline:
             raise NotAllowed(
                 f"{job.id} was asked to end and has not, in {wait_s:.0f} s",
                 f"Look at what it does: raysft jobs logs {job.id}",
             )
-        told()
         time.sleep(POLL_S)
-    return found
-
-
-def find_job(client: Client, name: str) -> Job:
-    """A job by its id, its run or its name; of several attempts the last. Raises NotFound, UsageError."""
-    jobs = client.jobs()
-    if found := [job for job in jobs if job.id == name]:
-        return found[0]
-    found = [job for job in jobs if run_of(job) == name or name_of(job) == name]
-    if not found:
-        known = ", ".join(job.id for job in jobs[:5]) or "none"
-        raise NotFound(f"no job {name} on {client.address}", f"The last ones there: {known}")
-    if len({run_of(job) for job in found}) > 1:
-        raise UsageError(
-            f"several runs are named {name}: {', '.join(sorted({run_of(job) for job in found}))}", "Name one of them."
-        )
-    return max(found, key=lambda job: _number(job, run_of(job)))
 
 
 def refuse_other_ray(client: Client) -> None:
@@ -101,31 +88,25 @@ def refuse_other_ray(client: Client) -> None:
         )
 
 
-def run_of(job: Job) -> str:
-    """The id without its attempt; of a job of another origin its whole id."""
-    found = ATTEMPT.match(job.id)
-    return found["run"] if found and OURS in job.metadata else job.id
-
-
-def name_of(job: Job) -> str:
-    """The name of the run, as its job file says; "" of a job of another origin."""
-    return str(facts_of(job).get("name", ""))
-
-
-def facts_of(job: Job) -> dict[str, Any]:
-    """What was said of a job when it was submitted: jobs/request.py."""
-    import json
-
+def _send(client: Client, body: dict[str, Any]) -> str:
+    """The id. Where no answer comes the job may have been taken all the same, and is not sent a second time."""
+    id = str(body["submission_id"])
     try:
-        found = json.loads(job.metadata.get(OURS, "{}"))
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}
+        return client.submit(body)
+    except Unreachable as error:
+        with suppress(NotFound):
+            there = client.job(id)
+            if (there.entrypoint, there.metadata) == (body["entrypoint"], body["metadata"]):
+                return id
+        raise Unreachable(
+            f"{error.message}; whether it has taken job {id} is not known",
+            f"`raysft jobs status {id}` tells, once it answers; the same command again does not send it twice.",
+        ) from None
 
 
 def _attempts(client: Client, run: str) -> list[Job]:
     """All attempts at a run. Raises NotAllowed while one of them is not over."""
-    found = [job for job in client.jobs() if _number(job, run)]
+    found = [job for job in client.jobs() if number_of(job, run)]
     for job in found:
         if not job.over:
             raise _is_at_it(job)
@@ -137,9 +118,3 @@ def _is_at_it(job: Job) -> NotAllowed:
         f"{job.id} is at it already ({job.status.lower()}): two jobs cannot write the same run",
         f"Follow it: raysft jobs logs {job.id} -f; or stop it: raysft jobs stop {job.id}",
     )
-
-
-def _number(job: Job, run: str) -> int:
-    """Of an attempt at this run; 0 of any other job."""
-    found = ATTEMPT.match(job.id)
-    return int(found["number"]) if found and found["run"] == run else 0

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from raysft.jobs.client import Job
-from raysft.jobs.told import Event
+from raysft.jobs.state import Event, State, node_seconds
+from raysft.jobs.told import lines_of, parted
 
-WAITING = "waiting for "  # how a note begins that says what is waited for
 LOSS = re.compile(r"(?<![a-z_])loss (\d+(?:\.\d+)?(?:e-?\d+)?)")
 RATE = re.compile(r"(\d[\d,]*(?:\.\d+)?) rows/s")
+LOG_FOLLOWS = ", last available logs"  # in a message of Ray's
+Prices = Mapping[str, float | None]  # dollars an hour of a node of each pool; None: not known
 
 
 @dataclass(frozen=True)
 class View:
-    """One job for people. None: not known. Times in seconds."""
+    """One job for people. None: not known."""
 
     id: str
     status: str  # as Ray has it; WAITING while it runs and waits for nodes
@@ -26,12 +28,13 @@ class View:
     step: int | None
     total: int | None
     loss: float | None
-    rate: float | None  # training rows a second
-    left_s: float | None
-    gpus: int | None  # of the cluster, at the moment
-    cost: float | None  # dollars so far, of the nodes of the cluster while the job ran
+    rows_per_s: float | None  # that it trains on
+    left_s: float | None  # of the stage
+    gpus: float | None  # that it holds; once it is over, those that it held at most
+    cost_dollars: float | None  # so far, of the nodes of the cluster while the job ran
+    run_cost_dollars: float | None  # with that of the attempts before
     age_s: float | None  # since it was submitted
-    seconds: float | None  # that it ran
+    ran_s: float | None
     reason: str  # why it waits, or failed; ""
     next: str  # what to do about that; ""
 
@@ -39,48 +42,68 @@ class View:
         return asdict(self)
 
 
-def view_of(job: Job, events: Sequence[Event], now: float, prices: Mapping[str, float | None] | None = None) -> View:
-    """prices: of a node of each pool, dollars an hour; None: of no pool is one known. now: seconds since 1970."""
+def view_of(job: Job, state: State | None, now: float, prices: Prices | None = None) -> View:
+    """One attempt by itself. state: None where nothing is known of it. now: seconds since 1970."""
+    known = state or State()
     until = job.ended or now
-    progress = _last(events, "progress", since=_began(events))
-    waits = "" if job.over else _waits(events)
-    reason, following = _failure(job, events)
-    done, total = (progress["done"], progress["total"]) if progress else (None, None)
-    text = str(progress.get("text", "")) if progress else ""
+    told = known.done_t is not None
+    waits = "" if job.over else known.waits
+    reason, following = _failure(job, known)
+    cost = attempt_cost(job, state, now, prices)
     return View(
         id=job.id,
         status="WAITING" if waits and job.status == "RUNNING" else job.status,
-        stage=str((_last(events, "stage") or {}).get("name", "")),
-        percent=round(100 * done / total, 1) if done is not None and total else None,
-        step=done,
-        total=total,
-        loss=_number(LOSS, text),
-        rate=_number(RATE, text),
-        left_s=None if job.over else _left(events, now),
-        gpus=(_last(events, "nodes") or {}).get("gpus"),
-        cost=None if prices is None else cost_of(events, until, prices),
-        age_s=None if job.started is None else now - job.started,
-        seconds=None if job.started is None else until - job.started,
+        stage=known.stage,
+        percent=round(100 * known.done / known.total, 1) if told and known.total else None,
+        step=known.done if told else None,
+        total=known.total if told else None,
+        loss=_number(LOSS, known.text),
+        rows_per_s=_number(RATE, known.text),
+        left_s=None if job.over else _left(known, now),
+        gpus=None if known.pools_t is None else known.most_gpus if job.over else known.gpus,
+        cost_dollars=cost,
+        run_cost_dollars=cost,
+        # Clocks of two machines differ a little.
+        age_s=None if job.started is None else max(0.0, now - job.started),
+        ran_s=None if job.started is None else max(0.0, until - job.started),
         reason=waits or reason,
         next=following,
     )
 
 
-def cost_of(events: Sequence[Event], until: float, prices: Mapping[str, float | None]) -> float | None:
-    """Dollars of all nodes with a price, from when the job saw them; None where a pool has none."""
-    seen = [event for event in events if event["kind"] == "nodes"]
-    if not seen:
+def with_attempts_before(view: View, costs: list[float | None]) -> View:
+    """With the dollars of all attempts before; None where those of one are not known."""
+    known = [cost for cost in [view.cost_dollars, *costs] if cost is not None]
+    return replace(view, run_cost_dollars=round(sum(known), 4) if len(known) == len(costs) + 1 else None)
+
+
+def attempt_cost(job: Job, state: State | None, now: float, prices: Prices | None) -> float | None:
+    """Dollars of one attempt so far; None where that is not known. One that ended before it saw a node cost nothing."""
+    if state is None or prices is None:
+        return None
+    if job.over and state.pools_t is None:
+        return 0.0
+    return cost_of(state, job.ended or now, prices)
+
+
+def cost_of(state: State, until: float, prices: Prices) -> float | None:
+    """Dollars of all nodes with a price, from when the job saw them; None where it saw none, or no price is known."""
+    if state.pools_t is None:
         return None
     dollars = 0.0
-    for event, following in zip(seen, [*seen[1:], {"t": until}], strict=True):
-        for pool, nodes in event["pools"].items():
-            if pool not in prices:  # the head, or a node that was there before
-                continue
-            price = prices[pool]
-            if price is None:
-                return None
-            dollars += nodes * price * max(0.0, float(following["t"]) - float(event["t"])) / 3600
+    for pool, seconds in node_seconds(state, until).items():
+        if pool not in prices:  # the head, or a node that was there before
+            continue
+        price = prices[pool]
+        if price is None:
+            return None
+        dollars += price * seconds / 3600
     return round(dollars, 4)
+
+
+def reason_of(job: Job, state: State | None) -> str:
+    """Why it has not begun, or failed; ""."""
+    return _failure(job, state or State())[0]
 
 
 def words(event: Event) -> str:
@@ -90,54 +113,36 @@ def words(event: Event) -> str:
         return f"{event['done']:,}/{event['total']:,} {event.get('text', '')}".rstrip()
     if kind == "nodes":
         pools = ", ".join(f"{count} x {pool or 'a node'}" for pool, count in event["pools"].items())
-        return f"nodes: {pools or 'none'}; {event.get('gpus', 0)} GPU(s)"
+        held = f", of which the job holds {event['held_gpus']:g}" if event.get("held_gpus") else ""
+        return f"nodes: {pools or 'none'}; {event.get('gpus', 0)} GPU(s){held}"
     if kind == "error":
         return f"error: {event.get('text', '')}" + (f" ({event['next']})" if event.get("next") else "")
     return f"{kind}: {event.get('text', event.get('name', ''))}"
 
 
-def _last(events: Sequence[Event], kind: str, since: float = 0.0) -> Event | None:
-    return next((event for event in reversed(events) if event["kind"] == kind and event["t"] >= since), None)
-
-
-def _began(events: Sequence[Event]) -> float:
-    """When the stage at hand began."""
-    return float((_last(events, "stage") or {"t": 0.0})["t"])
-
-
-def _waits(events: Sequence[Event]) -> str:
-    """What the job waits for; "" once it has gone on."""
-    for event in reversed(events):
-        text = str(event.get("text", ""))
-        if event["kind"] in {"note", "warning"} and text.startswith(WAITING):
-            return text
-        if event["kind"] in {"progress", "stage", "note"}:
-            return ""
-    return ""
-
-
-def _failure(job: Job, events: Sequence[Event]) -> tuple[str, str]:
+def _failure(job: Job, state: State) -> tuple[str, str]:
     """(why it has not begun, or failed, what to do about that)"""
     if job.status in {"RUNNING", "SUCCEEDED"}:
         return "", ""
-    error = _last(events, "error")
-    if error is not None and error.get("text"):
-        return str(error["text"]).splitlines()[0], str(error.get("next", ""))
-    said = [line for line in job.message.strip().splitlines() if line.strip()]
-    return (said[-1][:300] if said else ""), ""
+    if state.error:
+        return state.error.splitlines()[0], state.next
+    return _said(job.message), ""
 
 
-def _left(events: Sequence[Event], now: float) -> float | None:
+def _said(message: str) -> str:
+    """What Ray says of a job that said nothing. Of one that ended it repeats the last lines of the log."""
+    why, ended, log = message.partition(LOG_FOLLOWS)
+    lines = [text.strip() for line in lines_of(log if ended else message) if (text := parted(line)[0]) is not None]
+    last = next((line[:300] for line in reversed(lines[1:] if ended else lines) if line), "")
+    return "; its last line: ".join(filter(None, (why, last))) if ended else last
+
+
+def _left(state: State, now: float) -> float | None:
     """Seconds to the end of the stage at the pace of its progress so far."""
-    told = [event for event in events if event["kind"] == "progress" and event["t"] >= _began(events)]
-    if len(told) < 2 or told[0]["total"] != told[-1]["total"]:
+    if state.done_t is None or state.done <= state.first_done:
         return None
-    first, last = told[0], told[-1]
-    done = float(last["done"] - first["done"])
-    if done <= 0:
-        return None
-    pace = float(last["t"] - first["t"]) / done
-    return max(0.0, pace * float(last["total"] - last["done"]) - (now - float(last["t"])))
+    pace = (state.done_t - state.first_t) / (state.done - state.first_done)
+    return max(0.0, pace * (state.total - state.done) - (now - state.done_t))
 
 
 def _number(pattern: re.Pattern[str], text: str) -> float | None:

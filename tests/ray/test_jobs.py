@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -37,6 +38,7 @@ class Up:
     port: int
     base: Path
     storage: Path
+    temporary: Path  # where this machine keeps temporary files; short, since sockets are below it
 
     @property
     def home(self) -> Path:
@@ -53,6 +55,7 @@ class Up:
     def environment(self, **more: str) -> dict[str, str]:
         known = {name: value for name, value in os.environ.items() if not name.startswith("RAY")}
         ours = {"RAYSFT_HOME": str(self.home), "HF_TOKEN": SECRET, "COLUMNS": "200", "HOME": str(self.folder / "me")}
+        ours["TMPDIR"] = str(self.temporary)
         return {**known, **ours, **more}
 
     def run(self, *words: str | Path, timeout: float = 240) -> subprocess.CompletedProcess[str]:
@@ -80,7 +83,8 @@ def free_port() -> int:
 @pytest.fixture(scope="module")
 def up(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
     folder = tmp_path_factory.mktemp("jobs with 'quotes' and a space")
-    found = Up(folder, free_port(), base, tmp_path_factory.mktemp("storage"))
+    temporary = Path(tempfile.mkdtemp(prefix="j", dir="/tmp"))  # the paths of pytest are too long
+    found = Up(folder, free_port(), base, tmp_path_factory.mktemp("storage"), temporary)
     file = folder / "cluster.yaml"
     file.write_text(
         f"name: jobs-test\nlocal: {{port: {found.port}}}\npools: [{{name: cpu, cpus: 2, most: 1, price: 3.6}}]\n"
@@ -92,6 +96,9 @@ def up(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
     down = found.run("cluster", "down", "jobs-test")
     assert down.returncode == 0, down.stderr
     assert not [process for process in processes if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
+    # Neither was the note on "the" Ray of this machine made, nor did the cluster need the folder that it would be in.
+    assert not (temporary / "ray").exists()
+    shutil.rmtree(temporary)
 
 
 def keeper_of(up: Up) -> list[psutil.Process]:
@@ -132,7 +139,8 @@ def test_a_job_is_followed_to_its_end(up: Up, job: Path) -> None:
     status = json.loads(up.run("jobs", "status", "tiny", "--json").stdout)
     assert status["status"] == "SUCCEEDED" and status["stage"] == "report" and status["reason"] == ""
     # One node at 3.60 dollars an hour: a tenth of a cent a second.
-    assert 0 < status["cost"] <= 0.001 * status["seconds"] + 1e-4
+    assert 0 < status["cost_dollars"] <= 0.001 * status["ran_s"] + 1e-4
+    assert status["run_cost_dollars"] == status["cost_dollars"] and status["gpus"] == 0
     events = json.loads(up.run("jobs", "events", id, "--json").stdout)["events"]
     assert {"stage", "note", "nodes", "progress"} <= {event["kind"] for event in events}
     assert {"cpu": 1} in [{k: v for k, v in each["pools"].items() if k == "cpu"} for each in events if "pools" in each]
@@ -144,6 +152,33 @@ def test_the_same_command_again_finds_the_result(up: Up, job: Path) -> None:
     again = up.submit("train", job)
     assert again.returncode == 0 and "is finished; this is its result" in again.stdout
     assert id_in(again).endswith("-2")
+    first, second = json.loads(up.run("jobs", "list", "--json").stdout)["jobs"][::-1]
+    assert second["run_cost_dollars"] == pytest.approx(first["cost_dollars"] + second["cost_dollars"], abs=2e-4)
+
+
+def test_a_log_is_read_for_programs_and_from_its_end(up: Up) -> None:
+    whole = [json.loads(line) for line in up.run("jobs", "logs", "tiny", "--json").stdout.splitlines()]
+    assert {each["stream"] for each in whole} == {"log", "events"}
+    lines = [each["line"] for each in whole if each["stream"] == "log"]
+    assert up.run("jobs", "logs", "tiny").stdout.splitlines() == lines
+    assert up.run("jobs", "logs", "tiny", "--tail", "3").stdout.splitlines() == lines[-3:]
+    assert up.run("jobs", "logs", "tiny", "--tail", "3", "-f").stdout.splitlines() == lines[-3:]
+
+
+def test_the_doctor_tries_storage_and_room_on_the_nodes_and_leaves_nothing(up: Up) -> None:
+    file = up.folder / "elsewhere.yaml"
+    there = {"name": "elsewhere", "address": f"http://127.0.0.1:{up.port}", "storage": str(up.storage / "tried")}
+    token = str(up.home / "clusters" / "jobs-test" / "token")
+    file.write_text(json.dumps({**there, "token_file": token, "static": {"head": "127.0.0.1"}}))
+    before = {job.id for job in up.client.jobs()}
+    done = up.run("cluster", "doctor", file)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 node(s); room for 2 worker(s) on CPUs; storage tried on 2 node(s)" in done.stdout
+    assert list((up.storage / "tried").iterdir()) == [] and {job.id for job in up.client.jobs()} == before
+    file.write_text(json.dumps({**there, "token_file": token, "storage": "/proc/x", "static": {"head": "127.0.0.1"}}))
+    done = up.run("cluster", "doctor", file, "--json")
+    assert done.returncode == 2 and "storage: the head: cannot write /proc/x" in done.stderr
+    assert json.loads(done.stdout)["findings"][0]["key"] == "storage"
 
 
 def test_ray_job_submit_runs_the_same(up: Up, job: Path) -> None:
@@ -301,7 +336,8 @@ def test_a_connection_that_breaks_costs_no_line(up: Up, job: Path) -> None:
     assert process.returncode == 0, rest + said
     assert "trying again" in said
     id = said.split("job ", 1)[1].split(" ", 1)[0]
-    log = "".join(line for line in up.client.log(id).splitlines(keepends=True) if not line.startswith("::raysft::"))
+    sent = up.client.job(id)
+    log = "".join(line for line in up.client.log(sent).splitlines(keepends=True) if not line.startswith("::raysft::"))
     assert (first + rest).strip() == log.strip()
     assert list((up.storage / "mine" / "data").glob("*/manifest.json"))
     env = up.client.job(id).runtime_env
@@ -315,7 +351,7 @@ def test_secrets_are_found_nowhere(up: Up, job: Path) -> None:
     refused = up.submit("train", planted)
     assert refused.returncode == 4 and "a token of Hugging Face" in refused.stderr and f"{planted}:2" in refused.stderr
     everything = json.dumps([vars(each) for each in up.client.jobs()], default=str)
-    everything += "".join(up.client.log(each.id) for each in up.client.jobs())
+    everything += "".join(up.client.log(each) for each in up.client.jobs())
     folders = [up.folder / "a job" / "out", up.storage, Path(read_setup(up)["temp"])]
     assert all(folder.is_dir() for folder in folders)
     for secret in (SECRET, "hf_AbCdEfGhIjKlMnOpQrStUvWxYz012345", up.token):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,10 +11,11 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.metadata import version
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import parse_qs, unquote
 
 from raysft.jobs.told import MARK
 
+NODE = "4e0de"  # id of the one node
 Answer = tuple[int, str, dict[str, str]]  # status, body, headers
 
 
@@ -48,6 +50,7 @@ class JobApi:
             "start_time": 1_700_000_000_000,
             "end_time": None,
             "driver_exit_code": None,
+            "driver_node_id": NODE,
             **more,
         }
         return self.jobs[id]
@@ -69,6 +72,8 @@ class JobApi:
             return _json({"result": True, "data": {"summary": self.nodes}})
         if parts[:2] == ["api", "jobs"]:
             return self._job(method, parts[2:], body)
+        if parts == ["api", "v0", "logs", "file"]:
+            return self._log({key: value[0] for key, value in parse_qs(path.partition("?")[2]).items()})
         return 404, "404: Not Found", {}
 
     def _package(self, method: str, name: str, body: bytes) -> Answer:
@@ -86,14 +91,25 @@ class JobApi:
         job = self.jobs.get(parts[0])
         if job is None:
             return 404, f"Job {parts[0]} does not exist", {}
-        if parts[1:] == ["logs"]:
-            return _json({"logs": self.logs[parts[0]]})
+        if method == "DELETE":
+            del self.jobs[parts[0]], self.logs[parts[0]]
+            return _json({"deleted": True})
         if parts[1:] == ["stop"]:
             if job["status"] in {"RUNNING", "PENDING"}:
                 job |= {"status": "STOPPED", "end_time": 1_700_000_100_000}
                 return _json({"stopped": True})
             return _json({"stopped": False})
         return _json(job)
+
+    def _log(self, asked: dict[str, str]) -> Answer:
+        """As Ray's state API: the last lines, and -1 for all of them."""
+        if asked["node_id"] != NODE:
+            return 500, f"Agent for node id: {asked['node_id']} doesn't exist.", {}
+        log = self.logs.get(asked["filename"].removeprefix("job-driver-").removesuffix(".log"))
+        if log is None:
+            return 500, f"A file is not found at: /tmp/ray/logs/{asked['filename']}", {}
+        lines, last = re.findall(r"[^\n]*\n|[^\n]+", log), int(asked["lines"])
+        return 200, log if last == -1 else "".join(lines[-last:]), {}
 
     def _submit(self, request: dict[str, Any]) -> Answer:
         id = request["submission_id"]
@@ -120,7 +136,7 @@ def serving(api: JobApi, port: int = 0) -> Iterator[JobApi]:
         def _any(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             status, text, headers = api.answer(self.command, self.path, body, dict(self.headers))
-            content = text.encode()
+            content = text.encode(errors="surrogateescape")
             self.send_response(status)
             for name, value in headers.items():
                 self.send_header(name, value)
@@ -128,7 +144,7 @@ def serving(api: JobApi, port: int = 0) -> Iterator[JobApi]:
             self.end_headers()
             self.wfile.write(content)
 
-        do_GET = do_POST = do_PUT = _any  # noqa: N815  # the names that http.server looks for
+        do_GET = do_POST = do_PUT = do_DELETE = _any  # noqa: N815  # the names that http.server looks for
 
         def log_message(self, *_: object) -> None:
             """Nothing on stderr, which tests read."""

@@ -17,6 +17,7 @@ from raysft.cli.cluster_command import command
 from raysft.cli.main import run
 from raysft.cluster import clouds
 from raysft.cluster.named import find_cluster
+from raysft.cluster.pools.catalogue import pools_of
 from raysft.cluster.render import render
 from raysft.cluster.state import alone
 
@@ -347,3 +348,115 @@ def test_without_kubectl_it_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     monkeypatch.setenv("PATH", str(tmp_path))
     assert run(["cluster", "up", cluster_file("kubernetes")]) == 3
     assert "kubectl is not on the PATH" in capsys.readouterr().err
+
+
+# --- for programs
+
+
+def document(capsys: Capture) -> Any:
+    """The one document on stdout."""
+    return json.loads(capsys.readouterr().out)
+
+
+def test_what_is_rendered_is_a_document_too(tmp_path: Path, capsys: Capture) -> None:
+    assert run(["cluster", "render", cluster_file("gcp"), "--json"]) == 0
+    found = document(capsys)
+    assert (found["schema"], found["name"], found["kind"]) == ("raysft.cluster-files/1", "demo-gcp", "gcp")
+    files = render(find_cluster(cluster_file("gcp")))
+    assert found["files"] == [{"name": name, "path": None, "text": text} for name, text in files.items()]
+    assert run(["cluster", "render", cluster_file("gcp"), "--to", str(tmp_path / "to"), "--json"]) == 0
+    assert [Path(each["path"]).read_text() for each in document(capsys)["files"]] == list(files.values())
+    assert run(["cluster", "render", "local", "--to", str(tmp_path / "none"), "--json"]) == 0
+    assert document(capsys)["files"] == [] and not (tmp_path / "none").exists()
+
+
+NODES = [
+    {"node_name": "10.0.0.1", "is_head_node": True, "state": "ALIVE", "resources_total": {"memory": "4 GiB"}},
+    {
+        "node_name": "10.0.0.2",
+        "is_head_node": False,
+        "state": "ALIVE",
+        "resources_total": {"CPU": 4.0, "GPU": 1.0},
+        "labels": {"raysft.io/pool": "l4", "raysft.io/market": "spot"},
+    },
+    {"node_name": "10.0.0.3", "is_head_node": False, "state": "DEAD"},
+]
+LIST = f"ray list nodes --format json --limit 10000 --address {clouds.DASHBOARD}"
+
+
+def test_a_cluster_in_a_cloud_says_how_it_is(tmp_path: Path, rays: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    said = f"Loaded cached provider configuration\n[warn] x\n{json.dumps(NODES)}\nbye\n"
+    program(tmp_path / "ray", answers={clouds.JOBS: NO_HEAD, LIST: (0, said), "up": (0, "Ray says much\n")})
+    assert run(["cluster", "up", cluster_file("aws"), "--json"]) == 0
+    out, err = capfd.readouterr()
+    assert "Ray says much" in err
+    found = json.loads(out)
+    assert (found["schema"], found["state"], found["nodes"]) == ("raysft.cluster/1", "up", None)
+    assert found["folder"].endswith("/clusters/demo-aws")
+    assert run(["cluster", "status", "demo-aws", "--json"]) == 0
+    found = json.loads(capfd.readouterr().out)
+    assert (found["name"], found["kind"], found["state"], found["address"]) == ("demo-aws", "aws", "up", None)
+    assert found["nodes"] == [
+        {"name": "10.0.0.1", "pool": "head", "market": "", "state": "alive", "cpus": 0, "gpus": 0},
+        {"name": "10.0.0.2", "pool": "l4", "market": "spot", "state": "alive", "cpus": 4.0, "gpus": 1.0},
+    ]
+    program(tmp_path / "ray", answers={"ray status": (0, "ours\n"), LIST: (0, "[broken\nssh: no\n")})
+    assert run(["cluster", "status", "demo-aws"]) == 0
+    assert capfd.readouterr().out == "ours\n"
+    assert run(["cluster", "status", "demo-aws", "--json"]) == 1
+    out, err = capfd.readouterr()
+    assert out == "" and "did not say how it is: ssh: no" in err
+    assert run(["cluster", "down", "demo-aws", "--json"]) == 0
+    found = json.loads(capfd.readouterr().out)
+    assert (found["state"], found["nodes"]) == ("down", [])
+
+
+def test_a_head_that_is_not_reached_has_no_status(tmp_path: Path, rays: Path, capsys: Capture) -> None:
+    assert run(["cluster", "up", cluster_file("aws")]) == 0
+    program(tmp_path / "ray", answers={"exec": (255, "ssh: no route\n")})
+    for more in ([], ["--json"]):
+        capsys.readouterr()
+        assert run(["cluster", "status", "demo-aws", *more]) == 1
+        out, err = capsys.readouterr()
+        assert out == "" and "ssh: no route" in err and "ended with code 255" in err and "cluster doctor" in err
+
+
+def test_a_cluster_on_kubernetes_says_how_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    found = find_cluster(cluster_file("kubernetes"))
+    name, pool = found.config.name, found.config.pools[0]
+    pods = [
+        {"metadata": {"name": "head-x", "labels": {"raysft.io/role": "head"}}, "status": {"phase": "Running"}},
+        {"metadata": {"name": "w-y", "labels": {"raysft.io/pool": pool.name}}, "status": {"phase": "Pending"}},
+    ]
+    answers = {
+        "secret": secret("t"),
+        "raycluster": (0, ""),
+        f"--selector=ray.io/cluster={name}": (0, json.dumps({"items": pods})),
+    }
+    program(tmp_path / "kubectl", answers={**answers, "apply": (0, "created\n")})
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    assert run(["cluster", "up", cluster_file("kubernetes"), "--json"]) == 0
+    out, err = capfd.readouterr()
+    assert "created" in err and json.loads(out)["state"] == "starting"
+    assert run(["cluster", "status", name, "--json"]) == 0
+    assert json.loads(capfd.readouterr().out)["state"] == "down"  # nothing of it is there
+    there = json.dumps({"status": {"state": "ready"}})
+    program(tmp_path / "kubectl", answers={**answers, "raycluster": (0, there)})
+    assert run(["cluster", "status", name, "--json"]) == 0
+    status = json.loads(capfd.readouterr().out)
+    assert (status["kind"], status["state"]) == ("kubernetes", "ready")
+    assert [(each["name"], each["pool"], each["state"]) for each in status["nodes"]] == [
+        ("head-x", "head", "running"),
+        ("w-y", pool.name, "pending"),
+    ]
+    assert status["nodes"][1]["gpus"] == pools_of(found)[0].gpus
+
+
+@pytest.mark.parametrize("kind", ["slurm", "static"])
+def test_clusters_that_are_started_elsewhere_say_so_to_programs_too(kind: str, capsys: Capture) -> None:
+    for verb in ("up", "down", "status"):
+        assert run(["cluster", verb, cluster_file(kind), "--json"]) == 2
+        out, err = capsys.readouterr()
+        assert out == "" and "are started where they are" in err

@@ -108,7 +108,7 @@ def test_a_dry_run_prints_the_very_request_and_asks_nobody(api: JobApi, capsys: 
     assert api.asked == []
     assert (shown["schema"], shown["address"], shown["files"]) == (
         *("raysft.request/1", api.address),
-        {name: len((Path(name)).read_bytes()) for name in ("job.yaml", "rows.csv")},
+        [{"name": name, "size_bytes": len((Path(name)).read_bytes())} for name in ("job.yaml", "rows.csv")],
     )
     over(api)
     assert run(order) == 0
@@ -139,7 +139,7 @@ def test_data_on_a_storage_that_is_not_here_can_be_named(api: JobApi, tmp_path: 
     write_cluster(tmp_path, api.address, "pools: [{name: cpu, cpus: 4}]\n")
     order = ["submit", "train", "job.yaml", "--cluster", "far", "--dry-run", "--json"]
     assert run([*order, "--set", "data.train=/mnt/raysft/rows.csv"]) == 0
-    assert list(document(capsys)["files"]) == ["job.yaml"]
+    assert [each["name"] for each in document(capsys)["files"]] == ["job.yaml"]
 
 
 def test_neither_command_loads_what_is_heavy(api: JobApi) -> None:
@@ -254,7 +254,8 @@ def test_a_job_that_is_followed_ends_as_it_does(
     id = next(iter(api.jobs))
     assert f"job {id} on {api.address}" in err and "::raysft::" not in out + err
     if as_json:
-        assert json.loads(out) == {"schema": "raysft.submit/1", "id": id, "attempt": 1, "status": status}
+        facts = {"id": id, "attempt": 1, "address": api.address, "status": status, "exit_code": code, "reason": ""}
+        assert json.loads(out) == {"schema": "raysft.submit/1", **facts}
         assert "hello [/x]\nlast\n" in err
     else:
         assert out == "hello [/x]\nlast\n" and f"job {id}: {status.lower()}" in err
@@ -272,6 +273,9 @@ def test_a_job_that_is_left_alone_is_told_how_to_come_back(api: JobApi, capsys: 
         "id": f"{id[:-1]}2",
         "attempt": 2,
         "address": api.address,
+        "status": "PENDING",
+        "exit_code": None,
+        "reason": "",
     }
     assert run(["submit", "train", "job.yaml", "--cluster", "far"]) == 4
     assert f"{id[:-1]}2 is at it already (running)" in capsys.readouterr().err
@@ -293,7 +297,7 @@ def test_control_c_leaves_the_job_alone_and_says_how_to_come_back(words: list[st
     process = subprocess.Popen(order, cwd=here, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         deadline = time.monotonic() + 60
-        while not [path for _, path in api.asked if path.endswith("/logs")]:  # it follows
+        while not [path for _, path in api.asked if "/logs/" in path]:  # it follows
             assert process.poll() is None and time.monotonic() < deadline
             time.sleep(0.02)
         time.sleep(0.3)
@@ -347,7 +351,7 @@ def test_all_jobs_in_a_table(api: JobApi, tmp_path: Path, capsys: Capture) -> No
     out, err = capsys.readouterr()
     lines = {line.split()[0].removesuffix(":"): line for line in out.splitlines()}
     assert err == "" and "old-train-33333333-1" not in out and "alien" in lines
-    assert lines[ID].split()[1:7] == ["RUNNING", "train", "50%", "0.020", "10", "0:00"]
+    assert lines[ID].split()[1:8] == ["RUNNING", "train", "50%", "0.020", "10", "0", "s"]
     assert "wait-train-11111111-1: waiting for 8 x A100 [/x]" in out and "WAITING" in out
     assert "bad-train-22222222-1: loss is nan → lower it" in out and "alien: no [/such] file" in out
     assert run(["jobs", "list", "--cluster", "far", "--all"]) == 0
@@ -370,7 +374,7 @@ def test_all_jobs_as_one_document(api: JobApi, capsys: Capture) -> None:
 @pytest.mark.parametrize("answer", [(404, "no log", {}), (500, "gone", {})])
 def test_a_log_that_is_gone_hides_no_job(answer: Answer, api: JobApi, capsys: Capture) -> None:
     told(api)
-    api.before = lambda path: setattr(api, "instead", answer if path.endswith("/logs") else None)
+    api.before = lambda path: setattr(api, "instead", answer if "/logs/" in path else None)
     assert run(["jobs", "list", "--cluster", "far", "--json", "--all"]) == 0
     assert len(document(capsys)["jobs"]) == 5
     assert run(["jobs", "status", "alien", "--cluster", "far"]) == 0
@@ -404,6 +408,66 @@ def test_what_a_job_has_printed(api: JobApi, capsys: Capture) -> None:
     assert run(["jobs", "logs", "bad", "--cluster", "far", "-f"]) == 100
 
 
+def test_what_a_job_has_printed_for_programs(api: JobApi, capsys: Capture) -> None:
+    told(api)
+    api.logs[ID] += "loading: 50%" + event("state", BEGAN + 60, stage="train") + "::raysft:: torn\n" + "no end"
+    api.jobs[ID] |= {"status": "FAILED", "driver_exit_code": 100}
+
+    def objects() -> list[dict[str, Any]]:
+        out, err = capsys.readouterr()
+        assert err == ""
+        return [json.loads(line) for line in out.splitlines()]
+
+    assert run(["jobs", "logs", ID, "--cluster", "far", "--json"]) == 0
+    found = objects()
+    assert found[0] == {"time_s": None, "stream": "log", "line": "hello"}
+    assert found[1] == {
+        "time_s": BEGAN,
+        "stream": "events",
+        "event": {"t": BEGAN, "kind": "stage", "name": "train"},
+    }
+    assert [each["line"] for each in found if each["stream"] == "log"] == [
+        "hello",
+        "there [/x]",
+        "loading: 50%",
+        "no end",
+    ]
+    assert found[-1]["time_s"] == BEGAN + 50
+    assert [each["event"]["kind"] for each in found if "event" in each] == ["stage", "nodes", "progress", "progress"]
+    assert run(["jobs", "logs", ID, "--cluster", "far", "--json", "-f"]) == 100
+    assert objects() == found
+    assert run(["jobs", "logs", ID, "--cluster", "far", "--json", "--tail", "2"]) == 0
+    assert [each["line"] for each in objects() if each["stream"] == "log"] == ["loading: 50%", "no end"]
+
+
+def test_following_can_begin_with_the_last_lines(api: JobApi, capsys: Capture) -> None:
+    api.add(ID, "SUCCEEDED", "line\n" * 5000 + event("note", text="x") * 9 + "almost\nlast\n")
+    assert run(["jobs", "logs", ID, "--cluster", "far", "-f", "--tail", "2"]) == 0
+    assert capsys.readouterr().out == "almost\nlast\n"
+
+
+def test_why_a_job_has_not_begun_is_told_while_it_is_followed(api: JobApi, capsys: Capture) -> None:
+    message = "Job has not started yet. It may be waiting for the runtime environment to be set up."
+    looks = []
+
+    def begin(path: str) -> None:
+        looks.append(path)
+        job = next(iter(api.jobs.values()), None)
+        if job is not None and path.startswith("/api/jobs/tiny"):
+            begun = len([each for each in looks if each.startswith("/api/jobs/tiny")]) > 2
+            job |= (
+                {"status": "FAILED", "message": "no such image"} if begun else {"status": "PENDING", "message": message}
+            )
+            job["driver_node_id"] = None
+
+    api.before = begin
+    assert run(["submit", "train", "job.yaml", "--cluster", "far", "--json"]) == 100
+    out, err = capsys.readouterr()
+    assert err.count(message) == 1
+    found = json.loads(out)
+    assert (found["status"], found["exit_code"], found["reason"]) == ("FAILED", 100, "no such image")
+
+
 def test_what_happened_to_a_job(api: JobApi, capsys: Capture) -> None:
     told(api)
     assert run(["jobs", "events", ID, "--cluster", "far"]) == 0
@@ -428,11 +492,16 @@ def test_a_job_is_stopped(api: JobApi, monkeypatch: pytest.MonkeyPatch, capsys: 
     assert run(["jobs", "stop", "tiny", "--cluster", "far"]) == 0
     assert capsys.readouterr().out == f"{ID} is over: stopped\n"
     assert run(["jobs", "stop", "tiny", "--cluster", "far", "--json"]) == 0
-    assert document(capsys)["status"] == "STOPPED"
+    found = document(capsys)
+    assert (found["schema"], found["status"], found["submitted"]["verb"]) == ("raysft.job/1", "STOPPED", "train")
     api.add("other-1")
     assert run(["jobs", "stop", "other-1", "--save", "--cluster", "far", "--json"]) == 100
     out, err = capsys.readouterr()
     assert out == "" and "did not say that it saved a checkpoint" in err
+    done = api.add("done-1")
+    api.before = lambda path: done.update(status="SUCCEEDED") if path.endswith("/done-1") else None
+    assert run(["jobs", "stop", "done-1", "--save", "--cluster", "far"]) == 0
+    assert capsys.readouterr().out == "done-1: succeeded\n"
 
 
 def test_a_job_is_tried_again(api: JobApi, capsys: Capture) -> None:
@@ -445,7 +514,9 @@ def test_a_job_is_tried_again(api: JobApi, capsys: Capture) -> None:
     over(api, "FAILED", 5, "no room\n")
     assert run(["jobs", "retry", "tiny", "--cluster", "far", "--json"]) == 5
     out, err = capsys.readouterr()
-    assert json.loads(out) == {"schema": "raysft.submit/1", "id": f"{ID[:-1]}3", "attempt": 3, "status": "FAILED"}
+    found = json.loads(out)
+    assert (found["schema"], found["id"], found["attempt"]) == ("raysft.submit/1", f"{ID[:-1]}3", 3)
+    assert (found["status"], found["exit_code"]) == ("FAILED", 5)
     assert "no room\n" in err
 
 

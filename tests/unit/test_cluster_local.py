@@ -18,6 +18,7 @@ import psutil
 import pytest
 
 from raysft.cluster import local
+from raysft.cluster.facts import status_facts
 from raysft.cluster.identity import identity
 from raysft.cluster.named import find_cluster, known_clusters, only_cluster, state_folder
 from raysft.cluster.state import alone
@@ -103,7 +104,7 @@ def test_up_status_up_again_and_down(
     assert stat.S_IMODE((folder / "token").stat().st_mode) == 0o600
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700 and len((folder / "token").read_text(encoding="utf-8")) == 64
     assert local.status(cluster) == local.up(cluster, Silent()) == running and len(started) == 1
-    assert json.loads(json.dumps(running.to_json()))["state"] == "up"
+    assert json.loads(json.dumps(status_facts(cluster)))["state"] == "up"
     # Its name alone will do from now on.
     assert only_cluster() == "mine" and find_cluster("mine").config == cluster.config
     child, temp = child_of(started[0], folder), Path(json.loads((folder / "keeper.json").read_text())["temp"])

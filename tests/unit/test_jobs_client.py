@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from raysft.cluster.endpoint import Endpoint
 from raysft.errors import NotAllowed, NotFound, RaysftError, UsageError
-from raysft.jobs.client import Client, Failing, Unreachable
+from raysft.jobs.client import Client, Failing, Job, LogGone, Unreachable
 from raysft.jobs.package import Package, package_name
 from raysft.jobs.request import Request
-from raysft.jobs.submit import facts_of, find_job, name_of, refuse_other_ray, retry, run_of, stop, submit
-from tests.support.job_api import JobApi, serving
+from raysft.jobs.runs import facts_of, find_job, name_of, run_of
+from raysft.jobs.submit import refuse_other_ray, retry, stop, submit
+from tests.support.job_api import NODE, JobApi, serving
 
 TOKEN = "a-token-that-nobody-may-see"  # noqa: S105  # of this server alone
 RUN = "tiny-train-0a1b2c3d"
+X = Job("x", "RUNNING", "", "", {}, {}, None, None, None, NODE)
 
 
 @pytest.fixture
@@ -40,7 +47,7 @@ def calls(client: Client) -> list[RaysftError]:
         client.version,
         client.jobs,
         lambda: client.job("x"),
-        lambda: client.log("x"),
+        lambda: client.log(X),
         lambda: client.stop("x"),
         lambda: client.submit({"submission_id": "x"}),
         lambda: client.upload("x", b""),
@@ -71,11 +78,12 @@ def test_jobs_are_read_the_newest_first(api: JobApi, client: Client) -> None:
 def test_ids_of_any_kind_are_one_part_of_the_path(api: JobApi, client: Client) -> None:
     id = "a b/../c?d#e%2Fé"
     api.add(id, log="hello\n")
-    assert client.job(id).id == id and client.log(id) == "hello\n" and client.stop(id) and not client.stop(id)
+    job = client.job(id)
+    assert job.id == id and client.log(job) == "hello\n" and client.stop(id) and not client.stop(id)
 
 
 def test_what_is_not_there_is_told(client: Client) -> None:
-    for call in (client.job, client.log, client.stop):
+    for call in (client.job, client.delete, client.stop):
         with pytest.raises(NotFound, match="no job nothing-1 on http://127"):
             call("nothing-1")
 
@@ -94,7 +102,74 @@ def test_nodes_are_those_that_are_alive(api: JobApi, client: Client) -> None:
     ]
 
 
+def test_of_a_log_the_last_lines_can_be_read_alone(api: JobApi, client: Client) -> None:
+    api.add("x", log="one\ntwo\r\nthree\rfour\nno end")
+    assert client.log(X) == "one\ntwo\nthree\nfour\nno end"
+    assert client.log(X, 2) == "three\nfour\nno end"
+    assert list(client.lines(X)) == ["one", "two", "three", "four", "no end"]
+    assert list(client.lines(X, 1)) == ["no end"]
+
+
+def test_a_log_that_is_not_utf8_is_read_all_the_same(api: JobApi, client: Client) -> None:
+    api.instead = (200, "caf\udce9 ü\n", {})
+    assert client.log(X) == "caf\ufffd ü\n"
+
+
+def test_where_nothing_was_printed_yet_the_log_is_empty(api: JobApi, client: Client) -> None:
+    assert client.log(X) == ""
+    asked = len(api.asked)
+    assert client.log(replace(X, node=None)) == "" and len(api.asked) == asked
+
+
+def test_a_log_on_a_node_that_is_gone_is_told(api: JobApi, client: Client) -> None:
+    with pytest.raises(LogGone, match="the log of x is not to be had: node 0dead does not answer"):
+        client.log(replace(X, node="0dead"))
+
+
+def test_a_job_that_is_over_can_be_forgotten(api: JobApi, client: Client) -> None:
+    api.add("x", "SUCCEEDED")
+    client.delete("x")
+    assert api.jobs == {}
+
+
 # --- what goes wrong
+
+
+def test_a_log_that_breaks_off_is_no_answer(api: JobApi, client: Client) -> None:
+    half = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\none\n\r\n9\r\ntw"
+    with breaks_off(half) as address, pytest.raises(Unreachable):
+        Client(Endpoint(address, TOKEN)).log(X)
+
+
+def test_large_files_have_more_time_than_one_answer(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A socket has CONNECT_S for each piece that is sent, and not for all of them."""
+    monkeypatch.setattr("raysft.jobs.client.CONNECT_S", 0.3)
+    size = 16 * 2**20
+    got: list[int] = []
+
+    def slowly(connection: socket.socket) -> None:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**16)
+        while sum(got) < size and (more := connection.recv(2**20)):
+            got.append(len(more))
+            time.sleep(0.02 if sum(got) < size else 0)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+    with answers(slowly) as address:
+        began = time.monotonic()
+        Client(Endpoint(address, TOKEN)).upload("x.zip", b"0" * size)
+        assert time.monotonic() - began > 0.6, "too fast to tell anything"
+
+
+def test_a_file_of_certificates_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nothing.pem")
+    with pytest.raises(UsageError, match=r"cannot be asked: .*/nothing\.pem") as refused:
+        Client(Endpoint("https://127.0.0.1:1", TOKEN)).version()
+    assert "REQUESTS_CA_BUNDLE" in refused.value.next_step
+
+
+def test_https_to_what_speaks_http_is_not_called_a_certificate(api: JobApi) -> None:
+    with pytest.raises(UsageError, match="does not speak https"):
+        Client(Endpoint(api.address.replace("http:", "https:"), TOKEN)).version()
 
 
 def test_a_wrong_token_is_refused_and_not_shown(api: JobApi) -> None:
@@ -127,14 +202,13 @@ def test_what_is_no_ray_dashboard_is_told(body: str, api: JobApi, client: Client
     for call in (
         client.version,
         lambda: client.job("x"),
-        lambda: client.log("x"),
         lambda: client.stop("x"),
         client.nodes,
     ):
         with pytest.raises(UsageError, match="answers, but is no Ray dashboard") as refused:
             call()
         found.append(refused.value)
-    assert len(found) == 5
+    assert len(found) == 4
     if body != "[]":  # no jobs
         with pytest.raises(UsageError, match="no Ray dashboard"):
             client.jobs()
@@ -167,22 +241,37 @@ def test_nobody_answers(client: Client) -> None:
             gone.has_package("x")
 
 
-def test_an_answer_that_breaks_off_is_no_answer(client: Client) -> None:
-    import threading
-
+@contextmanager
+def answers(does: Callable[[socket.socket], None]) -> Iterator[str]:
+    """A server that does this with the first connection, and hangs up."""
     with socket.create_server(("127.0.0.1", 0)) as server:
 
-        def hang_up() -> None:
+        def serve() -> None:
             connection, _ = server.accept()
-            connection.recv(4096)
-            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{")
-            connection.close()
+            with connection:
+                does(connection)
 
-        thread = threading.Thread(target=hang_up)
+        thread = threading.Thread(target=serve)
         thread.start()
-        with pytest.raises(Unreachable):
-            Client(Endpoint(f"http://127.0.0.1:{server.getsockname()[1]}", TOKEN)).version()
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
         thread.join()
+
+
+@contextmanager
+def breaks_off(answer: bytes) -> Iterator[str]:
+    """A server that says this and hangs up."""
+
+    def hang_up(connection: socket.socket) -> None:
+        connection.recv(4096)
+        connection.sendall(answer)
+
+    with answers(hang_up) as address:
+        yield address
+
+
+def test_an_answer_that_breaks_off_is_no_answer(client: Client) -> None:
+    with breaks_off(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{") as address, pytest.raises(Unreachable):
+        Client(Endpoint(address, TOKEN)).version()
 
 
 def test_neither_netrc_nor_a_proxy_of_the_environment_gets_in_between(
@@ -239,6 +328,31 @@ def test_who_is_faster_has_the_run(api: JobApi, client: Client) -> None:
         submit(client, request())
 
 
+def test_an_answer_that_is_lost_sends_no_job_twice(api: JobApi, client: Client) -> None:
+    """The cluster has taken the job, and the tunnel breaks before it says so."""
+    real = client._ask
+
+    def lossy(method: str, path: str, **more: Any) -> Any:
+        answer = real(method, path, **more)
+        if method == "POST":
+            raise Unreachable("no cluster answers", "")
+        return answer
+
+    def unheard(method: str, path: str, **more: Any) -> Any:
+        if method == "POST":
+            raise Unreachable("no cluster answers", "")
+        return real(method, path, **more)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(client, "_ask", lossy)
+        assert submit(client, request()).id == f"{RUN}-1"
+        patch.setattr(client, "_ask", unheard)
+        api.jobs[f"{RUN}-1"]["status"] = "FAILED"
+        with pytest.raises(Unreachable, match=f"whether it has taken job {RUN}-2 is not known"):
+            submit(client, request())
+    assert list(api.jobs) == [f"{RUN}-1"]
+
+
 def test_runs_with_longer_names_are_others(api: JobApi, client: Client) -> None:
     api.add(f"{RUN}-1-1")
     api.add(f"x-{RUN}-7")
@@ -287,6 +401,25 @@ def test_stopping_waits_until_it_is_over(api: JobApi, client: Client, monkeypatc
     api.before = goes_on
     with pytest.raises(NotAllowed, match=f"{RUN}-2 was asked to end and has not, in 0 s"):
         stop(client, client.job(f"{RUN}-2"), wait_s=0.05)
+
+
+def test_stopping_outlives_a_cluster_that_does_not_answer_for_a_moment(
+    api: JobApi, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("raysft.jobs.submit.POLL_S", 0.01)
+    api.add(f"{RUN}-1")
+    job = client.job(f"{RUN}-1")
+    looks = []
+
+    def trouble(path: str) -> None:
+        looks.append(path)
+        api.instead = (503, "starting", {}) if len(looks) in {2, 3} else None
+
+    api.before = trouble
+    assert stop(client, job).status == "STOPPED" and len(looks) == 4
+    api.before, api.instead = lambda _: setattr(api, "instead", None if _.endswith("stop") else (503, "x", {})), None
+    with pytest.raises(Failing):
+        stop(client, job, wait_s=0.05)
 
 
 # --- finding

@@ -39,7 +39,7 @@ def plays(api: JobApi, *steps: str | Callable[[], None]) -> None:
         api.jobs[ID]["status"] = "RUNNING"
 
     def step(path: str) -> None:
-        if not path.endswith("/logs"):
+        if "/logs/" not in path:
             return
         if left:
             now = left.pop(0)
@@ -56,7 +56,7 @@ def plays(api: JobApi, *steps: str | Callable[[], None]) -> None:
 def shown(api: JobApi, *steps: str | Callable[[], None]) -> list[str]:
     plays(api, *steps)
     lines: list[str] = []
-    assert follower(api).follow(lines.append).status == "SUCCEEDED"
+    assert follower(api).follow(lines.extend).status == "SUCCEEDED"
     return lines
 
 
@@ -76,6 +76,10 @@ def test_what_only_unicode_takes_for_ends_of_lines_stays_in_its_line(api: JobApi
     assert shown(api, "a\u2028b\n", "a\u2028b\nc\x85d\r\n") == ["a\u2028b", "c\x85d"]
 
 
+def test_a_progress_bar_is_a_line_each_time_that_it_is_drawn(api: JobApi) -> None:
+    assert shown(api, "a\r", "a\rb\r\nc\n") == ["a", "b", "c"]
+
+
 def test_an_empty_log_ends(api: JobApi) -> None:
     assert shown(api) == []
 
@@ -84,8 +88,8 @@ def test_a_log_that_is_shorter_for_a_moment_is_not_shown_again(api: JobApi) -> N
     assert shown(api, "one\ntwo\n", "", "one\n", "one\nt", "one\ntwo\nthree\n") == ["one", "two", "three"]
 
 
-def test_another_log_is_shown_from_its_beginning(api: JobApi) -> None:
-    assert shown(api, "one\ntwo\nthree\n", "uno\n", "uno\ndos\n") == ["one", "two", "three", "uno", "dos"]
+def test_another_log_is_shown_from_its_beginning_once_it_is_longer(api: JobApi) -> None:
+    assert shown(api, "one\ntwo\n", "uno\n", "uno\ndos\n", "uno\ndos y mas\n") == ["one", "two", "uno", "dos y mas"]
     assert shown(api, "one\n", "longer than before\nand another\n") == ["one", "longer than before", "and another"]
 
 
@@ -97,7 +101,7 @@ def test_trouble_of_the_server_is_waited_out_and_told_once(api: JobApi) -> None:
     lines: list[str] = []
     lost: list[str] = []
     plays(api, "one\n", trouble, "one\ntwo\n")
-    assert follower(api).follow(lines.append, lost.append).status == "SUCCEEDED"
+    assert follower(api).follow(lines.extend, lost.append).status == "SUCCEEDED"
     assert lines == ["one", "two"]
     assert len(lost) == 1 and "(503): starting; trying again for 5 s" in lost[0]
 
@@ -108,7 +112,7 @@ def test_a_server_that_dies_and_comes_back_is_waited_for() -> None:
     with ExitStack() as first:
         first.enter_context(serving(api))
         port = urlsplit(api.address).port or 0
-        thread = threading.Thread(target=lambda: found.append(follower(api).follow(lines.append, lost.append)))
+        thread = threading.Thread(target=lambda: found.append(follower(api).follow(lines.extend, lost.append)))
         thread.start()
         until(lambda: lines == ["one"])
     until(lambda: bool(lost))
