@@ -6,6 +6,10 @@ import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+# Tiny models: threads would only wait for each other, and one thread makes sums repeatable. Torch reads it once.
+os.environ["OMP_NUM_THREADS"] = "1"
+# Hundreds of processes are started: where Python was told to keep no bytecode, each would compile the package anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 from hypothesis import HealthCheck, settings
 

@@ -17,7 +17,7 @@ from raysft.storage.pretrained import Base, resolve_base
 from raysft.training.classification import Classification
 from raysft.training.forward import predict_logits
 from raysft.training.loop import Loop
-from raysft.training.means import SCALE, _some_of_each, _towards_means, start_at_means
+from raysft.training.means import NEAREST, SCALE, _some_of_each, _towards_means, start_at_means
 from raysft.training.precision import Precision
 from tests.invariant.test_frozen import LABELS, PLAIN, rows_of, write_kind
 from tests.support.loops import assert_near, weights
@@ -59,6 +59,16 @@ def test_each_label_points_from_the_centre_to_its_mean() -> None:
     scale = SCALE / ((2 + 2**0.5 + 2**0.5) / 3)
     torch.testing.assert_close(weight, scale * torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 0.0]]))
     torch.testing.assert_close(bias, scale * torch.tensor([-1.0, 1.0, 0.0]))
+
+
+def test_texts_that_hardly_differ_are_told_apart_and_not_with_logits_of_hundreds() -> None:
+    """Such as the untrained body of random weights gives them."""
+    labels = torch.eye(2)[torch.arange(40) % 2]
+    seen = torch.tensor([10.0, 10.0]) + 1e-3 * (labels - 0.5)
+    weight, bias = _towards_means(seen, labels)
+    logits = seen @ weight.T + bias
+    assert torch.equal(logits.argmax(dim=1), labels.argmax(dim=1))
+    assert weight.norm(dim=1) == pytest.approx(SCALE / (NEAREST * 10 * 2**0.5), rel=1e-3)
 
 
 @pytest.mark.parametrize("kind", ["bert", "roberta", "distilbert"])

@@ -45,7 +45,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_script_explains_itself() -> None:
-    assert len(SCRIPTS) == 10
+    assert len(SCRIPTS) == 11
     for script in SCRIPTS:
         assert "usage: " + script.name in run_here(script.name, "--help")
 
