@@ -42,20 +42,22 @@ def find(name: str | None, address: str | None, insecure: bool) -> tuple[Cluster
 
     if name and address:
         raise UsageError("--cluster and --address both say where", "Leave one of them out.")
+    flags = _flags(name, address, insecure)
     if address:
-        return None, Client(endpoint_at(address, None, insecure))
+        return None, Client(endpoint_at(address, None, insecure), flags)
     cluster = find_cluster(name or only_cluster())
     if cluster.config.kind == "slurm":
         raise UsageError(
             f"cluster {cluster.config.name} is Slurm's: each batch job has a Ray of its own, and there is none to ask",
             f"`raysft cluster render {cluster.path} --to FOLDER`, then there: sbatch FOLDER/job.sbatch train JOB.",
         )
-    return cluster, Client(endpoint_of(cluster, insecure))
+    return cluster, Client(endpoint_of(cluster, insecure), flags)
 
 
-def flags(name: str | None, address: str | None) -> str:
+def _flags(name: str | None, address: str | None, insecure: bool) -> str:
     """What a command that is proposed needs so as to mean the same cluster."""
     import shlex
 
     given = ["--cluster", name] if name else ["--address", address] if address else []
+    given += ["--insecure"] if insecure else []
     return "".join(f" {shlex.quote(word)}" for word in given)

@@ -6,7 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TextIO
 
 from rich.console import Console
 from rich.live import Live
@@ -17,19 +17,32 @@ from raysft.jobs.told import Teller
 LINE_EVERY_S = 10.0  # between progress lines in a pipe
 
 
+class Terminal(Console):
+    """Rich ends the process with code 1 where the reader has left; main.py knows what that means."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
 def stderr() -> Console:
     """Where everything but the answer goes."""
-    return Console(stderr=True)
+    return Terminal(stderr=True)
 
 
-def stdout() -> Console:
-    """Where answers for people go; never wrapped into a narrow pipe."""
-    return Console(width=None if sys.stdout.isatty() else 120)
+def stdout(wide: int = 120) -> Console:
+    """Where answers for people go; never wrapped into a narrow pipe. wide: columns of a pipe."""
+    return Terminal(width=None if sys.stdout.isatty() else wide)
 
 
 def print_json(value: Any) -> None:
     """The one JSON document of `--json`."""
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    sys.stdout.write(as_json(value, sys.stdout, indent=2) + "\n")
+
+
+def as_json(value: Any, to: TextIO, indent: int | None = None) -> str:
+    """A value as JSON; letters that `to` cannot write are escaped."""
+    narrow = (to.encoding or "utf-8").lower().replace("-", "") != "utf8"
+    return json.dumps(value, indent=indent, ensure_ascii=narrow, allow_nan=False)
 
 
 class Watch:

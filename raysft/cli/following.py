@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, TextIO
@@ -48,14 +47,15 @@ class Printer:
             self._watch.progress(event["done"], event["total"], event.get("text", ""))
 
     def _write(self, found: str | dict[str, Any]) -> None:
-        text = found if isinstance(found, str) else json.dumps(found, ensure_ascii=False, allow_nan=False)
+        from raysft.cli.console import as_json
+
+        text = found if isinstance(found, str) else as_json(found, self._out)
         self._out.write(f"{text}\n")
 
 
 def follow(
     client: Client,
     id: str,
-    where: str,
     *,
     patience_s: float | None = None,
     to: TextIO | None = None,
@@ -64,7 +64,7 @@ def follow(
 ) -> Job:
     """Show its log and, on a terminal, how far it is; the job when it is over.
 
-    where: flags that name the cluster. to: where the log goes, else stdout. as_json: an object a line. last: lines to
+    to: where the log goes, else stdout. as_json: an object a line. last: lines to
     begin with. Raises Interrupted at Ctrl-C, which leaves the job alone, and NotFound where the cluster is gone.
     """
     from raysft.cli.console import Watch
@@ -79,11 +79,11 @@ def follow(
         except KeyboardInterrupt:
             raise Interrupted(
                 f"no longer following; job {id} goes on",
-                f"Come back: raysft jobs logs {id} -f{where}; stop it: raysft jobs stop {id}{where}",
+                f"Come back: raysft jobs logs {id} -f{client.flags}; stop it: raysft jobs stop {id}{client.flags}",
             ) from None
 
 
-def answer(client: Client, sent: Sent, where: str, detach: bool, as_json: bool) -> None:
+def answer(client: Client, sent: Sent, detach: bool, as_json: bool) -> None:
     """What a command that has sent a job prints: what came of it, or how to come back to it.
 
     Ends the command with the code of a job that did not succeed.
@@ -100,9 +100,10 @@ def answer(client: Client, sent: Sent, where: str, detach: bool, as_json: bool) 
         if as_json:
             print_json({**facts, "status": "PENDING", "exit_code": None, "reason": ""})
         else:
-            click.echo(f"follow  raysft jobs logs {sent.id} -f{where}\nstatus  raysft jobs status {sent.id}{where}")
+            flags = client.flags
+            click.echo(f"follow  raysft jobs logs {sent.id} -f{flags}\nstatus  raysft jobs status {sent.id}{flags}")
         return
-    ended = follow(client, sent.id, where, to=sys.stderr if as_json else None)
+    ended = follow(client, sent.id, to=sys.stderr if as_json else None)
     code = exit_code(ended)
     reason = reason_of(ended, state_of(client, ended)) if code else ""
     if as_json:

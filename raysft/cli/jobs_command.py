@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from raysft.cli.clusters import cluster_options, find, flags
+from raysft.cli.clusters import cluster_options, find
 from raysft.cli.options import json_option
 
 if TYPE_CHECKING:
@@ -124,8 +124,7 @@ def logs_command(
     found = _find(client, job)
     last = None if tail is None else reach(lambda lines: client.log(found, lines), tail)
     if following:
-        where = flags(name, address)
-        ended = follow(client, found.id, where, patience_s=patience, as_json=as_json, last=last)
+        ended = follow(client, found.id, patience_s=patience, as_json=as_json, last=last)
         if code := exit_code(ended):
             raise click.exceptions.Exit(code)
         return
@@ -159,7 +158,7 @@ def stop_command(job: str, name: str | None, address: str | None, insecure: bool
     elif found.over:
         click.echo(f"{found.id} is over: {found.status.lower()}")
     else:
-        again = "" if ended.status == "SUCCEEDED" else f"\ngo on  raysft jobs retry {found.id}{flags(name, address)}"
+        again = "" if ended.status == "SUCCEEDED" else f"\ngo on  raysft jobs retry {found.id}{client.flags}"
         click.echo(f"{found.id}: {said or ended.status.lower()}{again}")
 
 
@@ -179,7 +178,7 @@ def retry_command(job: str, name: str | None, address: str | None, insecure: boo
     from raysft.jobs.submit import retry
 
     _, client = find(name, address, insecure)
-    answer(client, retry(client, _find(client, job)), flags(name, address), detach, as_json)
+    answer(client, retry(client, _find(client, job)), detach, as_json)
 
 
 @command.command("events")
@@ -235,7 +234,7 @@ def _prices(cluster: Cluster | None) -> Prices | None:
     """Of a node of each pool; None where the cluster has no pools."""
     from raysft.cluster.pools.catalogue import pools_of
 
-    return {} if cluster is None else {pool.name: pool.price for pool in pools_of(cluster)} or None
+    return None if cluster is None else {pool.name: pool.price for pool in pools_of(cluster)} or None
 
 
 def _said_at_end(client: Client, ended: Job, must_save: bool) -> str:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from raysft.cli.console import stdout
 from raysft.duration import span
 from raysft.jobs.view import View
 
@@ -19,7 +18,7 @@ WIDE = 250  # columns: as wide as a line may be, so that nothing is cut where it
 
 def show(table: Table) -> None:
     """On stdout."""
-    Console(width=None if sys.stdout.isatty() else WIDE).print(table)
+    stdout(WIDE).print(table)
 
 
 def jobs_table(views: Sequence[View]) -> Table:

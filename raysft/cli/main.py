@@ -5,18 +5,21 @@ Verbs are imported only when they are used, so that `raysft --help` answers at o
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import select
 import signal
 import sys
 from contextlib import AbstractContextManager, nullcontext
+from io import TextIOWrapper
+from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
 import click
 
-from raysft.errors import Interrupted, Kept, NoCapacity, RaysftError
+from raysft.errors import Interrupted, Kept, NoCapacity, OutputError, RaysftError
 
 VERBS = {
     "init": "Look at a data file and write a job file that runs.",
@@ -32,6 +35,7 @@ VERBS = {
     "cluster": "Clusters: files that make them, up, down, and how they are.",
     "schema": "Print the JSON schema of the job file.",
 }
+NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
 
 
 class Verbs(click.Group):
@@ -67,6 +71,7 @@ def cli() -> None:
 def main() -> NoReturn:
     """Entry point of the console script."""
     signal.signal(signal.SIGTERM, _interrupt)
+    _open_streams()
     sys.exit(run(sys.argv[1:]))
 
 
@@ -95,12 +100,28 @@ def run(arguments: list[str]) -> int:
             return _say(RaysftError("unexpected: a pipe broke", "Another process has ended; its log may say why."))
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 0
-    except Exception as error:
-        if os.environ.get("RAYSFT_DEBUG"):
-            raise
-        text = f"{type(error).__name__}: {str(error).strip().splitlines()[-1] if str(error).strip() else ''}"
-        return _say(RaysftError(f"unexpected: {text}", "This is a fault of raysft; RAYSFT_DEBUG=1 shows where."))
+    except OSError as error:
+        if error.errno not in NO_SPACE:
+            return _unexpected(error)
+        return _say(OutputError(f"cannot write: {error.strerror}", "Free some space; the same command goes on."))
+    except Exception as error:  # noqa: BLE001  # it is said, whatever it is
+        return _unexpected(error)
     return code if isinstance(code, int) else 0
+
+
+def _open_streams() -> None:
+    """What whoever calls has closed takes nothing; what stdout has no letters for does not end the command."""
+    sys.stdout = sys.stdout or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  # to the end
+    sys.stderr = sys.stderr or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
+
+
+def _unexpected(error: Exception) -> int:
+    if os.environ.get("RAYSFT_DEBUG"):
+        raise error
+    text = f"{type(error).__name__}: {str(error).strip().splitlines()[-1] if str(error).strip() else ''}"
+    return _say(RaysftError(f"unexpected: {text}", "This is a fault of raysft; RAYSFT_DEBUG=1 shows where."))
 
 
 def _reporting() -> AbstractContextManager[None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,11 +49,12 @@ def command(
       raysft submit tune jobs/sweep.yaml --cluster gpu --detach
       raysft submit predict jobs/quickstart.yaml --cluster local -- --text "where is my parcel?"
     """
-    from raysft.cli.clusters import find, flags
+    from raysft.cli.clusters import find
     from raysft.cli.following import answer
     from raysft.jobs.request import make_request
     from raysft.jobs.submit import submit
 
+    _refuse_arguments(verb, job, arguments)
     cluster, client = find(name, address, insecure)
     request = make_request(verb, job, cluster, overrides, arguments)
     if verb in {"train", "tune", "cv"} and cluster is not None:
@@ -60,7 +62,14 @@ def command(
     if dry_run:
         _show(request, client.address, as_json)
         return
-    answer(client, submit(client, request), flags(name, address), detach, as_json)
+    answer(client, submit(client, request), detach, as_json)
+
+
+def _refuse_arguments(verb: str, job: Path, arguments: tuple[str, ...]) -> None:
+    """What the command would refuse on the cluster. Raises click's UsageError."""
+    command: click.Command = importlib.import_module(f"raysft.cli.{verb}_command").command
+    with command.make_context(verb, [str(job), *arguments], parent=click.get_current_context().find_root()):
+        pass
 
 
 def _refuse_too_large(job: Path, cluster: Cluster, overrides: tuple[str, ...]) -> None:

@@ -60,8 +60,9 @@ class Job:
 class Client:
     """Speaks to one cluster."""
 
-    def __init__(self, endpoint: Endpoint) -> None:
-        self._endpoint = endpoint
+    def __init__(self, endpoint: Endpoint, flags: str = "") -> None:
+        """flags: what a command that is proposed needs so as to mean this cluster, with a space before it."""
+        self._endpoint, self.flags = endpoint, flags
 
     @property
     def address(self) -> str:
@@ -123,7 +124,7 @@ class Client:
         if answer.status_code != 200 and "already exists" in answer.text:
             raise NotAllowed(
                 f"job {request['submission_id']} was submitted by somebody else just now",
-                f"Follow it: raysft jobs logs {request['submission_id']} -f",
+                f"Follow it: raysft jobs logs {request['submission_id']} -f{self.flags}",
             )
         return str(self._read(answer, "submission_id"))
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from raysft.cluster.secrets import is_secret_file
 from raysft.config import Job
 from raysft.config.values import TwoFiles
-from raysft.errors import UsageError
+from raysft.errors import NotFound, UsageError
 from raysft.jobs.package import Files, Package, is_on, packed, plain
 from raysft.preparation.address import open_sources
 from raysft.reading.places import Local, full_path, is_uri, local_matches
@@ -61,6 +61,13 @@ def can_be_measured(job: Job, storage: str | None) -> bool:
     if storage is None or Path(storage).is_dir():
         return True
     return not any(_is_absolute(text) for _, text in [*_written(job), *_models(job)])
+
+
+def refuse_missing(arguments: Sequence[str]) -> None:
+    """Raise NotFound where a command names a file that is not there, and will not be where it runs."""
+    for _, word in _split(arguments):
+        if word and not home_path(word).is_absolute() and not _named(word, None):
+            raise NotFound(f"{word}: no such file", "Name it relative to where you are.")
 
 
 def sent_arguments(arguments: Sequence[str], package: Package | None, storage: str | None) -> list[str]:

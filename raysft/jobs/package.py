@@ -49,10 +49,18 @@ class Package:
             for name, path in sorted(self.files.items()):
                 entry = zipfile.ZipInfo(name, EPOCH)
                 entry.compress_type, entry.create_system, entry.external_attr = zipfile.ZIP_DEFLATED, UNIX, 0o644 << 16
-                archive.writestr(entry, path.read_bytes())
+                archive.writestr(entry, _content(path))
             for name in self.folders:
                 archive.writestr(zipfile.ZipInfo(f"{name}/", EPOCH), b"")
         return content.getvalue()
+
+
+def _content(path: Path) -> bytes:
+    """Raises UsageError where the file cannot be read, or is gone by now."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}", "It is to be sent with the job.") from None
 
 
 def packed(needed: Files, passed: Collection[Path] = ()) -> Package:

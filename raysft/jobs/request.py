@@ -25,7 +25,7 @@ from raysft.config import Cluster, load_job
 from raysft.config import Job as JobFile
 from raysft.errors import UsageError
 from raysft.jobs.client import OURS
-from raysft.jobs.needed import package_of, refuse_elsewhere, sent_arguments
+from raysft.jobs.needed import package_of, refuse_elsewhere, refuse_missing, sent_arguments
 from raysft.jobs.output import is_local, output_on
 from raysft.jobs.package import Package, is_on, package_name, refuse_secrets
 from raysft.jobs.told import EVENTS
@@ -86,6 +86,7 @@ def make_request(
         },
         environment,
     )
+    refuse_missing(arguments)
     storage = None if cluster is None else cluster.config.storage
     package = None if _sees_our_files(loaded, cluster) else package_of(loaded, arguments, storage)
     words = list(arguments)

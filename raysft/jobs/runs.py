@@ -53,7 +53,7 @@ def facts_of(job: Job) -> dict[str, Any]:
     """What was said of a job when it was submitted: jobs/request.py."""
     try:
         found = json.loads(job.metadata.get(OURS, "{}"))
-    except ValueError:
+    except (ValueError, TypeError):
         return {}
     return found if isinstance(found, dict) else {}
 

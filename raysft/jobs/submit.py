@@ -41,7 +41,7 @@ def retry(client: Client, job: Job) -> Sent:
     """The same command once more, which goes on where it left off. Raises NotAllowed, NotFound."""
     run = run_of(job)
     if not job.over:
-        raise _is_at_it(job)
+        raise _is_at_it(client, job)
     number = 1 + max((number_of(each, run) for each in _attempts(client, run)), default=0)
     package = str(job.runtime_env.get("working_dir", ""))
     if package.startswith("gcs://") and not client.has_package(package.removeprefix("gcs://")):
@@ -73,7 +73,7 @@ def stop(client: Client, job: Job, wait_s: float = STOP_S) -> Job:
         if time.monotonic() > deadline:
             raise NotAllowed(
                 f"{job.id} was asked to end and has not, in {wait_s:.0f} s",
-                f"Look at what it does: raysft jobs logs {job.id}",
+                f"Look at what it does: raysft jobs logs {job.id}{client.flags}",
             )
         time.sleep(POLL_S)
 
@@ -100,7 +100,7 @@ def _send(client: Client, body: dict[str, Any]) -> str:
                 return id
         raise Unreachable(
             f"{error.message}; whether it has taken job {id} is not known",
-            f"`raysft jobs status {id}` tells, once it answers; the same command again does not send it twice.",
+            f"`raysft jobs status {id}{client.flags}` tells, once it answers; the same command does not send it twice.",
         ) from None
 
 
@@ -109,12 +109,12 @@ def _attempts(client: Client, run: str) -> list[Job]:
     found = [job for job in client.jobs() if number_of(job, run)]
     for job in found:
         if not job.over:
-            raise _is_at_it(job)
+            raise _is_at_it(client, job)
     return found
 
 
-def _is_at_it(job: Job) -> NotAllowed:
+def _is_at_it(client: Client, job: Job) -> NotAllowed:
     return NotAllowed(
         f"{job.id} is at it already ({job.status.lower()}): two jobs cannot write the same run",
-        f"Follow it: raysft jobs logs {job.id} -f; or stop it: raysft jobs stop {job.id}",
+        f"Follow it: raysft jobs logs {job.id} -f{client.flags}; or stop it: raysft jobs stop {job.id}{client.flags}",
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -169,6 +170,11 @@ assert not found, found
         (["submit", "train", "job.yaml", "--set", "output=/home/x"], 2, "storage of the cluster"),
         (["submit", "train", "job.yaml", "--set", "data.train=/etc/hostname"], 2, "absolute path of this machine"),
         (["submit", "predict", "job.yaml", "--", "--output", "x.csv"], 2, "a relative path is lost"),
+        (["submit", "train", "job.yaml", "--", "--bogus"], 2, "No such option"),
+        (["submit", "train", "job.yaml", "--", "more"], 2, "unexpected extra argument"),
+        (["submit", "evaluate", "job.yaml", "--", "--data", "nothing.csv"], 3, "nothing.csv: no such file"),
+        (["submit", "predict", "job.yaml", "--", "--data=x", "nothing.csv"], 2, "No such option"),
+        (["submit", "predict", "job.yaml", "--", "nothing*.csv"], 3, "nothing*.csv: no such file"),
         (["submit", "train", "job.yaml", "--address", "http://127.0.0.1:1"], 2, "both say where"),
         (["submit", "nonsense", "job.yaml"], 2, "nonsense"),
         (["jobs", "status", "nothing"], 3, "no job nothing"),
@@ -278,7 +284,8 @@ def test_a_job_that_is_left_alone_is_told_how_to_come_back(api: JobApi, capsys: 
         "reason": "",
     }
     assert run(["submit", "train", "job.yaml", "--cluster", "far"]) == 4
-    assert f"{id[:-1]}2 is at it already (running)" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert f"{id[:-1]}2 is at it already (running)" in err and f"jobs logs {id[:-1]}2 -f --cluster far; or" in err
 
 
 def test_another_ray_is_refused(api: JobApi, capsys: Capture) -> None:
@@ -316,12 +323,23 @@ def test_control_c_leaves_the_job_alone_and_says_how_to_come_back(words: list[st
     assert api.jobs[id]["status"] == "RUNNING" and not [path for _, path in api.asked if path.endswith("/stop")]
 
 
+def test_of_a_cluster_without_a_file_no_cost_is_known(api: JobApi, tmp_path: Path, capsys: Capture) -> None:
+    (tmp_path / ".ray").mkdir()
+    (tmp_path / ".ray/auth_token").write_text(TOKEN, encoding="utf-8")
+    told(api)
+    assert run(["jobs", "list", "--address", api.address, "--json", "--all"]) == 0
+    assert {each["cost_dollars"] for each in document(capsys)["jobs"]} == {None}
+
+
 def test_an_address_is_said_again_where_it_was_given(api: JobApi, tmp_path: Path, capsys: Capture) -> None:
     (tmp_path / ".ray").mkdir()
     (tmp_path / ".ray/auth_token").write_text(TOKEN, encoding="utf-8")
     order = ["submit", "train", "job.yaml", "--set", "output=/mnt/x", "--address", api.address, "-d"]
     assert run(order) == 0
     assert f"-f --address {api.address}\n" in capsys.readouterr().out
+    next(iter(api.jobs.values()))["status"] = "FAILED"
+    assert run([*order, "--insecure"]) == 0
+    assert f"-f --address {api.address} --insecure\n" in capsys.readouterr().out
 
 
 # --- looking
@@ -518,6 +536,28 @@ def test_a_job_is_tried_again(api: JobApi, capsys: Capture) -> None:
     assert (found["schema"], found["id"], found["attempt"]) == ("raysft.submit/1", f"{ID[:-1]}3", 3)
     assert (found["status"], found["exit_code"]) == ("FAILED", 5)
     assert "no room\n" in err
+
+
+def shell(text: str, here: Path, **environment: str) -> subprocess.CompletedProcess[bytes]:
+    """RAYSFT in the text stands for the command."""
+    ours = text.replace("RAYSFT", shlex.join(command()))
+    return subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {ours}"], cwd=here, capture_output=True, check=False,
+        env={**os.environ, **environment},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("words", ["list", "list --json", f"status {ID}", f"logs {ID}", f"logs {ID} -f"])
+def test_wherever_the_answer_goes_no_command_breaks(words: str, api: JobApi, here: Path) -> None:
+    api.add(ID, "SUCCEEDED", "smile \u263a\n" + event("note", text="\u263a"), metadata={"raysft": '{"name": "\u263a"}'})
+    order = f"RAYSFT jobs {words} --cluster far"
+    for where in ("| true", ">&-", "> /dev/null 2>&-"):
+        done = shell(f"{order} {where}", here)
+        assert (done.returncode, done.stderr) == (0, b""), where
+    done = shell(f"{order} > /dev/full", here)
+    assert done.returncode == 2 and b"cannot write: No space left on device" in done.stderr
+    done = shell(order, here, PYTHONIOENCODING="latin-1")
+    assert done.returncode == 0 and done.stderr == b"" and done.stdout
 
 
 def test_a_reader_that_leaves_early_is_no_fault(api: JobApi, here: Path) -> None:

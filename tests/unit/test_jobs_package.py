@@ -56,6 +56,14 @@ def base_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_a_file_that_is_gone_when_it_is_packed_is_named(tmp_path: Path) -> None:
+    write(tmp_path / "rows.csv")
+    found = sent(job_file(tmp_path / "job.yaml"))
+    (tmp_path / "rows.csv").unlink()
+    with pytest.raises(UsageError, match=r"rows\.csv cannot be read: No such file"):
+        found.archive()
+
+
 @pytest.fixture
 def away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where the command is typed: a folder that has nothing to do with the job."""
