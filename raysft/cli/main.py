@@ -35,6 +35,8 @@ VERBS = {
     "cluster": "Clusters: files that make them, up, down, and how they are.",
     "schema": "Print the JSON schema of the job file.",
 }
+RESUMING = {"data", "train", "tune", "cv"}
+GOES_ON = "Nothing is lost: the same command goes on from the newest checkpoint."
 NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
 
 
@@ -88,7 +90,7 @@ def run(arguments: list[str]) -> int:
         error.show()
         return 2
     except (KeyboardInterrupt, click.Abort):
-        return _say(Interrupted("interrupted", "Nothing is lost: the same command goes on from the newest checkpoint."))
+        return _say(Interrupted("interrupted", GOES_ON if RESUMING.intersection(arguments[:1]) else ""))
     except RaysftError as error:
         return _say(error)
     except MemoryError as error:

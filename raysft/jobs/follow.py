@@ -71,8 +71,8 @@ class Follower:
         if now - silent > self.patience_s:
             raise NotFound(
                 f"{self.client.address} has not answered for {self.patience_s:.0f} s; job {self.id} may go on there",
-                f"Come back with `raysft jobs logs {self.id} -f{self.client.flags}`; where the cluster is gone, the same "
-                "`raysft submit` goes on from the newest checkpoint on another.",
+                f"Come back with `raysft jobs logs {self.id} -f{self.client.flags}`; where the cluster is gone, the "
+                "same `raysft submit` goes on from the newest checkpoint on another.",
             ) from None
         time.sleep(self.poll_s)
         return silent

@@ -109,6 +109,8 @@ def test_a_bad_key_is_code_2_with_its_place(verb: str, job: Path, capsys: Captur
         (ValueError(), 1),
         (MemoryError("Unable to allocate 9. EiB"), 5),
         (BrokenPipeError(32, "Broken pipe"), 1),
+        (OSError(28, "No space left on device"), 2),
+        (OSError(13, "Permission denied"), 1),
     ],
 )
 def test_every_end_has_its_code_and_one_message(
@@ -127,6 +129,11 @@ def test_every_end_has_its_code_and_one_message(
         assert error.message in err and error.next_step in err
     if isinstance(error, MemoryError):
         assert "the memory ran out (Unable to allocate 9. EiB)" in err and "fault of raysft" not in err
+    if isinstance(error, KeyboardInterrupt):  # only what trains goes on from a checkpoint
+        assert "checkpoint" not in err
+        monkeypatch.setattr(pipeline, "train", fail)
+        assert run(["train", str(job)]) == 130
+        assert "goes on from the newest checkpoint" in capfd.readouterr().err
     if isinstance(error, ValueError):
         assert "unexpected: ValueError" in err and "RAYSFT_DEBUG=1" in err
         assert not error.args or "last line" in err
@@ -192,7 +199,8 @@ def test_init_tells_what_it_took_the_columns_for(
     assert "exists" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("arguments", [["schema"], ["--help"], ["check", "JOB", "--json"]])  # long and short answers
+# Long and short answers, and one that Rich prints.
+@pytest.mark.parametrize("arguments", [["schema"], ["--help"], ["check", "JOB", "--json"], ["check", "JOB"]])
 def test_a_reader_that_leaves_early_is_no_error(arguments: list[str], job: Path) -> None:
     command = [sys.executable, "-m", "raysft", *(str(job) if each == "JOB" else each for each in arguments)]
     # Buffered as usual: a short answer meets the closed pipe only when it is flushed at the end.
