@@ -1,4 +1,4 @@
-"""Killed or interrupted: the same command goes on, and the model is the one it would have been."""
+"""Killed or interrupted, again and again: the same command goes on, and the model is the one it would have been."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -17,7 +18,7 @@ import pytest
 from raysft.storage.commit import sha256_file
 from tests.support.jobs import command, run_cli, write_base, write_job
 
-EPOCHS = 12
+EPOCHS = 40  # each leaves a checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -49,12 +50,18 @@ def start(job: Path) -> subprocess.Popen[bytes]:
     )
 
 
-def wait_for(path: Path, pattern: str, process: subprocess.Popen[bytes], seconds: float = 180) -> None:
+def wait_until(reached: Callable[[], bool], process: subprocess.Popen[bytes], seconds: float = 180) -> None:
     deadline = time.monotonic() + seconds
-    while not list(path.glob(pattern)):
+    while not reached():
         assert process.poll() is None, process.stderr.read().decode() if process.stderr else ""
-        assert time.monotonic() < deadline, f"no {pattern} in {path} after {seconds} s"
+        assert time.monotonic() < deadline, f"not reached after {seconds} s"
         time.sleep(0.02)
+
+
+def newest(run: Path) -> int:
+    """The step of the newest checkpoint; 0 where there is none."""
+    whole = (path.parent.name for path in run.glob("checkpoints/step-??????/manifest.json"))
+    return max((int(name.removeprefix("step-")) for name in whole), default=0)
 
 
 def end_family(family: list[psutil.Process]) -> None:
@@ -65,55 +72,52 @@ def end_family(family: list[psutil.Process]) -> None:
     psutil.wait_procs(alive, timeout=20)
 
 
-@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
-def test_the_same_command_goes_on_and_the_model_is_bit_identical(
-    base: Path, whole: str, tmp_path: Path, end: signal.Signals
-) -> None:
-    job = write_job(tmp_path, base, train={"epochs": EPOCHS})
-    run = tmp_path / "out" / "runs" / "tiny"
-    process = start(job)
-    wait_for(run / "checkpoints", "step-??????/manifest.json", process)
-    family = psutil.Process(process.pid).children(recursive=True)
-    process.send_signal(end)
-    _, said = process.communicate(timeout=60)
-    end_family(family)
-    assert not (run / "result.json").exists(), "the run ended before it could be disturbed"
-    saved = re.search(r"interrupted after step (\d+), which is saved", said.decode())
-    if end != signal.SIGKILL:
-        assert process.returncode == 130
-        assert "same command goes on" in said.decode() and "Traceback" not in said.decode()
-        assert saved
-    again = run_cli("train", job, "--json")
-    assert again.returncode == 0, again.stderr
-    result = json.loads(again.stdout)
-    assert result["resumed_from"] and result["resumed_from"] > 0
-    assert saved is None or result["resumed_from"] == int(saved[1])
-    assert sha256_file(Path(result["artifact"]) / "model.safetensors") == whole
-
-
-def test_a_killed_worker_is_replaced_and_the_model_is_bit_identical(base: Path, whole: str, tmp_path: Path) -> None:
-    job = write_job(tmp_path, base, train={"epochs": EPOCHS})
-    run = tmp_path / "out" / "runs" / "tiny"
-    process = start(job)
-    wait_for(run / "checkpoints", "step-??????/manifest.json", process)
-    workers = [
-        p for p in psutil.Process(process.pid).children(recursive=True) if "RayTrainWorker" in " ".join(p.cmdline())
-    ]
-    assert len(workers) == 1
-    workers[0].kill()
-    _, said = process.communicate(timeout=240)
-    assert process.returncode == 0, said.decode()
-    assert sha256_file(run / "model" / "model.safetensors") == whole
-
-
-def test_two_at_once_are_refused(base: Path, tmp_path: Path) -> None:
-    job = write_job(tmp_path, base)
-    process = start(job)
-    wait_for(tmp_path / "out" / "runs" / "tiny", "identity.json", process)
-    family = psutil.Process(process.pid).children(recursive=True)
+def refuse_another(job: Path) -> None:
+    """A second command at the same time."""
     second = run_cli("train", job)
-    process.kill()
-    process.communicate(timeout=60)
-    end_family(family)
     assert second.returncode == 4
     assert "in use by another process" in second.stderr and "Traceback" not in second.stderr
+
+
+def kill_worker(process: subprocess.Popen[bytes]) -> None:
+    family = psutil.Process(process.pid).children(recursive=True)
+    workers = [each for each in family if "RayTrainWorker" in " ".join(each.cmdline())]
+    assert len(workers) == 1
+    workers[0].kill()
+
+
+def disturb(run: Path, process: subprocess.Popen[bytes], end: signal.Signals) -> None:
+    """Once it is further than before it gets the signal, and ends; where it can it saves its step and says so."""
+    before = newest(run)
+    wait_until(lambda: newest(run) > before, process)
+    family = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(end)
+    _, told = process.communicate(timeout=60)
+    end_family(family)
+    assert not (run / "result.json").exists(), "the run ended before it could be disturbed"
+    if end != signal.SIGKILL:
+        said = told.decode()
+        assert process.returncode == 130
+        assert "same command goes on" in said and "Traceback" not in said
+        saved = re.search(r"interrupted after step (\d+), which is saved", said)
+        assert saved and int(saved[1]) == newest(run)
+
+
+def test_the_same_command_goes_on_and_the_model_is_bit_identical(base: Path, whole: str, tmp_path: Path) -> None:
+    """A worker is killed, which is replaced, then the command; the next two are interrupted; the last one ends."""
+    job = write_job(tmp_path, base, train={"epochs": EPOCHS})
+    run = tmp_path / "out" / "runs" / "tiny"
+    process = start(job)
+    wait_until((run / "identity.json").exists, process)
+    refuse_another(job)
+    wait_until(lambda: newest(run) > 0, process)
+    kill_worker(process)
+    disturb(run, process, signal.SIGKILL)
+    for end in (signal.SIGINT, signal.SIGTERM):
+        disturb(run, start(job), end)
+    step = newest(run)
+    done = run_cli("train", job, "--json")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["resumed_from"] == step
+    assert sha256_file(Path(result["artifact"]) / "model.safetensors") == whole
