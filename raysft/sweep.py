@@ -222,7 +222,8 @@ class Sweep:
         listener.stage("search")
         known = sum(len(trial.folds) for trial in director.race.trials.values())
         if known:
-            listener.note(f"{known} folds were done before, and are not done again")
+            were = "fold was" if known == 1 else "folds were"
+            listener.note(f"{known} {were} done before and not trained again")
         algorithm = algorithm_of(self.space, tune)
         aims = ", ".join(f"{name} {way}" for name, way in self.objectives.items())
         where = f"{slots.share:g} GPU" if slots.gpu else f"{slots.cpus} CPU"
@@ -301,7 +302,7 @@ def watch_board(director: Director, listener: Listener) -> None:
     def tell(news: str) -> None:
         left = director.left_s()
         done = sum(len(trial.folds) for trial in director.race.trials.values())
-        text = f"{done} folds done, {director.running} running"
+        text = f"{done} fold{'' if done == 1 else 's'} done, {director.running} running"
         listener.board(trial_rows(director.race), text + ("" if left is None else f", at most {left:.0f} s left"), news)
 
     director.told = tell

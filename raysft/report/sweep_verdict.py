@@ -76,8 +76,8 @@ def comparison(result: SweepResult) -> str:
         return "No other configuration was trained on all folds: there is no runner-up to compare it with."
     if chosen["ahead"] is None:
         return (
-            f"How far it is ahead of the runner-up, trial {chosen['runner_up']}, is not known: it takes two folds, or "
-            "two rows or groups in each, to tell what is chance."
+            f"How far it is ahead of the runner-up, trial {chosen['runner_up']}, is not known: it takes two folds that "
+            "differ, or two rows or groups in each, to tell what is chance."
         )
     ahead, rival = _ahead(chosen["ahead"]), f"trial {chosen['runner_up']}"
     name = measure_name(next(iter(result.objectives)), result.task)

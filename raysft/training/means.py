@@ -29,6 +29,7 @@ Array = np.ndarray[Any, Any]
 ROWS_A_LABEL = 100  # that are looked at
 MICRO_BATCH = 32
 SCALE = 5.0  # logit of a text that lies as far from the centre as texts do, straight towards its label's mean
+NEAREST = 0.1  # of their length, as which texts count that lie closer together: dropout alone moves them farther
 
 
 def start_at_means(model: nn.Module, objective: Objective, rows: TokenizedRows, precision: Precision) -> None:
@@ -56,8 +57,8 @@ def _towards_means(seen: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tens
     means = (labels.T @ seen) / labels.sum(dim=0).clamp(min=1).unsqueeze(1)
     known = (labels.sum(dim=0) > 0).unsqueeze(1)  # a label without a text starts at nothing
     directions = nn.functional.normalize((means - centre) * known, dim=1)
-    spread = (seen - centre).norm(dim=1).mean().clamp(min=1e-6)
-    weight = directions * (SCALE / spread)
+    spread = (seen - centre).norm(dim=1).mean()
+    weight = directions * (SCALE / spread.clamp(min=max(1e-6, NEAREST * float(seen.norm(dim=1).mean()))))
     return weight, -(weight @ centre)
 
 

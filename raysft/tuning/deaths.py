@@ -7,7 +7,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from raysft.errors import TrainingFailed
+from raysft.tuning.relay import words
 
+DETAIL, GUESSES = "Worker exit detail: ", " Some common causes include"  # of Ray's long message
 LOW = (
     "its process was ended because memory ran low on its machine; fewer folds at a time (tune.concurrent) or a smaller "
     "train.micro_batch need less"
@@ -45,3 +47,13 @@ def as_death(error: Exception) -> Exception:
     death: Exception = RayActorError(error_msg=str(error))
     death.cause = TrainingFailed(LOW) if isinstance(error, OutOfMemoryError) else error  # type: ignore[attr-defined]
     return death
+
+
+def cause_of(error: Exception) -> str:
+    """Why the process of a fold died, in one line, for people; without Ray's guesses."""
+    from ray.exceptions import RayActorError
+
+    if not isinstance(error, RayActorError) or hasattr(error, "cause"):
+        return words(error)
+    text = str(error).partition(GUESSES)[0].rpartition(DETAIL)[2]
+    return f"its process died: {' '.join(text.splitlines()[-1:])}"

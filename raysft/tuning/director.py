@@ -23,6 +23,7 @@ from raysft.tuning.work import FoldId, Work
 
 Array = np.ndarray[Any, Any]
 NEARLY = 0.7  # of the epochs of a fold, from which it ends though the budget is spent
+NOTED_S = 60.0  # after which the time of folds that are not done is on storage too
 LEARNS = ("tpe", "nsga2")  # their proposals depend on what was found
 
 
@@ -164,6 +165,7 @@ class Director:
     told: Callable[[str], None] = lambda _: None
     ended: str = ""  # why nothing more is trained
     _began: float = field(default_factory=time.monotonic)
+    _noted: float = 0.0  # seconds that the record knows of
     _partial: dict[tuple[int, int], list[dict[str, float]]] = field(default_factory=dict)
 
     @staticmethod
@@ -244,6 +246,8 @@ class Director:
         was_out = trial.out
         why = self.race.hopeless(job.trial, job.fold.fold, found)
         self._check_budget()
+        if self.seconds - self._noted > NOTED_S:
+            self._note_spent()
         # What is nearly done is worth more than the rest of its time.
         stops = bool(why) or (bool(self.ended) and epoch < NEARLY * self.race.epochs_of(trial))
         if stops:
@@ -261,7 +265,7 @@ class Director:
             return
         trial = self.race.trials[job.trial]
         stopped = self.race.finish(job.trial, job.fold.fold, scores)
-        self.record.spent(self.seconds)
+        self._note_spent()
         if len(trial.folds) == len(self.race.folds):
             self._close(trial)
         for other in stopped:
@@ -275,10 +279,10 @@ class Director:
         self.told("")
 
     def failed(self, job: FoldJob, why: str) -> None:
-        """The configuration is out, the sweep goes on."""
+        """The configuration is out, unless it was before; the sweep goes on."""
         self.race.leave(job.trial, job.fold.fold)
         trial = self.race.trials[job.trial]
-        if not trial.failed:
+        if not trial.out:
             again = self.race.fail(trial.number, why)
             self.proposals.tell(trial.settings, None)
             self.record.failed(trial.number, why, self.seconds)
@@ -306,7 +310,7 @@ class Director:
             return None
         alive = [trial for trial in self.race.trials.values() if not trial.out]
         folds = sum(len(self.race.folds) - len(trial.folds) for trial in alive)
-        return folds * float(np.mean(took)) / self.slots
+        return math.ceil(folds / self.slots) * float(np.mean(took))
 
     def _propose(self) -> bool:
         """Propose as many configurations as the race has room for; whether there was one."""
@@ -352,6 +356,10 @@ class Director:
         self.record.ended(trial, values, self.seconds)
         if trial.stopped:
             self.told(f"trial {trial.number} stopped: {trial.stopped}")
+
+    def _note_spent(self) -> None:
+        self._noted = self.seconds
+        self.record.spent(self._noted)
 
     def _check_budget(self) -> None:
         seconds, words = self._budget()

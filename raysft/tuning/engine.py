@@ -23,9 +23,9 @@ from raysft.storage.commit import writing
 from raysft.storage.lease import lease
 from raysft.training.launch import fit_aside
 from raysft.training.worker import Task
-from raysft.tuning.deaths import every_death_counted
+from raysft.tuning.deaths import cause_of, every_death_counted
 from raysft.tuning.director import FoldJob, Orders
-from raysft.tuning.relay import RETRIES, Found, Relay, answer_to, words
+from raysft.tuning.relay import RETRIES, Found, Relay, answer_to
 from raysft.tuning.slots import Slots
 from raysft.tuning.work import Work, Workbench
 
@@ -225,6 +225,6 @@ def _cause_of(file: str | None) -> str:
     if file is None or not Path(file).exists():
         return "its process died"
     try:
-        return words(pickle.loads(Path(file).read_bytes()))  # noqa: S301  # written by this process
+        return cause_of(pickle.loads(Path(file).read_bytes()))  # noqa: S301  # written by this process
     except Exception:  # noqa: BLE001  # of a kind that is not known here
         return "its process died of an error that cannot be read here"

@@ -96,10 +96,10 @@ def read_record(folder: FoldFolder) -> FoldRecord:
     return FoldRecord(**read_json(folder.done))
 
 
-def read_held_out(folder: FoldFolder) -> HeldOut:
-    """Of a fold that is done."""
+def read_held_out(folder: FoldFolder, influence_only: bool = False) -> HeldOut:
+    """Of a fold that is done. influence_only: without what was decided, which is larger by far."""
     with np.load(folder.held_out) as stored:
-        arrays = dict(stored)
+        arrays = {name: stored[name] for name in stored.files if not (influence_only and name.startswith("found:"))}
     row_id = arrays.pop("row_id")
     kinds: dict[str, dict[str, Array]] = {"influence": {}, "found": {}}
     for name, values in arrays.items():

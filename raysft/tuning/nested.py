@@ -57,7 +57,10 @@ def nested_estimate(
     errand = Errand(jobs, listener.note)
     run_search(work, errand, slots)
     for job, why in errand.failures.items():
-        raise TrainingFailed(f"nested fold {job.fold}: {why}", "Mend the cause; the same command goes on.")
+        raise TrainingFailed(
+            f"nested: what was chosen without fold {job.fold.fold} could not be scored on it: {why}",
+            "Mend the cause; the same command goes on.",
+        )
     corpus = pq.read_table(prepared.folder.corpus(sealed=False))
     parts = [Part(trial.number, scoring[fold], trial.epoch) for fold, trial in chosen.items()]
     scores, _ = out_of_fold(work, parts, corpus, prepared.labels)

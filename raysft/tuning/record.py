@@ -117,7 +117,7 @@ def scores_of(folder: SweepFolder, trial: int, fold: FoldId, units: Units) -> Fo
     place = folder.fold(trial, str(fold))
     if not place.done.exists():
         return None
-    record, held_out = read_record(place), read_held_out(place)
+    record, held_out = read_record(place), read_held_out(place, influence_only=True)
     # 2 operations a parameter and position forward, 4 backward where it trains (Kaplan et al. 2020, section 2.1).
     flops = record.padded * (2.0 * record.parameters + 4.0 * record.trained)
     own = _by_unit(held_out, units)

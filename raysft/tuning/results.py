@@ -44,6 +44,7 @@ class Difference:
     error: float
     folds: int
     gaps: tuple[float, ...] = ()  # of each fold
+    freedom: float = math.inf  # degrees of it, where the error is that of a few folds alone
 
     @property
     def z(self) -> float:
@@ -54,11 +55,16 @@ class Difference:
 
     @property
     def p(self) -> float:
-        """Two-sided, by the normal distribution: how often chance alone gives so large a difference."""
-        return math.erfc(abs(self.z) / math.sqrt(2))
+        """Two-sided, by Student's distribution: how often chance alone gives so large a difference."""
+        from scipy.special import stdtr
 
-    def interval(self, width: float = 1.96) -> tuple[float, float]:
-        """95% unless asked otherwise."""
+        return float(2 * stdtr(self.freedom, -abs(self.z)))
+
+    def interval(self) -> tuple[float, float]:
+        """95%."""
+        from scipy.special import stdtrit
+
+        width = float(stdtrit(self.freedom, 0.975))
         return self.value - width * self.error, self.value + width * self.error
 
 
@@ -197,12 +203,14 @@ def between_epochs(trial: Trial, measure: str, first: int, second: int) -> Diffe
 def cautious(found: Difference) -> Difference | None:
     """With the larger of two errors, that of the rows and that of the folds: the latter also has in it what another
     training set does to a configuration, where there are folds enough to tell. Where a fold is a single unit its rows
-    have no error, and that of the folds stands alone; None: neither is known."""
+    have no error, and that of the folds stands alone, of which few tell little; None: neither is known."""
     count, known = len(found.gaps), math.isfinite(found.error)
     if count < (ENOUGH_FOLDS if known else 2):
         return found if known else None
     of_folds = float(np.std(found.gaps, ddof=1)) / math.sqrt(count)
-    return replace(found, error=max(found.error, of_folds) if known else of_folds)
+    if known:
+        return replace(found, error=max(found.error, of_folds))
+    return replace(found, error=of_folds, freedom=count - 1) if of_folds else None
 
 
 def variance_of(first: Array, second: Array) -> float:

@@ -115,6 +115,19 @@ def test_a_process_that_ray_ends_for_want_of_memory_is_replaced(
     assert list(errand.failures.values()) == [LOW] and len(pids) == len(set(pids)) == RETRIES + 1
 
 
+def test_a_process_that_is_killed_again_and_again_is_told_of_in_one_line(cluster: None, tmp_path: Path) -> None:
+    @dataclass
+    class Killed(Cursed):
+        def task(self, trial: int, settings: dict[str, Any], fold: FoldId) -> Any:
+            os._exit(1)
+
+    errand = Errand([FoldJob(1, {}, FoldId(0))])
+    work: Any = Killed(SweepFolder(tmp_path / "sweep"), RuntimeError())
+    run_search(work, errand, Slots(1, 1, gpu=False))
+    (why,) = errand.failures.values()
+    assert why.startswith("its process died: ") and len(why) < 200 and "ray stop" not in why
+
+
 @pytest.mark.parametrize(("status", "told"), [("ERROR", False), ("RUNNING", True)])
 def test_a_death_is_told_where_tune_does_not_try_again(status: str, told: bool, monkeypatch: Any) -> None:
     """Of those that it recovers from it tells too, once the trial is in error."""

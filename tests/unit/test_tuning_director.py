@@ -181,9 +181,9 @@ def test_time_left_is_that_of_the_folds_left_of_those_in_the_race(tmp_path: Path
     of.next()
     of.race.finish(1, 0, fold(0.7, seconds=4.0))
     of.race.finish(2, 0, fold(0.7, seconds=2.0))
-    assert of.left_s() == (2 + 2 + 3) * 3.0 / 2
+    assert of.left_s() == 4 * 3.0  # 2 + 2 + 3 folds, two at a time: the last one is no sooner done
     of.race.trials[3].failed = "no memory"
-    assert of.left_s() == (2 + 2) * 3.0 / 2
+    assert of.left_s() == 2 * 3.0
 
 
 # --- the budget
@@ -322,6 +322,28 @@ def test_what_could_not_catch_one_that_fails_is_in_the_race_again_after_an_inter
     job = of.next()
     assert job is not None and (job.trial, job.fold) == (2, FoldId(1))
     assert Record(of.record.folder).load()[0][2].stopped == ""
+
+
+def test_a_process_that_dies_under_one_that_is_stopped_already_is_no_failure_of_it(tmp_path: Path) -> None:
+    """Else the same command would go on for nothing."""
+    of = director(tmp_path, slots=2, trials=2, algorithm="grid")
+    jobs = [of.next() for _ in range(2)]
+    job = jobs[1]
+    assert job is not None and job.trial == 2
+    of.race.trials[2].stopped, of.race.trials[2].behind = "behind", 1
+    of.failed(job, "its process died")
+    assert of.running == 1 and of.race.trials[2].failed == "" and not any("failed" in line for line in lines(of))
+
+
+def test_the_time_of_a_fold_that_is_killed_counts(tmp_path: Path) -> None:
+    of = director(tmp_path, hours=9.0)
+    job = of.next()
+    assert job is not None
+    for hours in (0.0, 1.0, 1.001, 2.0):
+        spend(of, hours)
+        of.epoch(job, 1, {"f1_macro": 0.2, "loss": 0.9}, units_of(30).row_id, influences())
+    assert director(tmp_path, hours=9.0).spent == pytest.approx(7200, abs=5)
+    assert len([line for line in lines(of) if "trial" not in line]) == 2  # not a line for each epoch of a minute
 
 
 def test_who_asks_to_stop_first_is_named(tmp_path: Path) -> None:

@@ -186,6 +186,12 @@ def logits_of(loop: Loop, rows: Any) -> Array:
     return np.asarray(torch.stack(found).numpy())
 
 
+def test_influences_are_read_without_what_was_decided(whole: tuple[FoldFolder, list[Judged]]) -> None:
+    every, some = read_held_out(whole[0]), read_held_out(whole[0], influence_only=True)
+    assert every.found and not some.found
+    assert_same(some, replace(every, found={}))
+
+
 def test_only_the_influences_that_are_asked_for_are_kept(base: Base, tmp_path: Path) -> None:
     loop, folder = loop_in(base, tmp_path, epochs=1)
     list(train_fold(loop, folder, ("accuracy",)))

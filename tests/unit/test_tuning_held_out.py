@@ -14,7 +14,7 @@ from raysft.metrics.judged import Judged, judge_counts, judge_label_sets, judge_
 from raysft.metrics.label_sets import label_set_estimates
 from raysft.metrics.scores import Array
 from raysft.metrics.tags import Counts, tag_estimates
-from raysft.tuning.held_out import WIDTH, Part, out_of_fold
+from raysft.tuning.held_out import Part, out_of_fold
 from raysft.tuning.work import FoldId, Work
 from tests.support.sweeps import work_in
 
@@ -153,7 +153,7 @@ def test_texts_are_judged_by_their_tokens_and_their_error_is_that_of_the_units(t
     drawn = CHANCE.integers(0, len(units), (4000, len(units)))
     of_sums, of_tokens = (np.array([each[unit].sum() for unit in units]) for each in (sums, tokens))
     spread = (of_sums[drawn].sum(axis=1) / of_tokens[drawn].sum(axis=1)).std()
-    assert loss.high - loss.low == pytest.approx(2 * WIDTH * spread, rel=0.1)
+    assert loss.high - loss.low == pytest.approx(2 * 1.96 * spread, rel=0.1)
     assert (loss.low + loss.high) / 2 == pytest.approx(loss.value)
     assert loss.n == len(table) == ROWS and table.column("row_id").to_pylist() == ROW_ID.tolist()
     whole = sums.reshape(ROWS, 2).sum(axis=1) / tokens.reshape(ROWS, 2).sum(axis=1)

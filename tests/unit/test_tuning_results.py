@@ -111,8 +111,19 @@ def test_where_rows_tell_no_error_the_folds_do_and_of_one_fold_none_is_known() -
     unknown = Difference(0.2, math.inf, 2, (0.1, 0.3))
     found = cautious(unknown)
     assert found is not None and found.error == pytest.approx(0.1) and found.value == 0.2
-    assert all(map(math.isfinite, found.interval()))
+    assert found.interval() == pytest.approx((0.2 - 1.2706, 0.2 + 1.2706), abs=1e-3)  # a table of Student's t
+    assert found.p == pytest.approx(1 - 2 * math.atan(2) / math.pi)  # Cauchy's distribution
     assert cautious(replace(unknown, folds=1, gaps=(0.2,))) is None
+    assert cautious(replace(unknown, gaps=(0.2, 0.2))) is None  # two folds that happen to say the same
+
+
+def test_of_equal_configurations_few_are_taken_for_better_where_folds_alone_tell() -> None:
+    chance = np.random.default_rng(0)
+    for count in (2, 3, 6):
+        gaps = chance.normal(size=(2000, count))
+        found = [cautious(Difference(float(each.mean()), math.inf, count, tuple(each))) for each in gaps]
+        sure = [each is not None and each.interval()[0] > 0 for each in found]
+        assert np.mean(sure) == pytest.approx(0.025, abs=0.01)
 
 
 def test_configurations_without_a_common_fold_cannot_be_compared() -> None:
@@ -198,7 +209,7 @@ def test_a_variance_is_that_of_a_sample_and_a_single_unit_tells_none() -> None:
 def test_certainty_is_in_standard_errors() -> None:
     found = Difference(0.02, 0.01, 1)
     assert found.z == 2.0 and found.p == pytest.approx(0.0455, abs=1e-4)
-    assert found.interval() == pytest.approx((0.0004, 0.0396))
+    assert found.interval() == pytest.approx((0.0004, 0.0396), abs=1e-6)
     assert Difference(-0.02, 0.0, 1).z == -math.inf and Difference(-0.02, 0.0, 1).p == 0.0
     assert Difference(0.0, 0.0, 1).z == 0.0 and Difference(0.0, 0.0, 1).p == 1.0
 

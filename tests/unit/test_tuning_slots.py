@@ -10,6 +10,7 @@ import ray
 from hypothesis import given
 from hypothesis import strategies as st
 
+from raysft.capacity import Capacity, Node
 from raysft.config.sections import TrainSection
 from raysft.errors import NoCapacity
 from raysft.session import Resources
@@ -106,6 +107,22 @@ def test_who_asks_for_cpus_gets_them_and_who_asks_for_gpus_is_told_where_there_a
     assert find_slots(TRAIN, 3 * GB, 100) == Slots(2, 2, gpu=False)
     with pytest.raises(NoCapacity, match="the cluster has 0"):
         find_slots(replace_device("gpu"), 3 * GB, 100)
+
+
+@pytest.mark.parametrize(
+    ("there", "coming", "count"),
+    [
+        ([Node(2, 0)], [Node(4, 0), Node(16, 1)], 6),  # GPUs are not bought for their CPUs
+        ([Node(2, 1)], [Node(4, 0)], 6),  # those that are there compute
+        ([Node(0, 0)], [Node(16, 1)], 16),  # there are no others
+    ],
+)
+def test_which_nodes_are_asked_for_cpus(
+    monkeypatch: pytest.MonkeyPatch, there: list[Node], coming: list[Node], count: int
+) -> None:
+    cluster(monkeypatch)
+    monkeypatch.setattr(slots, "find_capacity", lambda: Capacity(there, coming))
+    assert find_slots(replace_device("cpu"), 0, 100) == Slots(count, 1, gpu=False)
 
 
 def replace_device(device: str) -> TrainSection:
