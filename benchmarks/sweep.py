@@ -288,10 +288,7 @@ def scores(files: list[Path]) -> dict[str, Found]:
 
 
 def read_raysft(result: Found) -> Row:
-    """From what `raysft tune --json` printed; the one place that knows its form.
-
-    The epochs of folds that were stopped within count as idle.
-    """
+    """From what `raysft tune --json` printed; the one place that knows its form."""
     found = result["found"]
     timing, settings = found["timing"], found["chosen"]["settings"]
     wall = result["all_s"] - timing["refit_s"]

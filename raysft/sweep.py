@@ -35,6 +35,7 @@ from raysft.tuning.again import ASKED, asked_of, is_finished, with_what_holds
 from raysft.tuning.choose import choose
 from raysft.tuning.director import Director, describe
 from raysft.tuning.engine import run_search
+from raysft.tuning.fold import busy_s
 from raysft.tuning.folds import (
     cv_folds,
     refuse_nested,
@@ -54,7 +55,7 @@ from raysft.tuning.search import changes_data
 from raysft.tuning.slots import Slots, find_slots
 from raysft.tuning.space import Space
 from raysft.tuning.summary import summarise
-from raysft.tuning.work import Work
+from raysft.tuning.work import FoldId, Work
 from raysft.version import VERSION
 
 T = TypeVar("T")
@@ -143,7 +144,7 @@ class Sweep:
         (taken,) = [trial for trial in candidates if trial.number == choice.trial]
         listener.note(f"chosen: trial {choice.trial} ({words_of_settings(self.space, taken.settings)}): {choice.why}")
         self.folder.result.unlink(missing_ok=True)  # from here on what it tells of is replaced
-        result = summarise(work, director, choice, candidates, some, _timing(director, clock))
+        result = summarise(work, director, choice, candidates, some, _timing(work, director, clock))
         self._show(result)  # whatever becomes of the rest
         if tune.nested:
             listener.stage("nested")
@@ -155,7 +156,7 @@ class Sweep:
         listener.stage("report")
         result = with_what_holds(result, before)
         there = {"refit": run is not None, "nested": result.nested is not None}
-        result = replace(result, timing=_timing(director, clock), asked=asked_of(tune) | there)
+        result = replace(result, timing=_timing(work, director, clock), asked=asked_of(tune) | there)
         self._show(result)
         write_json(self.folder.result, result.to_json())
         tidy(self.folder)
@@ -291,8 +292,10 @@ def tidy(folder: SweepFolder) -> None:
         path.unlink(missing_ok=True)
 
 
-def _timing(director: Director, clock: Clock) -> dict[str, float]:
-    busy = sum(fold.busy_s for trial in director.race.trials.values() for fold in trial.folds.values())
+def _timing(work: Work, director: Director, clock: Clock) -> dict[str, float]:
+    """busy_s: of training and evaluation, also of folds that were left off."""
+    places = [(trial, FoldId(fold)) for trial in director.race.trials for fold in director.race.folds]
+    busy = sum(busy_s(work.fold_folder(*place)) for place in places)
     return {**clock.spent(), "busy_s": round(busy, 1), "slots": director.slots, **clock.total()}
 
 

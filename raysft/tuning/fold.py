@@ -11,6 +11,7 @@ import json
 import math
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -94,6 +95,16 @@ def _require_finite(scores: dict[str, float], epoch: int) -> None:
 def read_record(folder: FoldFolder) -> FoldRecord:
     """Of a fold that is done."""
     return FoldRecord(**read_json(folder.done))
+
+
+def busy_s(folder: FoldFolder) -> float:
+    """Seconds of training and evaluation that the journal of a fold tells of, also of one that was left off; 0: none."""
+    lines = []
+    for text in folder.metrics.read_text(encoding="utf-8").splitlines() if folder.metrics.exists() else []:
+        with suppress(ValueError):  # the last line of a process that was killed
+            lines.append(json.loads(text))
+    trained = max((line.get("seconds", 0.0) for line in lines), default=0.0)
+    return float(trained + sum(line.get("eval_s", 0.0) for line in lines))
 
 
 def read_held_out(folder: FoldFolder, influence_only: bool = False) -> HeldOut:

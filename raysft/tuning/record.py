@@ -125,7 +125,6 @@ def scores_of(folder: SweepFolder, trial: int, fold: FoldId, units: Units) -> Fo
         scores=record.scores,
         influence=own,
         seconds=record.seconds,
-        busy_s=record.train_s + record.eval_s,
         train_loss=record.train_loss,
         parameters=record.parameters,
         flops=flops,

@@ -26,7 +26,6 @@ class FoldScores:
     scores: list[dict[str, float]]  # after each epoch
     influence: dict[str, Array]  # of each unit on a measure after each epoch, (E, u), by measure
     seconds: float = 0.0  # from its beginning to its end
-    busy_s: float = 0.0  # of these in training and evaluation
     train_loss: list[float] = field(default_factory=list)
     parameters: int = 0
     flops: float = 0.0  # of training

@@ -21,7 +21,7 @@ from raysft.storage.pretrained import Base, resolve_base
 from raysft.training.loop import Loop
 from raysft.training.objective import Forward
 from raysft.tuning import fold
-from raysft.tuning.fold import HeldOut, TornFold, read_held_out, read_record, train_fold
+from raysft.tuning.fold import HeldOut, TornFold, busy_s, read_held_out, read_record, train_fold
 from tests.support.loops import SETTINGS, STEPS, lines_of, make_loop, rows_of
 
 MEASURES = ("f1_macro", "loss")
@@ -240,3 +240,17 @@ def test_a_fold_that_stops_early_has_the_epochs_that_it_did(base: Base, tmp_path
     record = read_record(folder)
     assert len(record.scores) == len(record.train_loss) == 2 and "train.stop_at" in record.ended
     assert read_held_out(folder).influence["loss"].shape == (2, 40)
+
+
+def test_the_time_of_a_fold_that_was_left_off_counts(base: Base, tmp_path: Path, whole: tuple[FoldFolder, Any]) -> None:
+    """Of one that is done it is what its record says."""
+    record = read_record(whole[0])
+    assert busy_s(whole[0]) == pytest.approx(record.train_s + record.eval_s, abs=0.01)
+    assert busy_s(FoldFolder(tmp_path / "nothing")) == 0
+    loop, folder = loop_in(base, tmp_path)
+    epochs = train_fold(loop, folder, MEASURES)
+    next(epochs)
+    epochs.close()  # type: ignore[attr-defined]
+    with folder.metrics.open("a", encoding="utf-8") as file:
+        file.write('{"step": 99, "secon')  # a process that was killed
+    assert busy_s(folder) >= loop.progress.seconds - 0.01 > 0
