@@ -188,11 +188,13 @@ def doctor_command(cluster: str, limit: float, as_json: bool) -> None:
     Example:
       raysft cluster doctor local
     """
+    from raysft.cli.clusters import refuse_slurm
     from raysft.cli.console import print_json
     from raysft.cluster.named import find_cluster
     from raysft.jobs.doctor import doctor
 
     found = find_cluster(cluster)
+    refuse_slurm(found)
     diagnosis = doctor(found, limit)
     if as_json:
         print_json({"schema": "raysft.cluster-doctor/1", **_named(found), **diagnosis.to_json()})

@@ -46,12 +46,19 @@ def find(name: str | None, address: str | None, insecure: bool) -> tuple[Cluster
     if address:
         return None, Client(endpoint_at(address, None, insecure), flags)
     cluster = find_cluster(name or only_cluster())
+    refuse_slurm(cluster)
+    return cluster, Client(endpoint_of(cluster, insecure), flags)
+
+
+def refuse_slurm(cluster: Cluster) -> None:
+    """Raises UsageError for a cluster that has no Ray of its own to ask."""
+    from raysft.errors import UsageError
+
     if cluster.config.kind == "slurm":
         raise UsageError(
             f"cluster {cluster.config.name} is Slurm's: each batch job has a Ray of its own, and there is none to ask",
             f"`raysft cluster render {cluster.path} --to FOLDER`, then there: sbatch FOLDER/job.sbatch train JOB.",
         )
-    return cluster, Client(endpoint_of(cluster, insecure), flags)
 
 
 def _flags(name: str | None, address: str | None, insecure: bool) -> str:

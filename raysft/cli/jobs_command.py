@@ -194,7 +194,7 @@ def events_command(job: str, name: str | None, address: str | None, insecure: bo
     """
     from raysft.cli.console import print_json
     from raysft.jobs.told import events_in, history
-    from raysft.jobs.view import words
+    from raysft.jobs.view import for_people, words
 
     _, client = find(name, address, insecure)
     found = _find(client, job)
@@ -202,9 +202,8 @@ def events_command(job: str, name: str | None, address: str | None, insecure: bo
     if as_json:
         print_json({"schema": "raysft.events/1", "id": found.id, "events": events})
         return
-    for event in events:
-        if event["kind"] != "progress" or event["done"] == event["total"]:
-            click.echo(f"{time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(event['t']))}  {words(event)}")
+    for event in for_people(events):
+        click.echo(f"{time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(event['t']))}  {words(event)}")
 
 
 def _find(client: Client, job: str) -> Job:

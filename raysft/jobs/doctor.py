@@ -17,7 +17,7 @@ from raysft.cluster.pools.catalogue import Pool, pools_of
 from raysft.config import Cluster
 from raysft.config.cluster import CLOUDS
 from raysft.errors import NoCapacity, NotAllowed, RaysftError, UsageError
-from raysft.jobs.client import Client, Job
+from raysft.jobs.client import Client, Job, Unreachable
 from raysft.jobs.request import own_request
 from raysft.jobs.submit import refuse_other_ray
 from raysft.jobs.told import PROBE, events_in, lines_of
@@ -66,6 +66,12 @@ def doctor(cluster: Cluster, limit_s: float = LIMIT_S) -> Diagnosis:
         client.version()
         found.troubles += _from_here(cluster, endpoint, client)
         told = _probe(cluster, client, limit_s)
+    except Unreachable as error:
+        fix = (
+            f"Is it up, and a tunnel to it? `raysft cluster status {cluster.config.name}` tells of one brought up here."
+        )
+        found.troubles.append(Trouble("address", error.message, fix, error.exit_code))
+        return found
     except RaysftError as error:
         found.troubles.append(_trouble("address", error))
         return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -64,8 +64,8 @@ def view_of(job: Job, state: State | None, now: float, prices: Prices | None = N
         cost_dollars=cost,
         run_cost_dollars=cost,
         # Clocks of two machines differ a little.
-        age_s=None if job.started is None else max(0.0, now - job.started),
-        ran_s=None if job.started is None else max(0.0, until - job.started),
+        age_s=None if job.started is None else max(0.0, round(now - job.started, 1)),
+        ran_s=None if job.started is None else max(0.0, round(until - job.started, 1)),
         reason=waits or reason,
         next=following,
     )
@@ -106,6 +106,18 @@ def reason_of(job: Job, state: State | None) -> str:
     return _failure(job, state or State())[0]
 
 
+def for_people(events: Iterable[Event]) -> Iterator[Event]:
+    """Without what is told again and again: progress on the way, and the same nodes of which the job holds others."""
+    pools: object = None
+    for event in events:
+        if event["kind"] == "nodes":
+            pools, before = event["pools"], pools
+            if pools == before:
+                continue
+        if event["kind"] != "progress" or event["done"] == event["total"]:
+            yield event
+
+
 def words(event: Event) -> str:
     """An event in a line."""
     kind = event["kind"]
@@ -142,7 +154,7 @@ def _left(state: State, now: float) -> float | None:
     if state.done_t is None or state.done <= state.first_done:
         return None
     pace = (state.done_t - state.first_t) / (state.done - state.first_done)
-    return max(0.0, pace * (state.total - state.done) - (now - state.done_t))
+    return max(0.0, round(pace * (state.total - state.done) - (now - state.done_t), 1))
 
 
 def _number(pattern: re.Pattern[str], text: str) -> float | None:

@@ -25,6 +25,7 @@ def test_jobs_of_slurm_go_by_sbatch() -> None:
     with pytest.raises(UsageError, match="is Slurm's: each batch job has a Ray of its own") as refused:
         find(str(ROOT / "cluster/slurm/cluster.yaml"), None, False)
     assert "sbatch FOLDER/job.sbatch train JOB" in refused.value.next_step
+    assert run(["cluster", "doctor", str(ROOT / "cluster/slurm/cluster.yaml"), "--json"]) == 2
 
 
 @pytest.mark.parametrize("kind", ["static", "aws", "gcp", "azure", "kubernetes"])

@@ -16,7 +16,7 @@ from raysft.cli.jobs_table import job_table, jobs_table
 from raysft.jobs.client import Job
 from raysft.jobs.state import Event, State, fold, newest
 from raysft.jobs.told import MARK
-from raysft.jobs.view import View, cost_of, view_of, with_attempts_before, words
+from raysft.jobs.view import View, cost_of, for_people, view_of, with_attempts_before, words
 
 BEGAN = 1000.0
 
@@ -184,6 +184,12 @@ def test_why_a_job_failed_that_said_nothing_is_what_ray_says() -> None:
 
 
 # --- words and tables
+
+
+def test_people_are_told_of_nodes_that_come_and_go_and_of_work_that_is_done() -> None:
+    one, two = seen(0, spot=1), seen(2, spot=2)
+    events = [one, {**one, "held_gpus": 1}, progress(1, 1), two, {**two, "held_gpus": 2}, progress(3, 100), one]
+    assert list(for_people(events)) == [one, two, progress(3, 100), one]
 
 
 def test_events_in_words() -> None:
