@@ -14,7 +14,7 @@ from raysft.cli.main import run
 from raysft.errors import UsageError
 from raysft.jobs.driver import reporting
 from raysft.jobs.request import PINS, pins
-from raysft.jobs.told import EVENTS, events_in
+from raysft.jobs.told import EVENTS, events_in, history, lines_of
 from tests.support.jobs import command
 
 Capture = pytest.CaptureFixture[str]
@@ -48,11 +48,11 @@ def test_other_versions_are_refused_before_any_work(monkeypatch: pytest.MonkeyPa
 def test_how_a_command_ends_is_told_where_it_was_submitted(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
     monkeypatch.setenv(EVENTS, "1")
     assert run(["check", "nothing.yaml"]) == 3
-    (event,) = events_in(capsys.readouterr().err)
+    (event,) = history(events_in(lines_of(capsys.readouterr().err)))
     assert (event["kind"], event["exit_code"]) == ("error", 3) and "nothing.yaml" in event["text"]
     monkeypatch.delenv(EVENTS)
     assert run(["check", "nothing.yaml"]) == 3
-    assert events_in(capsys.readouterr().err) == []
+    assert history(events_in(lines_of(capsys.readouterr().err))) == []
 
 
 @pytest.mark.parametrize(("asked", "code"), [(pins(), 0), ({**pins(), "ray": "0.1"}, 2)])
@@ -60,7 +60,7 @@ def test_a_submitted_command_ends_with_its_code(asked: dict[str, str], code: int
     environment = {**os.environ, EVENTS: "1", PINS: json.dumps(asked)}
     done = subprocess.run(command("schema"), env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == code and "Traceback" not in done.stderr
-    assert [event["exit_code"] for event in events_in(done.stderr)] == ([] if code == 0 else [2])
+    assert [event["exit_code"] for event in history(events_in(lines_of(done.stderr)))] == ([] if code == 0 else [2])
     assert (done.stdout == "") == (code == 2)
 
 
