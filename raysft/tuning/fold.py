@@ -98,7 +98,7 @@ def read_record(folder: FoldFolder) -> FoldRecord:
 
 
 def busy_s(folder: FoldFolder) -> float:
-    """Seconds of training and evaluation that the journal of a fold tells of, also of one that was left off; 0: none."""
+    """Seconds of training and evaluation that the journal of a fold tells of, also of one left off; 0 where none is."""
     lines = []
     for text in folder.metrics.read_text(encoding="utf-8").splitlines() if folder.metrics.exists() else []:
         with suppress(ValueError):  # the last line of a process that was killed
