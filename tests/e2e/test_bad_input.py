@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from raysft.cli.main import run
-from tests.support.jobs import corpus_rows, run_cli, write_base, write_csv, write_job
+from tests.support.jobs import corpus_rows, run_cli, run_here, write_base, write_csv, write_job
 
 
 @pytest.fixture(scope="module")
@@ -49,26 +48,17 @@ CASES = [
 
 @pytest.mark.parametrize(("sections", "rows", "code", "expected"), [c[1:] for c in CASES], ids=[c[0] for c in CASES])
 def test_one_message_right_code_nothing_written(
-    base: Path,
-    tmp_path: Path,
-    capfd: pytest.CaptureFixture[str],
-    sections: dict[str, object],
-    rows: list[dict[str, str]],
-    code: int,
-    expected: list[str],
+    base: Path, tmp_path: Path, sections: dict[str, object], rows: list[dict[str, str]], code: int, expected: list[str]
 ) -> None:
-    """The command in this process, which has loaded all that it needs; the tests below start one."""
     job = write_job(tmp_path, base, rows, **sections)
     before = sorted(path.name for path in tmp_path.iterdir())
     verb = "train" if "output" in sections else "check"
-    capfd.readouterr()
-    ended = run([verb, str(job), "--json"])
-    printed, said = capfd.readouterr()
-    assert ended == code, said
+    done = run_here(verb, job, "--json")
+    assert done.returncode == code, done.stderr
     for words in expected:
-        assert words in said, said
-    assert "Traceback" not in said and printed == ""
-    assert said.count("error:") == 1
+        assert words in done.stderr, done.stderr
+    assert "Traceback" not in done.stderr and done.stdout == ""
+    assert done.stderr.count("error:") == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == before
 
 

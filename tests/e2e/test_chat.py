@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from tests.support.jobs import run_cli
+import pytest
+
+from tests.support.jobs import run_cli, run_here
 
 # One pass over the rows, and few and short answers: that it runs is asked here, not how well it learns.
 QUICK = [
@@ -18,12 +20,13 @@ QUICK = [
 ]
 
 
-def test_a_job_of_answers_is_written_looked_at_and_run(tmp_path: Path) -> None:
-    made = run_cli("init", "--task", "chat", cwd=tmp_path)
+def test_a_job_of_answers_is_written_looked_at_and_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    made = run_here("init", "--task", "chat")
     assert made.returncode == 0, made.stderr
     assert "messages" in made.stdout and "raysft check chat.yaml" in made.stdout
     settings = [word for setting in QUICK for word in ("--set", setting)]
-    looked = run_cli("data", "chat.yaml", *settings, cwd=tmp_path)
+    looked = run_here("data", "chat.yaml", *settings)
     assert looked.returncode == 0, looked.stderr
     assert "what stands in [brackets]" in looked.stderr
     assert "<|assistant|>[" in looked.stderr and "<|end|>]" in looked.stderr

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.support.browser import open_page
-from tests.support.jobs import command, corpus_rows, run_cli, write_base, write_csv, write_job
+from tests.support.jobs import corpus_rows, run_cli, run_here, write_base, write_csv, write_job
 from tests.support.reading import NO_CORPORA
 
 CORPORA = Path(__file__).parents[2] / "../shared/data"
@@ -31,14 +29,7 @@ def prepare(folder: Path, job: dict[str, Any], environment: dict[str, str] | Non
     """Write the job, run `raysft data --json` on it, give what it says."""
     path = folder / "job.json.yaml"  # JSON is YAML
     path.write_text(json.dumps({"name": "real", "output": str(folder / "out"), **job}), encoding="utf-8")
-    done = subprocess.run(
-        command("data", path, "--json"),
-        env={**os.environ, "HF_HUB_OFFLINE": "1", **(environment or {})},
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
+    done = run_here("data", path, "--json", **(environment or {}))
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
     rows = found["audit"]["rows"]
@@ -183,12 +174,12 @@ def test_a_quarantined_row_is_mended_and_handed_in_again(base: Path, tmp_path: P
     rows = corpus_rows(200)
     other = next(label for label in ("refund", "account") if label != rows[0]["label"])
     job = write_job(tmp_path, base, [*rows, {**rows[0], "label": other}])
-    first = json.loads(run_cli("data", job, "--json").stdout)
+    first = json.loads(run_here("data", job, "--json").stdout)
     assert first["audit"]["rows"]["quarantined"] == {"conflicting_labels": 2}
     aside = (Path(first["folder"]) / "quarantine.csv").read_text(encoding="utf-8").splitlines()
     assert len(aside) == 3
     write_csv(tmp_path / "rows.csv", rows[1:])
     mended = [{"text": rows[0]["text"], "label": rows[0]["label"], "customer": rows[0]["customer"]}]
     write_csv(tmp_path / "mended.csv", mended)
-    again = run_cli("data", job, "--json", "--set", "data.train=[rows.csv, mended.csv]")
+    again = run_here("data", job, "--json", "--set", "data.train=[rows.csv, mended.csv]")
     assert json.loads(again.stdout)["audit"]["rows"] == {"read": 200, "kept": 200, "rejected": {}, "quarantined": {}}

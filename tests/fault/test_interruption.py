@@ -18,7 +18,7 @@ import pytest
 from raysft.storage.commit import sha256_file
 from tests.support.jobs import command, run_cli, write_base, write_job
 
-EPOCHS = 40  # each leaves a checkpoint
+EPOCHS = 60  # each leaves a checkpoint; what is signalled takes half a second, which may be ten of them
 
 
 @pytest.fixture(scope="module")

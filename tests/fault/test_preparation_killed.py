@@ -157,7 +157,7 @@ def test_a_killed_child_is_told_in_one_message(job: Path, undisturbed: dict[str,
 def test_killed_again_and_again(job: Path, undisturbed: dict[str, str], tmp_path: Path) -> None:
     """At moments that nobody chose: each attempt lives a little longer."""
     kills = 0
-    for tenths in range(10, 400, 4):
+    for tenths in range(10, 400, 8):
         process = start(job, tmp_path)
         try:
             assert process.wait(tenths / 10) == 0

@@ -20,8 +20,14 @@ from tests.support.jobs import command, corpus_rows, run_cli, write_base, write_
 SWEEP: dict[str, Any] = {
     "folds": {"k": 3},
     "train": {"epochs": 3, "device": "cpu"},
-    "tune": {"search": {"train.learning_rate": [1e-3, 5e-3]}, "racing": False, "early": False, "refit": False},
+    "tune": {
+        "search": {"train.learning_rate": [1e-3, 2e-3, 5e-3, 1e-2]},
+        "racing": False,
+        "early": False,
+        "refit": False,
+    },
 }
+FOLDS = 12
 
 
 @pytest.fixture(scope="module")
@@ -63,39 +69,41 @@ def wait_for_folds(folder: Path, count: int, process: subprocess.Popen[bytes]) -
     return found
 
 
-@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT])
-def test_the_same_command_goes_on_with_the_folds_that_are_left(
-    base: Path, whole: list[Any], tmp_path: Path, end: signal.Signals
-) -> None:
+def test_the_same_command_goes_on_with_the_folds_that_are_left(base: Path, whole: list[Any], tmp_path: Path) -> None:
+    """It is killed, then interrupted; then one of its processes dies, which is replaced, and it ends."""
     job = write_job(tmp_path, base, corpus_rows(120), **SWEEP)
-    folder = tmp_path / "out" / "sweeps" / "tiny"
+    folder, done = tmp_path / "out" / "sweeps" / "tiny", dict[Path, int]()
+    for end in (signal.SIGKILL, signal.SIGINT):
+        process = start(job)
+        wait_for_folds(folder, len(done) + 1, process)
+        family = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(end)
+        _, said = process.communicate(timeout=60)
+        end_family(family)
+        require_unchanged(done)
+        done = {path: path.stat().st_mtime_ns for path in folder.rglob("fold.json")}
+        assert not (folder / "result.json").exists() and len(done) < FOLDS, "it ended before it could be disturbed"
+        if end == signal.SIGINT:
+            assert process.returncode == 130 and "same command goes on" in said.decode()
     process = start(job)
-    wait_for_folds(folder, 1, process)
-    family = psutil.Process(process.pid).children(recursive=True)
-    process.send_signal(end)
-    _, said = process.communicate(timeout=60)
-    end_family(family)
-    done = {path: path.stat().st_mtime_ns for path in folder.rglob("fold.json")}
-    assert not (folder / "result.json").exists() and len(done) < 6, "the sweep ended before it could be disturbed"
-    if end == signal.SIGINT:
-        assert process.returncode == 130 and "same command goes on" in said.decode()
-    again = run_cli("tune", job, "--json")
-    assert again.returncode == 0, again.stderr
-    assert f"{len(done)} {'fold was' if len(done) == 1 else 'folds were'} done before" in again.stderr
-    assert {path: path.stat().st_mtime_ns for path in done} == done
-    assert scores(json.loads(again.stdout)) == whole
+    wait_for_folds(folder, len(done) + 1, process)
+    kill_trial(process)
+    printed, said = process.communicate(timeout=240)
+    assert process.returncode == 0, said.decode()
+    assert f"{len(done)} folds were done before" in said.decode()
+    require_unchanged(done)
+    assert scores(json.loads(printed)) == whole
     assert not (folder / ".ray").exists()
 
 
-def test_a_process_that_dies_is_replaced(base: Path, whole: list[Any], tmp_path: Path) -> None:
-    job = write_job(tmp_path, base, corpus_rows(120), **SWEEP)
-    process = start(job)
-    wait_for_folds(tmp_path / "out" / "sweeps" / "tiny", 1, process)
+def require_unchanged(done: dict[Path, int]) -> None:
+    """No fold was trained again."""
+    assert {path: path.stat().st_mtime_ns for path in done} == done
+
+
+def kill_trial(process: subprocess.Popen[bytes]) -> None:
     family = psutil.Process(process.pid).children(recursive=True)
     # An actor of Ray is called by its class, and while it works by the method that it runs.
     trials = [p for p in family if p.cmdline()[:1] and p.cmdline()[0].startswith(("ray::OneFold", "ray::ResourceTr"))]
     assert trials, [p.cmdline()[:1] for p in family]
     trials[0].kill()
-    printed, said = process.communicate(timeout=240)
-    assert process.returncode == 0, said.decode()
-    assert scores(json.loads(printed)) == whole

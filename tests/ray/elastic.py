@@ -1,5 +1,5 @@
-"""Started by test_elastic.py in a process of its own, because it needs a cluster of its own: two nodes, one of which is
-taken away while two workers train. Arguments: the job file, and the folder of its checkpoints."""
+"""Started by test_lost_nodes.py in a process of its own, because it needs a cluster of its own: two nodes, one of which
+is taken away while two workers train. Arguments: the job file, and the folder of its checkpoints."""
 
 from __future__ import annotations
 

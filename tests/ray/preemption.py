@@ -1,4 +1,4 @@
-"""Started by test_preemption.py in a process of its own, because it needs a cluster of its own: a head and three nodes.
+"""Started by test_lost_nodes.py in a process of its own, because it needs a cluster of its own: a head and three nodes.
 One of the two that train is drained as a cloud's notice has it drained, and then taken away. Arguments: the job file,
 and the folder of its checkpoints. Prints as JSON what the run said, and what is said of a folder that nodes do not
 share."""

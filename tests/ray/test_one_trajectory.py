@@ -17,7 +17,6 @@ from tests.support.runs import trajectory
 
 pytestmark = pytest.mark.ray
 WAYS: dict[str, dict[str, Any]] = {
-    "accumulated": {"micro_batch": 8},
     "two workers that accumulate uneven pieces": {"workers": 2, "micro_batch": 3},
     "two workers that share the model": {"workers": 2, "strategy": "fsdp"},
 }

@@ -1,5 +1,5 @@
-"""Every task by the console command on a real Ray: checked, trained, reported, scored again, used, and trained on
-another fold of the same data. Classification has more of it in test_journey.py."""
+"""Every task by the console command on a real Ray: checked, trained, reported, scored again and used. Classification
+has more of it in test_journey.py; other folds of the same data are trained in test_sweep.py."""
 
 from __future__ import annotations
 
@@ -89,13 +89,3 @@ def test_the_journey(cluster: None, base: Path, tmp_path: Path, capsys: pytest.C
         rows = list(csv.DictReader(file))
     assert len(rows) == len(case.rows) and all(case.readable(row["label"]) for row in rows[:5])
     assert run(["train", str(job)]) == 0  # finished: the same result, without training
-    require_other_fold(job, result)
-
-
-def require_other_fold(job: Path, first: RunResult) -> None:
-    """Cross-validation: another fold validates; the data is not prepared again, and the test part is the same."""
-    overrides = ("folds.validation=1", "name=other", "train.epochs=1")
-    assert run(["train", str(job), *(word for each in overrides for word in ("--set", each))]) == 0
-    second = RunResult.read(job.parent / "out" / "runs" / "other" / "result.json")
-    assert second.data == first.data and second.metrics["validation"] != first.metrics["validation"]
-    assert second.rows["parts"]["test"] == first.rows["parts"]["test"]

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 import random
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 TOPICS = {
     "delivery": ["parcel", "courier", "doorstep", "late", "van", "track", "arrive"],
@@ -128,3 +131,17 @@ def run_cli(
         timeout=timeout,
         check=False,
     )
+
+
+def run_here(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """As run_cli, in this process, which has loaded what another takes seconds to load. environment: more of it."""
+    from raysft.cli.main import run
+
+    words = [str(each) for each in arguments]
+    with (
+        redirect_stdout(io.StringIO()) as printed,
+        redirect_stderr(io.StringIO()) as said,
+        mock.patch.dict(os.environ, {"COLUMNS": "200", **environment}),
+    ):
+        code = run(words)
+    return subprocess.CompletedProcess(words, code, printed.getvalue(), said.getvalue())
