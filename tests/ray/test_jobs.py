@@ -22,6 +22,7 @@ import pytest
 
 from raysft.cluster.endpoint import Endpoint
 from raysft.jobs.client import Client
+from raysft.jobs.look import state_of
 from raysft.storage.commit import read_json
 from tests.support.jobs import command, corpus_rows, write_job
 
@@ -119,12 +120,12 @@ def id_in(done: subprocess.CompletedProcess[str]) -> str:
 def wait_for_step(up: Up, id: str, step: int) -> None:
     deadline = time.monotonic() + 150
     while time.monotonic() < deadline:
-        view = json.loads(up.run("jobs", "status", id, "--json").stdout)
-        if view["status"] in {"FAILED", "SUCCEEDED", "STOPPED"}:
-            raise AssertionError(f"over before step {step}: {view}")
-        if view["stage"] == "train" and (view["step"] or 0) >= step:
+        job = up.client.job(id)
+        state = state_of(up.client, job)
+        if state is not None and state.stage == "train" and state.done >= step:
             return
-        time.sleep(1)
+        assert not job.over, f"over before step {step}: {job}, {state}"
+        time.sleep(0.2)
     raise AssertionError(f"no step {step} of {id}")
 
 
