@@ -145,11 +145,12 @@ class Shelf:
         self.index = Index(self.rows)
         self._held: dict[str, RowStates] = {}  # the one used last stands last
 
-    def attach(self, model: nn.Module, recipe: Recipe, precision: Precision) -> Replay | None:
+    def attach(self, model: nn.Module, recipe: Recipe, precision: Precision, base: str = "") -> Replay | None:
         """Let the model take from here what its frozen layers give. None, and the model as it was: where no layer
         rests, the states go beyond the budget, ranks share the weights, or replayed logits would not be the same.
 
-        What of the model is frozen must not change until `undo`.
+        What of the model is frozen must not change until `undo`. base: tells models apart whose weights are the same,
+        such as two with other numbers of heads.
         """
         layers = stacked(model)
         if not layers or not len(self.rows) or is_sharded(model):
@@ -162,7 +163,7 @@ class Shelf:
         if not gives_the_same(model, seam, tried, self.pad_id, precision):
             return None
         weights = _digest(tensors_below(model, seam, recipe, layers))
-        how = [precision.name, precision.device.type, seam.depth, seam.first_only, str(seam.dtype)]
+        how = [base, precision.name, precision.device.type, seam.depth, seam.first_only, str(seam.dtype)]
         states = self._states(digest_of([self.index.digest, weights, how]), model, seam, precision)
         return None if states is None else Replay(model, seam, states)
 

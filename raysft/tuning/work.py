@@ -145,13 +145,13 @@ class Workbench:
         that it is computed once for all of them."""
         if not _rests(task.config) or self.work.timed:
             return
-        key = task.data.digest
+        key, base, folder = task.data.digest, self._base(task).identity, self.work.folder.states
         if key not in self._shelves:
-            self._shelves[key] = Shelf(self._open_rows(task), pad_id(loop.model), STATES_BYTES, self.work.folder.states)
-        self._shelves[key].attach(loop.model, loop.approach.recipe, loop.precision)
+            self._shelves[key] = Shelf(self._open_rows(task), pad_id(loop.model), STATES_BYTES, folder)
+        self._shelves[key].attach(loop.model, loop.approach.recipe, loop.precision, base)
 
     def _base(self, task: Task) -> Base:
-        key = task.base.weights_sha256
+        key = str(task.base.folder)  # weights alone do not tell heads apart
         if key not in self._bases:
             self._bases[key] = find_base(task)
         return self._bases[key]

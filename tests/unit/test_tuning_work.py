@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import pickle
+import shutil
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,8 @@ from raysft.corpus.tokens import read_shards
 from raysft.preparation.prepared import Prepared
 from raysft.storage.layout import DataFolder, SweepFolder
 from raysft.storage.pretrained import Base, resolve_base
+from raysft.training.forward import predict_logits
+from raysft.training.precision import Precision
 from raysft.training.tasks import build_model
 from raysft.training.worker import Task
 from raysft.tuning import work as module
@@ -38,6 +42,7 @@ SEARCH: dict[str, Any] = {
     "train.seed": [3, 4],
     "model.freeze.layers": [0, 1],
 }
+PLAIN = Precision.plain(torch.device("cpu"))
 FIRST, OTHER = {"train.learning_rate": 5e-3}, {"train.learning_rate": 1e-3}
 DROPPED, SEEDED, FROZEN = {"model.dropout": 0.1}, {"train.seed": 4}, {"model.freeze.layers": 1}
 
@@ -212,6 +217,28 @@ def test_data_is_that_of_the_settings_that_change_it(tmp_path: Path, base_folder
     made = Work(space, SweepFolder(tmp_path), found, ("loss",), 1, False)
     assert made.data({"train.epochs": 3, "model.max_length": 32})[1].digest == "32"
     assert made.task(1, {"model.max_length": 16}, FoldId(0)).data.digest == "16"
+
+
+def test_bases_that_differ_in_their_config_alone_are_two(tmp_path: Path, base_folder: Path) -> None:
+    """As where heads of model.init are searched: the weights have the same shapes, and come from the same seed."""
+    other = tmp_path / "other"
+    shutil.copytree(base_folder, other)
+    config = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps({**config, "num_attention_heads": 4}))
+    rests = {"freeze": {"embeddings": True, "layers": 1}, "dropout": 0.0}
+    job = job_of(tmp_path, base_folder, corpus_rows(60), train={"epochs": 1}, model=rests)
+    prepared, names = run(job), [str(base_folder), str(other)]
+    made = work_of(job, prepared, tmp_path, {"model.base": names})
+    found = {canonical({"model.base": name}): (resolve_base(name), prepared) for name in names}
+    assert len({base.weights_sha256 for base, _ in found.values()}) == 1
+    bench = Workbench(replace(made, prepared=found))
+    for name, heads in zip(names, (2, 4), strict=True):
+        own = replace(bench.work, folder=SweepFolder(tmp_path / f"with {heads} alone"))
+        tasks = [each.task(heads, {"model.base": name}, FoldId(0)) for each in (bench.work, own)]
+        both: list[Any] = [bench.loop(tasks[0]).model, Workbench(own).loop(tasks[1]).model]
+        assert [model.config.num_attention_heads for model in both] == [heads, heads]
+        mine, theirs = (predict_logits(model, tasks[0].data.tokens("validation"), 0, PLAIN) for model in both)
+        assert np.array_equal(mine, theirs)
 
 
 def test_a_model_in_few_bits_is_read_anew_for_each_fold(
