@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from raysft.config.labels import POOL
-from raysft.errors import NoCapacity
+from raysft.errors import NoRoom
 from raysft.events import Listener
 from raysft.shortage import capacity_words, parse
 
@@ -127,18 +127,19 @@ def _objects(text: str, keys: Iterable[str]) -> list[dict[str, Any]]:
     return []
 
 
-def wait_for_room(count: int, bundle: dict[str, float], listener: Listener) -> None:
-    """Return when `count` workers with these resources each have room. Raises NoCapacity where they never come.
+def wait_for_room(count: int, bundle: dict[str, float], listener: Listener, until: float | None = None) -> None:
+    """Return when `count` workers with these resources each have room. Raises NoRoom where they do not come.
 
-    A cluster that grows is asked for nodes, and waited for without limit; on others jobs have FREE_S to end.
+    A cluster that grows is asked for nodes, and waited for until then, in seconds since 1970, or without limit; on
+    others jobs have FREE_S to end.
     """
     if grows():
-        _ask_for(count, bundle, listener)
+        _ask_for(count, bundle, listener, until)
     else:
         _wait_until_free(count, bundle)
 
 
-def _ask_for(count: int, bundle: dict[str, float], listener: Listener) -> None:
+def _ask_for(count: int, bundle: dict[str, float], listener: Listener, until: float | None) -> None:
     """By a group of places, as the workers will have: while it is pending, the autoscaler is asked for its nodes."""
     from ray.util.placement_group import placement_group, remove_placement_group
 
@@ -147,6 +148,8 @@ def _ask_for(count: int, bundle: dict[str, float], listener: Listener) -> None:
     try:
         while not group.wait(timeout_seconds=LOOK_S):
             now, words = time.monotonic(), waiting_words(count, bundle)
+            if until is not None and time.time() > until:
+                raise NoRoom(words, "The same command goes on; give it more time.")
             if now - started > QUIET_S and (words != said or now - said_at > TELL_S):
                 listener.note(words)
                 said, said_at = words, now
@@ -185,7 +188,7 @@ def _wait_until_free(count: int, bundle: dict[str, float]) -> None:
             return
         if time.monotonic() > deadline:
             said = ", ".join(f"{amount:g} {name} ({free.get(name, 0.0):g} free)" for name, amount in short.items())
-            raise NoCapacity(
+            raise NoRoom(
                 f"the cluster is busy: {count} worker(s) need {said}, and none came free in {FREE_S:.0f} s",
                 "Wait for the other jobs (`ray status`), or use fewer workers.",
             )

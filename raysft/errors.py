@@ -94,10 +94,18 @@ class NoCapacity(RaysftError):
     exit_code = 5
 
 
+class NoRoom(NoCapacity):
+    """What there is is held by others, or is gone for the moment; the same may have room later."""
+
+
 class TrainingFailed(RaysftError):
     """The job ran and failed: a non-finite loss, ranks that differ, lost workers, an artifact that does not reload."""
 
     exit_code = 100
+
+
+class UnlikeNode(TrainingFailed):
+    """A node holds something else than the others, so that what is trained there is not what was asked for."""
 
 
 class Interrupted(RaysftError):

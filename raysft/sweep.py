@@ -40,6 +40,7 @@ from raysft.tuning.folds import (
     cv_folds,
     refuse_nested,
     refuse_other_rows,
+    refuse_other_targets,
     refuse_other_tokens,
     refuse_small_classes,
     units_of,
@@ -87,8 +88,8 @@ class Sweep:
         with writing(self.folder.path), lease(self.folder.lock, f"sweep {self.job.config.name}"):
             mine = self._identity()
             refuse_other(self.job, mine, self.folder)
-            before = SweepResult.read(self.folder.result) if self.folder.result.exists() else None
-            if before is not None and is_finished(before, self.space):
+            before = result_before(self.folder)
+            if before is not None and self.folder.result.exists() and is_finished(before, self.space):
                 listener.note(f"sweep {self.job.config.name} is finished; this is its result")
                 return before
             listener.stage("start")
@@ -107,6 +108,7 @@ class Sweep:
             base = self.bases[canonical(settings)]
             found.append(identity(job, base, data_digest(job, base, open_sources(job))))
         tune = self.space.tune.model_dump(mode="json", exclude={*ASKED, *ELSEWHERE})
+        tune["objectives"] = list(self.objectives.items())  # in their order: the first one decides
         return {"settings": {"tune": tune, **found[0]["settings"]}, "data": digest_of(found)}
 
     def _prepare(self, listener: Listener) -> dict[str, Prepared]:
@@ -125,6 +127,7 @@ class Sweep:
         folds = cv_folds(self.job, some)
         refuse_small_classes(self.job, some)
         refuse_other_rows(self.job, list(prepared.values()))
+        refuse_other_targets(self.job, list(prepared.values()))
         if tune.nested:
             refuse_nested(self.job, some, folds)
         slots, plan = self._slots(prepared, len(folds), listener)
@@ -140,11 +143,12 @@ class Sweep:
         candidates = director.candidates()
         if not candidates:
             raise TrainingFailed(*_why_nothing(director))
+        searched_s = director.seconds
         choice = choose(candidates, tune.one_standard_error)
         (taken,) = [trial for trial in candidates if trial.number == choice.trial]
         listener.note(f"chosen: trial {choice.trial} ({words_of_settings(self.space, taken.settings)}): {choice.why}")
-        self.folder.result.unlink(missing_ok=True)  # from here on what it tells of is replaced
-        result = summarise(work, director, choice, candidates, some, _timing(work, director, clock))
+        set_aside(self.folder)  # from here on what it tells of is replaced
+        result = summarise(work, director, choice, candidates, some, _timing(work, director, clock, searched_s))
         self._show(result)  # whatever becomes of the rest
         if tune.nested:
             listener.stage("nested")
@@ -156,10 +160,12 @@ class Sweep:
         listener.stage("report")
         result = with_what_holds(result, before)
         there = {"refit": run is not None, "nested": result.nested is not None}
-        result = replace(result, timing=_timing(work, director, clock), asked=asked_of(tune) | there)
+        result = replace(result, timing=_timing(work, director, clock, searched_s), asked=asked_of(tune) | there)
         self._show(result)
         write_json(self.folder.result, result.to_json())
-        tidy(self.folder)
+        self.folder.aside.unlink(missing_ok=True)
+        failed = any(trial.failed for trial in director.race.trials.values())  # the same command tries these again
+        tidy(self.folder, through=director.status == "done" and not failed)
         return result
 
     def _refitted(self, taken: Trial, listener: Listener, clock: Clock) -> RunResult | None:
@@ -275,6 +281,18 @@ class Refit:
             return evaluate_and_report(self.job, self.base, prepared, plan, outcome, self.folder, listener, own)
 
 
+def result_before(folder: SweepFolder) -> SweepResult | None:
+    """What the same sweep found when less was asked of it, whether or not a search for more was broken off since."""
+    found = [file for file in (folder.result, folder.aside) if file.exists()]
+    return SweepResult.read(found[0]) if found else None
+
+
+def set_aside(folder: SweepFolder) -> None:
+    """No result stands there any more; what it tells that holds on is still known to whoever goes on."""
+    if folder.result.exists():
+        folder.result.replace(folder.aside)
+
+
 def remove(run: RunFolder) -> None:
     """In one step: a folder of which a kill left half would be taken for the beginning of another run."""
     aside = run.path.with_name(f"{run.path.name}{ASIDE}{uuid.uuid4().hex[:8]}")
@@ -282,21 +300,30 @@ def remove(run: RunFolder) -> None:
     shutil.rmtree(aside)
 
 
-def tidy(folder: SweepFolder) -> None:
+def tidy(folder: SweepFolder, through: bool) -> None:
     """Remove what a finished sweep does not need: states of frozen layers, and what folds left that were not trained to
-    their end."""
+    their end. through: whether there is nothing left to train; else a larger budget goes on with what folds left."""
     shutil.rmtree(folder.states, ignore_errors=True)
+    if not through:
+        return
     for path in folder.path.glob("folds/*/*/checkpoints"):
         shutil.rmtree(path, ignore_errors=True)
     for path in folder.path.glob("folds/*/*/epoch-*.npz"):
         path.unlink(missing_ok=True)
 
 
-def _timing(work: Work, director: Director, clock: Clock) -> dict[str, float]:
-    """busy_s: of training and evaluation, also of folds that were left off."""
+def _timing(work: Work, director: Director, clock: Clock, searched_s: float) -> dict[str, float]:
+    """Seconds. busy_s: of training and evaluation, also of folds that were left off; search_s: of the search; both of
+    all commands that went on with it, the others of this one."""
     places = [(trial, FoldId(fold)) for trial in director.race.trials for fold in director.race.folds]
     busy = sum(busy_s(work.fold_folder(*place)) for place in places)
-    return {**clock.spent(), "busy_s": round(busy, 1), "slots": director.slots, **clock.total()}
+    return {
+        **clock.spent(),
+        "search_s": round(searched_s, 1),
+        "busy_s": round(busy, 1),
+        "slots": director.slots,
+        **clock.total(),
+    }
 
 
 def watch_board(director: Director, listener: Listener) -> None:

@@ -30,8 +30,8 @@ def cluster_options(function: F) -> F:
     )(function)
 
 
-def find(name: str | None, address: str | None, insecure: bool) -> tuple[Cluster | None, Client]:
-    """The cluster that is meant, None where only its address is known, and who speaks to it.
+def find(name: str | None, address: str | None, insecure: bool, up: bool = True) -> tuple[Cluster | None, Client]:
+    """The cluster that is meant, None where only its address is known, and who speaks to it. up: see endpoint_of.
 
     Raises UsageError, NotFound, JobFileError, NotAllowed.
     """
@@ -47,17 +47,20 @@ def find(name: str | None, address: str | None, insecure: bool) -> tuple[Cluster
         return None, Client(endpoint_at(address, None, insecure), flags)
     cluster = find_cluster(name or only_cluster())
     refuse_slurm(cluster)
-    return cluster, Client(endpoint_of(cluster, insecure), flags)
+    return cluster, Client(endpoint_of(cluster, insecure, up), flags)
 
 
 def refuse_slurm(cluster: Cluster) -> None:
     """Raises UsageError for a cluster that has no Ray of its own to ask."""
+    import shlex
+
     from raysft.errors import UsageError
 
     if cluster.config.kind == "slurm":
+        render = shlex.join(["raysft", "cluster", "render", str(cluster.path)])
         raise UsageError(
             f"cluster {cluster.config.name} is Slurm's: each batch job has a Ray of its own, and there is none to ask",
-            f"`raysft cluster render {cluster.path} --to FOLDER`, then there: sbatch FOLDER/job.sbatch train JOB.",
+            f"`{render} --to FOLDER`, then there: sbatch FOLDER/job.sbatch train JOB.",
         )
 
 

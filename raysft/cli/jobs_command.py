@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from raysft.jobs.view import Prices, View
 
 DAY_S = 86400
+TRAINED = {"evaluate", "report"}  # stages before which all that was learnt is on storage
 
 
 @click.group("jobs")
@@ -245,7 +246,8 @@ def _said_at_end(client: Client, ended: Job, must_save: bool) -> str:
 
     state = state_of(client, ended) or State()
     trains = facts_of(ended).get("verb", "train") == "train"  # others keep what they have done as they go
-    if must_save and trains and ended.status != "SUCCEEDED" and not state.kept:
+    saved = state.kept or state.stage in TRAINED
+    if must_save and trains and ended.status != "SUCCEEDED" and not saved:
         raise TrainingFailed(
             f"{ended.id} ended, and did not say that it saved a checkpoint"
             + (f": {state.error}" if state.error else ""),

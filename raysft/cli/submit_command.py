@@ -51,11 +51,12 @@ def command(
     """
     from raysft.cli.clusters import find
     from raysft.cli.following import answer
-    from raysft.jobs.request import make_request
+    from raysft.jobs.request import make_request, with_settings_first
     from raysft.jobs.submit import submit
 
     _refuse_arguments(verb, job, arguments)
-    cluster, client = find(name, address, insecure)
+    overrides, arguments = with_settings_first(overrides, arguments)
+    cluster, client = find(name, address, insecure, up=not dry_run)
     request = make_request(verb, job, cluster, overrides, arguments)
     if verb in {"train", "tune", "cv"} and cluster is not None:
         _refuse_too_large(job, cluster, overrides)

@@ -13,12 +13,12 @@ from shlex import join
 
 from raysft.cluster.files.ray_up import PORT_DASHBOARD
 from raysft.cluster.rules.rendered import RAY
-from raysft.cluster.state import alone, forget, keep, kept_folder, known_token
+from raysft.cluster.state import alone, forget, keep, kept_folder, known_token, refuse_other
 from raysft.config import Cluster
-from raysft.errors import NotAllowed, RaysftError
+from raysft.errors import NotAllowed, NotFound, RaysftError
 from raysft.events import Listener
 
-RAYS = [sys.executable, "-m", "ray.scripts.scripts"]  # `ray` of this very Python environment
+RAYS = [sys.executable, "-P", "-m", "ray.scripts.scripts"]  # `ray` of this very Python environment
 
 
 # Asked on the head itself, so that no tunnel is needed, and no other cluster answers at its end.
@@ -43,10 +43,12 @@ def up(cluster: Cluster, files: dict[str, str], listener: Listener, restart: boo
 
     The latter starts Ray on the head anew, which ends all jobs. restart: also where some run.
 
-    Raises RaysftError where Ray's command fails, NotAllowed where jobs run, or the token of a head is not known.
+    Raises RaysftError where Ray's command fails, NotAllowed where jobs run, the token of a head is not known, or a
+    cluster of this name was brought up in another place.
     """
     name = cluster.config.name
     with alone(name):
+        refuse_other(cluster)
         token = known_token(cluster)
         head = _find_head(files[RAY])
         if head is not None:
@@ -57,7 +59,8 @@ def up(cluster: Cluster, files: dict[str, str], listener: Listener, restart: boo
         next_step = f"`{_anew(cluster)}` tries again, `raysft cluster down {name}` ends it."
         _ray(["up", "--yes", str(folder / RAY)], next_step)
     listener.note(f"{name} is up; its files and its token are in {folder}")
-    listener.note(f"its dashboard, through a tunnel: ray dashboard --port {PORT_DASHBOARD} {folder / RAY}")
+    tunnel = join(["ray", "dashboard", "--port", str(PORT_DASHBOARD), str(folder / RAY)])
+    listener.note(f"its dashboard, through a tunnel: {tunnel}")
     listener.note(f"then: raysft submit train JOB --cluster {name}")
 
 
@@ -75,6 +78,15 @@ def _find_head(text: str) -> Head | None:
         return None
     last = (said.strip().splitlines() or ["nothing"])[-1].strip()[:200]
     return Head(None if answer.returncode else _running_in(said), last)
+
+
+def _has_head(file: Path) -> bool:
+    """Whether the cloud has one, or does not tell."""
+    command = [*RAYS, "get-head-ip", str(file)]
+    answer = subprocess.run(  # noqa: S603
+        command, check=False, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    return not (answer.returncode and NO_HEAD.search(answer.stdout.decode("utf-8", errors="replace")))
 
 
 def _running_in(said: str) -> tuple[str, ...]:
@@ -120,10 +132,21 @@ def _anew(cluster: Cluster) -> str:
 
 
 def down(cluster: Cluster, listener: Listener) -> None:
-    """Ends the head and all workers. Raises RaysftError where Ray's command fails, NotFound, NotAllowed."""
-    folder = kept_folder(cluster)
-    with alone(cluster.config.name):
+    """Ends the head and all workers.
+
+    Raises RaysftError where Ray's command fails, NotAllowed, NotFound: also where there was no head, as with the
+    credentials of another account, whose cluster would go on. Files and token stay then.
+    """
+    folder, name = kept_folder(cluster), cluster.config.name
+    with alone(name):
+        there = _has_head(folder / RAY)
         _ray(["down", "--yes", str(folder / RAY)], "Look in the cloud's console for what is left; it costs money.")
+        if not there:
+            raise NotFound(
+                f"no head of {name} was found with these credentials, and nothing is forgotten: its files and its "
+                f"token stay in {folder}",
+                "Use the account that it was brought up with; where it is gone for certain, remove that folder.",
+            )
         forget(cluster)
     listener.note(f"{cluster.config.name} is down")
 
@@ -140,7 +163,9 @@ def ask(cluster: Cluster, command: str) -> str:
     said = answer.stdout.decode("utf-8", errors="replace")
     if answer.returncode:
         sys.stderr.write(said)
-        raise _failed(arguments, answer.returncode, "`raysft cluster doctor` says what is wrong.")
+        raise _failed(
+            arguments, answer.returncode, f"`raysft cluster doctor {cluster.config.name}` says what is wrong."
+        )
     return said
 
 

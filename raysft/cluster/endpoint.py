@@ -5,11 +5,12 @@ from __future__ import annotations
 import ipaddress
 from dataclasses import dataclass, field
 from pathlib import Path
+from shlex import join
 from urllib.parse import urlsplit
 
 from raysft.cluster.named import state_folder
 from raysft.config import Cluster
-from raysft.errors import NotAllowed, UsageError
+from raysft.errors import NotAllowed, NotFound, UsageError
 
 TOKEN = "token"  # noqa: S105  # name of a file
 ADDRESS = "address"
@@ -36,8 +37,10 @@ class Endpoint:
         return _is_loopback(urlsplit(self.address).hostname or "")
 
 
-def endpoint_of(cluster: Cluster, insecure: bool = False) -> Endpoint:
-    """Of a cluster file, or of a cluster that was brought up here. Raises NotAllowed, UsageError.
+def endpoint_of(cluster: Cluster, insecure: bool = False, up: bool = True) -> Endpoint:
+    """Of a cluster file, or of a cluster that was brought up here. Raises NotAllowed, UsageError, NotFound.
+
+    up: whether it is to be asked; else one on this machine need not be up.
 
     A cluster of which neither its file nor this machine knows where it answers has no usual address: behind the tunnel
     of another cluster that would be the other one, with its token.
@@ -45,7 +48,12 @@ def endpoint_of(cluster: Cluster, insecure: bool = False) -> Endpoint:
     config, state = cluster.config, state_folder(cluster.config.name)
     address = config.address or _read(state / ADDRESS)
     if address is None:
-        if config.kind != "local" and not (state / TOKEN).is_file():
+        if config.local is not None:
+            if up:
+                raise not_up(cluster)
+            return Endpoint(f"http://127.0.0.1:{config.local.port}")
+        installed = config.kind == "static" and config.token_file is not None  # install.sh keeps no other one then
+        if not installed and not (state / TOKEN).is_file():
             raise UsageError(
                 f"cluster {config.name} is not one that was brought up here, and its file has no `address`",
                 f"Name it by address: the key `address` of {cluster.path}, or --address URL. {EXAMPLE}",
@@ -61,6 +69,12 @@ def endpoint_of(cluster: Cluster, insecure: bool = False) -> Endpoint:
     else:
         token = _read(state / TOKEN) or _read(RAYS_TOKEN.expanduser())
     return endpoint_at(address, token, insecure)
+
+
+def not_up(cluster: Cluster) -> NotFound:
+    """Of a cluster on this machine."""
+    up = join(["raysft", "cluster", "up", str(cluster.path)])
+    return NotFound(f"cluster {cluster.config.name} is not up on this machine", f"`{up}` brings it up.")
 
 
 def endpoint_at(address: str, token: str | None = None, insecure: bool = False) -> Endpoint:

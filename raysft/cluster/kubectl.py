@@ -6,10 +6,13 @@ import base64
 import json
 import shutil
 import subprocess
+from collections.abc import Sequence
+from shlex import join
 
 from raysft.cluster.files.kubernetes_pods import token_secret
 from raysft.cluster.files.ray_up import TOKEN_NAME
-from raysft.cluster.state import alone, forget, keep, kept_folder, known_token
+from raysft.cluster.named import state_folder
+from raysft.cluster.state import alone, forget, keep, kept_folder, known_token, refuse_other
 from raysft.config import Cluster
 from raysft.config.cluster import KubernetesSection
 from raysft.errors import NotAllowed, NotFound, RaysftError
@@ -18,44 +21,72 @@ from raysft.events import Listener
 CLUSTER_FILE = "raycluster.yaml"
 # The claim is not taken down with the cluster: the outputs of jobs are on it.
 STAYS = "pvc.yaml"
+CONTEXT = "context"  # file with the name of kubectl's context by which the cluster was brought up
 STDERR = 2
 
 
 def up(cluster: Cluster, files: dict[str, str], listener: Listener) -> None:
     """Applies all manifests, the cluster's last. files: as rendered.
 
-    Raises NotFound without kubectl, RaysftError where it fails, NotAllowed where the token is not the cluster's.
+    Raises NotFound without kubectl, RaysftError where it fails, NotAllowed where the token is not the cluster's, or
+    where a cluster of this name was brought up elsewhere.
     """
-    kubectl, section = _kubectl(), _section(cluster)
-    space = ["--namespace", section.namespace]
+    kubectl, space = _kubectl(), _space(cluster)
     with alone(cluster.config.name):
-        there = _token_there(cluster, kubectl)
-        folder = keep(cluster, files, there)
+        refuse_other(cluster)
+        name = _own_context(cluster, kubectl)
+        context = ["--context", name] if name else []
+        there = _token_there(cluster, kubectl, context)
+        folder = keep(cluster, files, there, {CONTEXT: name} if name else {})
         if there is None:
             secret = f"--from-file={TOKEN_NAME}={folder / 'secrets' / TOKEN_NAME}"
-            _must([kubectl, "create", "secret", "generic", token_secret(cluster), secret, *space])
-        for name in _in_order(files):
-            _must([kubectl, "apply", "--filename", str(folder / name)])
+            _must([kubectl, "create", "secret", "generic", token_secret(cluster), secret, *space, *context])
+        for file in _in_order(files):
+            _must([kubectl, "apply", "--filename", str(folder / file), *context])
     service = f"service/{cluster.config.name}-head-svc"
     listener.note(f"{cluster.config.name} is asked for; its files are in {folder}")
-    listener.note(f"its dashboard, through a tunnel: kubectl port-forward {' '.join(space)} {service} 8265")
+    tunnel = join(["kubectl", "port-forward", *space, *context, service, "8265"])
+    listener.note(f"its dashboard, through a tunnel: {tunnel}")
 
 
-def _token_there(cluster: Cluster, kubectl: str) -> str | None:
+def _own_context(cluster: Cluster, kubectl: str) -> str:
+    """The name of kubectl's context, by which the cluster is reached; "" where there is none, as within a pod.
+
+    Raises NotAllowed where it was brought up by another one: that would be forgotten, and go on.
+    """
+    answer = subprocess.run([kubectl, "config", "current-context"], check=False, capture_output=True)  # noqa: S603
+    current = "" if answer.returncode else answer.stdout.decode(errors="replace").strip()
+    kept = _kept_context(cluster)
+    if kept and current and kept != current:
+        name = cluster.config.name
+        raise NotAllowed(
+            f"{name} was brought up by kubectl's context {kept}, which is {current} by now",
+            f"`{join(['kubectl', 'config', 'use-context', kept])}`; or first `raysft cluster down {name}`.",
+        )
+    return kept or current
+
+
+def _kept_context(cluster: Cluster) -> str:
+    file = state_folder(cluster.config.name) / CONTEXT
+    return file.read_text(encoding="utf-8").strip() if file.is_file() else ""
+
+
+def _token_there(cluster: Cluster, kubectl: str, context: Sequence[str]) -> str | None:
     """The token that pods ask for, whoever made it; None where there is no secret yet.
 
     Raises RaysftError where Kubernetes does not tell, NotAllowed where the secret holds none, or the file that is named
     holds another one.
     """
-    name, space = token_secret(cluster), ["--namespace", _section(cluster).namespace]
-    command = [kubectl, "get", "secret", name, "--ignore-not-found", "--output=json", *space]
+    name, where = token_secret(cluster), [*_space(cluster), *context]
+    command = [kubectl, "get", "secret", name, "--ignore-not-found", "--output=json", *where]
     answer = subprocess.run(command, check=False, capture_output=True)  # noqa: S603
     if answer.returncode:
         said = answer.stderr.decode(errors="replace").strip().splitlines() or ["it says nothing"]
         raise RaysftError(f"`kubectl get secret {name}` ended with code {answer.returncode}: {said[-1]}", "Mend that.")
     if not answer.stdout.strip():
         return None
-    anew = f"`kubectl delete secret {name} {' '.join(space)}` makes room for another one, which its pods have to read."
+    delete = join(["kubectl", "delete", "secret", name, *where])
+    anew = f"`{delete}` makes room for another one, which its pods have to read."
     try:
         token = base64.b64decode(json.loads(answer.stdout)["data"][TOKEN_NAME]).decode("ascii").strip()
     except (ValueError, KeyError, TypeError):
@@ -72,15 +103,17 @@ def _token_there(cluster: Cluster, kubectl: str) -> str | None:
 
 
 def down(cluster: Cluster, listener: Listener) -> None:
-    """Deletes what `up` applied, but for the claim that the outputs are on. Raises NotFound, RaysftError."""
+    """Deletes what `up` applied, where it applied it, but for the claim that the outputs are on.
+
+    Raises NotFound, RaysftError.
+    """
     folder = kept_folder(cluster)
-    kubectl, section = _kubectl(), _section(cluster)
+    kubectl, section, where = _kubectl(), _section(cluster), _where(cluster)
     with alone(cluster.config.name):
         there = [path.name for path in folder.glob("*.yaml") if path.name not in {STAYS, "cluster.yaml"}]
         for name in reversed(_in_order(dict.fromkeys(there, ""))):
-            _must([kubectl, "delete", "--ignore-not-found", "--filename", str(folder / name)])
-        gone = ["--ignore-not-found", "--namespace", section.namespace]
-        _must([kubectl, "delete", "secret", token_secret(cluster), *gone])
+            _must([kubectl, "delete", "--ignore-not-found", "--filename", str(folder / name), *where[2:]])
+        _must([kubectl, "delete", "secret", token_secret(cluster), "--ignore-not-found", *where])
         forget(cluster)
     listener.note(f"{cluster.config.name} is down; the claim {section.claim} stays, with the outputs of jobs")
 
@@ -92,11 +125,21 @@ def status(cluster: Cluster) -> str:
 
 def ask(cluster: Cluster, *words: str) -> str:
     """What kubectl says of the cluster's namespace. Raises NotFound, RaysftError."""
-    command = [_kubectl(), *words, "--namespace", _section(cluster).namespace]
+    command = [_kubectl(), *words, *_where(cluster)]
     answer = subprocess.run(command, check=False, stdout=subprocess.PIPE)  # noqa: S603
     if answer.returncode:
         raise _failed(command, answer.returncode)
     return answer.stdout.decode("utf-8", errors="replace")
+
+
+def _where(cluster: Cluster) -> list[str]:
+    """Namespace and context by which it was brought up, whatever kubectl's own are by now."""
+    kept = _kept_context(cluster)
+    return [*_space(cluster), *(["--context", kept] if kept else [])]
+
+
+def _space(cluster: Cluster) -> list[str]:
+    return ["--namespace", _section(cluster).namespace]
 
 
 def _section(cluster: Cluster) -> KubernetesSection:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import secrets
 import shutil
 import subprocess
@@ -22,15 +23,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from raysft.cluster.endpoint import ADDRESS, TOKEN
+from raysft.cluster.endpoint import ADDRESS, TOKEN, not_up
 from raysft.cluster.identity import identity, is_running
 from raysft.cluster.keeper import FAILED, SETUP, TEMP
 from raysft.cluster.named import FILE, state_folder
 from raysft.cluster.pools.catalogue import pools_of
-from raysft.cluster.state import alone
+from raysft.cluster.state import alone, refuse_other
 from raysft.config import Cluster
 from raysft.config.labels import MARKET, POOL
-from raysft.errors import NoCapacity, NotAllowed, NotFound, RaysftError, UsageError
+from raysft.errors import NoCapacity, NotAllowed, RaysftError, UsageError
 from raysft.events import Listener
 from raysft.session import ENVIRONMENT, LOGICAL_GPUS
 from raysft.storage.commit import read_json, write_bytes, write_json, writing
@@ -56,8 +57,8 @@ class Running:
 def up(cluster: Cluster, listener: Listener) -> Running:
     """Bring it up, unless it is; returns when all nodes are there.
 
-    Raises NoCapacity (a node did not start), NotAllowed (the port is taken, another process brings it up right now),
-    UsageError (Ray's dashboard is not installed).
+    Raises NoCapacity (a node did not start), NotAllowed (the port is taken, another process brings it up right now,
+    another cluster has this name), UsageError (Ray's dashboard is not installed).
     """
     if importlib.util.find_spec("aiohttp_cors") is None:
         raise UsageError(
@@ -66,9 +67,13 @@ def up(cluster: Cluster, listener: Listener) -> Running:
         )
     folder = state_folder(cluster.config.name)
     with writing(folder), alone(cluster.config.name):
+        _refuse_other(cluster, folder)
         running = find_running(cluster)
         if running is not None and (folder / FILE).is_file():
             listener.note(f"cluster {running.name} is up since {_ago(running.since)}: {running.address}")
+            if (folder / FILE).read_bytes() != _kept_file(cluster):
+                again = f"`raysft cluster down {running.name}` and `up` apply it"
+                listener.warn(f"{cluster.path} says something else than when it came up; {again}")
             return running
         if _owner(folder) is None:
             _begin(cluster, folder)
@@ -76,11 +81,24 @@ def up(cluster: Cluster, listener: Listener) -> Running:
             listener.note("an earlier `raysft cluster up` was broken off; its processes go on, and are waited for")
         listener.stage("start")
         _wait(folder)
-        _keep_file(cluster, folder / FILE)  # last, since a cluster whose file is here counts as one that is up
+        write_bytes(
+            folder / FILE, _kept_file(cluster)
+        )  # last, since a cluster whose file is here counts as one that is up
     running = find_running(cluster)
     if running is None:
         raise NoCapacity(f"cluster {cluster.config.name} ended at once", f"Its log: {folder / LOG}")
     return running
+
+
+def _refuse_other(cluster: Cluster, folder: Path) -> None:
+    """Raise NotAllowed where the folder is not that of a cluster on this machine: its token and its files would go."""
+    refuse_other(cluster)
+    if (folder / TOKEN).exists() and not (folder / SETUP).exists():
+        name = cluster.config.name
+        raise NotAllowed(
+            f"{folder} holds the token of another cluster named {name}, which is not on this machine",
+            "Give this one another name.",
+        )
 
 
 def _begin(cluster: Cluster, folder: Path) -> None:
@@ -96,10 +114,11 @@ def _begin(cluster: Cluster, folder: Path) -> None:
 def down(cluster: Cluster) -> bool:
     """Take it down, all of its processes and nothing else; False where nothing of it ran.
 
-    Raises NotAllowed where another process brings it up right now, or takes it down.
+    Raises NotAllowed where another process brings it up right now, or takes it down, or another cluster has this name.
     """
     folder = state_folder(cluster.config.name)
     with writing(folder), alone(cluster.config.name, wait_s=END_S):  # another `down` is about to end
+        _refuse_other(cluster, folder)
         pid = _owner(folder)
         if pid is not None:
             _end(pid)
@@ -152,8 +171,7 @@ def status(cluster: Cluster) -> Running:
     """Raises NotFound where it is not up."""
     running = find_running(cluster)
     if running is None:
-        name = cluster.config.name
-        raise NotFound(f"cluster {name} is not up on this machine", f"raysft cluster up {name} brings it up.")
+        raise not_up(cluster)
     return running
 
 
@@ -183,11 +201,11 @@ def _gpus_here() -> int:
     return len(list(Path("/dev").glob("nvidia[0-9]*")))
 
 
-def _keep_file(cluster: Cluster, target: Path) -> None:
-    """The cluster file as it is now, so that the name alone will do from now on."""
+def _kept_file(cluster: Cluster) -> bytes:
+    """The cluster file as it is now, kept so that the name alone will do from now on."""
     values = cluster.config.model_dump(mode="json", exclude_defaults=True)
     values.setdefault("local", {})
-    write_bytes(target, json.dumps(values, indent=1).encode())  # JSON is YAML
+    return json.dumps(values, indent=1).encode()  # JSON is YAML
 
 
 def _start_keeper(folder: Path, logical_gpus: bool) -> subprocess.Popen[bytes]:
@@ -239,12 +257,13 @@ def _wait(folder: Path) -> None:
 
 def _why_not(folder: Path, setup: dict[str, Any]) -> RaysftError:
     said = (folder / FAILED).read_text(encoding="utf-8") if (folder / FAILED).exists() else ""
-    if f"{setup['port']}" in said:
+    if re.search(rf"\b{setup['port']}\b", said):
         return NotAllowed(
             f"port {setup['port']} is taken, where the dashboard should answer",
             "Choose another: local: {port: 8266} in a cluster file.",
         )
-    reason = said.splitlines()[0] if said else f"it took longer than {START_S:.0f} s"
+    ended = "its keeper ended at once" if _owner(folder) is None else f"it took longer than {START_S:.0f} s"
+    reason = said.splitlines()[0] if said else ended
     return NoCapacity(f"the cluster did not start: {reason}", f"Its log: {folder / LOG}")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import dataclass
+from shlex import join
 from typing import Any, Protocol
 
 from raysft.config import Cluster
@@ -13,7 +14,7 @@ from raysft.events import Listener
 
 BY_HAND = {
     "slurm": "sbatch the rendered script on the cluster's login node",
-    "static": "run the rendered scripts on the machines, the head's first",
+    "static": "`bash FOLDER/install.sh`, which installs it on its hosts by ssh",
 }
 
 
@@ -90,8 +91,8 @@ class ByHand:
         raise self._how(cluster)
 
     def _how(self, cluster: Cluster) -> UsageError:
-        kind = cluster.config.kind
+        kind, render = cluster.config.kind, join(["raysft", "cluster", "render", str(cluster.path)])
         return UsageError(
             f"{cluster.config.name}: {kind} clusters are started where they are, not from here",
-            f"`raysft cluster render {cluster.path} --to FOLDER`, then {BY_HAND[kind]}; see docs/operations.md.",
+            f"`{render} --to FOLDER`, then {BY_HAND[kind]}; see docs/operations.md.",
         )

@@ -20,6 +20,7 @@ IMAGE = r"^[A-Za-z0-9][A-Za-z0-9._/:@-]*$"  # Ray hands it to a shell as it is
 WORD = r"^[A-Za-z0-9][\w.@+-]*$"  # a name as clouds give it; nothing that Terraform or ARM would take for a formula
 RESOURCE = r"^/subscriptions(/[\w.()-]+)+$"  # id of a resource of Azure
 SHARE = r"^[\w.-]+:/[\w./-]*$"  # HOST:/PATH
+FILE = r"^(/|~/)."  # the same whatever folder a command is typed in
 USER = r"^[A-Za-z0-9_][A-Za-z0-9._-]*$"  # with a dash before it, an option of ssh
 
 
@@ -60,7 +61,9 @@ class SshSection(PlainSection):
     """How nodes are reached."""
 
     user: str = Field("ubuntu", pattern=USER, description="Who logs in.")
-    key: str | None = Field(None, min_length=1, description="File with the private key; null: one is made.")
+    key: str | None = Field(
+        None, pattern=FILE, description="File with the private key, absolute or below ~/; null: ssh's own."
+    )
 
 
 class StaticSection(PlainSection):
@@ -226,9 +229,9 @@ class ClusterConfig(PlainSection):
     )
     token_file: str | None = Field(
         None,
-        min_length=1,
-        description="File with the cluster's token; null: that of a cluster that was brought up or installed from "
-        "here, else ~/.ray/auth_token.",
+        pattern=FILE,
+        description="File with the cluster's token, absolute or below ~/; null: that of a cluster that was brought up "
+        "or installed from here, else ~/.ray/auth_token.",
     )
     storage: str | None = Field(
         None,

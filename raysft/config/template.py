@@ -30,7 +30,7 @@ train:
   batch_size: 16                   # whatever the number of workers
   learning_rate: 2e-4
   head_learning_rate: 1e-2
-  precision: auto                  # bf16 where the processor has it, else fp32
+  precision: auto                  # bf16 where the hardware has it, else fp16 on a GPU, else fp32
 {select}  workers: 1
   seed: 7
 output: results
@@ -55,10 +55,10 @@ model:
   # A small model from random weights, with a tokenizer learnt from these texts: it needs no network, and no more than a
   # processor, but knows nothing except what stands in your file.
   init: {{architecture: llama, layers: 4, hidden: 128, heads: 4, vocabulary: 2048}}
-  # A pretrained one writes better. Put these in place of init, and set learning_rate: 2e-4 and epochs: 3 below:
+  # A pretrained one writes better. Put these in place of init, and set learning_rate: 1e-3 and epochs: 3 below:
   # base: HuggingFaceTB/SmolLM2-135M-Instruct     # or Qwen/Qwen2.5-0.5B-Instruct, or a folder
   # lora: {{r: 16, alpha: 32}}       # adapters beside its weights, merged when all is done
-  max_length: {max_length}                  # tokens; a longer conversation loses its beginning, an answer is never cut
+  max_length: {max_length}                  # tokens; a longer conversation loses its beginning, never its last answer
 data:
   train: {train}
   # test: held_out.jsonl           # your own test rows; else a sealed share of train, see folds
@@ -74,7 +74,7 @@ train:
   epochs: 12
   batch_size: 16                   # whatever the number of workers
   learning_rate: 2e-3              # random weights take larger steps than pretrained ones
-  precision: auto                  # bf16 where the processor has it, else fp32
+  precision: auto                  # bf16 where the hardware has it, else fp16 on a GPU, else fp32
   workers: 1
   seed: 7
 output: results

@@ -14,10 +14,12 @@ class TuneSection(Section):
 
     search: dict[str, Any] = Field(
         {},
-        description="What may differ: a key of model, train or generation, and its values: a list of them, or a range: "
+        description="What may differ: a key of model or train that can change the result (not train.workers, "
+        "train.device and the like, nor train.select and train.stop_after), and its values: a list of them, or a "
+        "range: "
         "{log: [1e-5, 5e-4]}, {uniform: [0, 0.3]}, {int: [0, 5]} (also with step: 2 or log: true). Beside a range or "
         "{choices: [...]} stands `when: {KEY: VALUE}` (or a list of values) where it only matters under these. Keys "
-        "that change the prepared data (model.base, model.max_length, model.init, generation and the like) are lists.",
+        "that change the prepared data (model.base, model.max_length, model.init and the like) are lists.",
     )
     objectives: dict[str, Literal["max", "min"]] | None = Field(
         None,

@@ -159,7 +159,7 @@ class Client:
     def _read(self, answer: Any, key: str = "", missing: str = "") -> Any:
         """What the answer says, or what it has under a key. missing: what 404 means."""
         if answer.status_code == 404 and missing:
-            raise NotFound(missing, "`raysft jobs list` shows those that are there.")
+            raise NotFound(missing, f"`raysft jobs list{self.flags}` shows those that are there.")
         if answer.status_code != 200:
             raise self._refused(answer)
         with self._as_documented():

@@ -10,10 +10,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from secrets import token_hex
+from shlex import join
 from typing import Any
 
 from raysft.cluster.endpoint import Endpoint, endpoint_of
-from raysft.cluster.pools.catalogue import Pool, pools_of
+from raysft.cluster.pools.catalogue import Pool, pools_of, pools_on
 from raysft.config import Cluster
 from raysft.config.cluster import CLOUDS
 from raysft.errors import NoCapacity, NotAllowed, RaysftError, UsageError
@@ -114,7 +115,12 @@ def _open_to_all(endpoint: Endpoint) -> Iterator[Trouble]:
 
 def _nodes(cluster: Cluster, nodes: list[dict[str, Any]]) -> Iterator[Trouble]:
     if not nodes:
-        yield Trouble("pools", "no node is alive", "`raysft cluster status` tells more.", NoCapacity.exit_code)
+        yield Trouble(
+            "pools",
+            "no node is alive",
+            f"`{join(['raysft', 'cluster', 'status', str(cluster.path)])}` tells more.",
+            NoCapacity.exit_code,
+        )
     for node in nodes:
         name = node["name"]
         if node["disk"] is not None and node["disk"] > FULL:
@@ -205,8 +211,8 @@ def _capacity(cluster: Cluster, told: Mapping[str, Any], room: Mapping[str, int]
     kind = cluster.config.kind
     if kind in CLOUDS or kind == "kubernetes":
         known = {pool["name"]: pool for pool in told["pools"]}
-        fix = f"`raysft cluster up {cluster.path}` brings it up to date."
-        for pool in pools_of(cluster):
+        fix = f"`{join(['raysft', 'cluster', 'up', str(cluster.path)])}` brings it up to date."
+        for pool in pools_on(cluster):
             yield from (Trouble("pools", what, fix, code) for what in _other(pool, known.get(pool.name)))
     else:
         yield from _missing(cluster, told["nodes"])

@@ -6,11 +6,13 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import Any
 
 from raysft.config.labels import POOL
@@ -19,6 +21,8 @@ from raysft.jobs.request import PINS, pins
 from raysft.jobs.told import Teller
 
 LOOK_S = 5.0
+ANSWER_S = 5.0  # that the head may take, once this process has left Ray
+ALIVE = 0  # GcsNodeInfo.GcsNodeState of Ray 2.60
 HELD_S = 20.0  # between two events that tell of GPUs alone, which in a sweep come and go all the time
 
 
@@ -57,10 +61,10 @@ def refuse_other_versions(asked: str) -> None:
 
 def _look_at_nodes(teller: Teller, over: threading.Event) -> None:
     told: dict[str, Any] = {}
-    since = 0.0
+    nodes, since = Nodes(), 0.0
     while not over.wait(LOOK_S if told else 0.5):
         with suppress(Exception):  # Ray is not up yet, or not any more
-            found = _nodes()
+            found = nodes.look()
             if found is None or found == told:
                 continue
             if found["pools"] != told.get("pools") or time.monotonic() - since > HELD_S:
@@ -68,20 +72,43 @@ def _look_at_nodes(teller: Teller, over: threading.Event) -> None:
                 told, since = found, time.monotonic()
 
 
-def _nodes() -> dict[str, Any] | None:
-    """Nodes by pool, GPUs of all of them, and those that this job holds; None where this process has no Ray."""
-    import sys
+@dataclass
+class Nodes:
+    """Those of the Ray that this process has joined; also after it has left it, as when a finished training is
+    evaluated, while nodes without work go. address: of its GCS, once it is known."""
 
-    if "ray" not in sys.modules:
-        return None
-    import ray
+    address: str | None = None
 
-    if not ray.is_initialized():
-        return None
-    alive = [node for node in ray.nodes() if node["Alive"]]
-    pools = Counter(node.get("Labels", {}).get(POOL, "") for node in alive)
-    gpus = sum(node["Resources"].get("GPU", 0) for node in alive)
-    return {"pools": dict(sorted(pools.items())), "gpus": int(gpus), "held_gpus": _held_gpus()}
+    def look(self) -> dict[str, Any] | None:
+        """Nodes by pool, GPUs of all of them, and those that this job holds; None where this process had no Ray yet."""
+        import sys
+
+        if "ray" not in sys.modules:
+            return None
+        import ray
+
+        if ray.is_initialized():
+            self.address = ray.get_runtime_context().gcs_address
+            alive = [(node.get("Labels", {}), node["Resources"]) for node in ray.nodes() if node["Alive"]]
+            return _told(alive, _held_gpus())
+        return None if self.address is None else _told(_alive_at(self.address), 0.0)
+
+
+def _told(alive: Sequence[tuple[Mapping[str, str], Mapping[str, float]]], held: float) -> dict[str, Any]:
+    """alive: labels and resources of each node."""
+    pools = Counter(labels.get(POOL, "") for labels, _ in alive)
+    gpus = sum(resources.get("GPU", 0) for _, resources in alive)
+    return {"pools": dict(sorted(pools.items())), "gpus": int(gpus), "held_gpus": held}
+
+
+def _alive_at(address: str) -> list[tuple[Mapping[str, str], Mapping[str, float]]]:
+    """By a client that lives for one question: one that is kept ends its process when the head is away for a minute."""
+    from ray._raylet import GcsClient  # type: ignore[attr-defined]  # compiled
+
+    host, _, port = address.rpartition(":")
+    socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_S).close()  # Ray's client waits 40 s
+    nodes = GcsClient(address=address).get_all_node_info(timeout=ANSWER_S).values()
+    return [(dict(node.labels), dict(node.resources_total)) for node in nodes if node.state == ALIVE]
 
 
 def _held_gpus() -> float:

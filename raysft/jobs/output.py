@@ -21,6 +21,11 @@ def output_on(cluster: Cluster | None, job: JobFile) -> str:
 
     Raises UsageError where the cluster would lose them.
     """
+    if "://" in job.config.output:
+        raise UsageError(
+            f"{job.where('output')}: output: {job.config.output} is a remote URI; results go to a folder",
+            "Name one that all nodes see: a relative one is taken to be on the storage of the cluster.",
+        )
     written = home_path(job.config.output)
     if is_local(cluster):
         return str(written.absolute())

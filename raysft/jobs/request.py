@@ -111,6 +111,21 @@ def make_request(
     )
 
 
+def with_settings_first(overrides: Sequence[str], arguments: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """(overrides, arguments), where those of `--set` among the arguments are overrides too: behind ours on the command
+    of the cluster they would change the run after all that is checked here, and send its results elsewhere."""
+    settings, rest = [*overrides], list[str]()
+    words = iter(arguments)
+    for word in words:
+        if word == "--set":
+            settings.append(next(words, ""))
+        elif word.startswith("--set="):
+            settings.append(word.removeprefix("--set="))
+        else:
+            rest.append(word)
+    return tuple(settings), tuple(rest)
+
+
 def own_request(id: str, words: Sequence[str], cluster: Cluster) -> dict[str, Any]:
     """The body of a request that runs a command of ours, with no job file and no file."""
     env: dict[str, Any] = {
@@ -153,7 +168,7 @@ def _refuse_lost_output(verb: str, arguments: Sequence[str]) -> None:
 def _raysft(cluster: Cluster | None) -> list[str]:
     """The command: that of this environment on this machine, that of the image elsewhere."""
     if is_local(cluster):
-        return [sys.executable, "-m", "raysft"]
+        return [sys.executable, "-P", "-m", "raysft"]  # a queue.py where the command was typed is not Python's own
     return ["raysft"]
 
 

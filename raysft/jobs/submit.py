@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import time
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from raysft.errors import NotAllowed, NotFound, UsageError
+from raysft.errors import Interrupted, NotAllowed, NotFound, UsageError
 from raysft.jobs.client import Client, Failing, Job, Unreachable
 from raysft.jobs.package import package_name
 from raysft.jobs.request import Request, pins
@@ -89,19 +88,38 @@ def refuse_other_ray(client: Client) -> None:
 
 
 def _send(client: Client, body: dict[str, Any]) -> str:
-    """The id. Where no answer comes the job may have been taken all the same, and is not sent a second time."""
+    """The id. Where no answer comes, or that of a proxy, the job may have been taken all the same, and is not sent a
+    second time."""
     id = str(body["submission_id"])
+    tells = f"`raysft jobs status {id}{client.flags}` tells, once it answers"
     try:
         return client.submit(body)
-    except Unreachable as error:
-        with suppress(NotFound):
-            there = client.job(id)
-            if (there.entrypoint, there.metadata) == (body["entrypoint"], body["metadata"]):
-                return id
+    except KeyboardInterrupt:
+        raise Interrupted(
+            f"interrupted; whether the cluster has taken job {id} is not known",
+            f"{tells}; `raysft jobs stop {id}{client.flags}` ends it, the same command does not send it twice.",
+        ) from None
+    except (Unreachable, Failing) as error:
+        taken = _has_taken(client, body)
+        if taken:
+            return id
+        if taken is False and isinstance(error, Failing):
+            raise
         raise Unreachable(
             f"{error.message}; whether it has taken job {id} is not known",
-            f"`raysft jobs status {id}{client.flags}` tells, once it answers; the same command does not send it twice.",
+            f"{tells}; the same command does not send it twice.",
         ) from None
+
+
+def _has_taken(client: Client, body: dict[str, Any]) -> bool | None:
+    """Whether the cluster has the job; None where it does not tell."""
+    try:
+        there = client.job(str(body["submission_id"]))
+    except (Unreachable, Failing):
+        return None
+    except NotFound:
+        return False
+    return (there.entrypoint, there.metadata) == (body["entrypoint"], body["metadata"])
 
 
 def _attempts(client: Client, run: str) -> list[Job]:

@@ -157,12 +157,19 @@ def raced(result: SweepResult) -> str:
 def caveat(result: SweepResult) -> str:
     """What the score by which it was chosen may be trusted for."""
     if len(finished(result)) < 2 and len(result.trials) < 2:
-        earlier = result.chosen["epoch"] < result.epochs
-        return "The epoch was chosen on the same rows, so this score is a little too good." if earlier else ""
+        fitted = [
+            *(["epoch"] if result.chosen["epoch"] < result.epochs else []),
+            *(["threshold of each fold"] if result.chosen.get("threshold_fitted") else []),
+        ]
+        what, were = " and the ".join(fitted), "were" if len(fitted) > 1 else "was"
+        return f"The {what} {were} chosen on the same rows, so this score is a little too good." if fitted else ""
     known = {"test part": result.metrics.get("test"), "nested estimate": nested(result)}
     unseen = [name for name, found in known.items() if found]
     but = f"; the {' and the '.join(unseen)} {'do' if len(unseen) > 1 else 'does'} not know of it" if unseen else ""
-    return f"The best of many was chosen on these rows, so its score there is a little too good{but}."
+    best = (
+        "The best of many and the thresholds were" if result.chosen.get("threshold_fitted") else "The best of many was"
+    )
+    return f"{best} chosen on these rows, so its score there is a little too good{but}."
 
 
 def decided_by(result: SweepResult) -> str:

@@ -30,7 +30,7 @@ LONG_PATH = 20
 PATH = re.compile(r"\S*/[^\s/]+/?")
 STAGES = {
     "data_s": "Preparing the data",
-    "train_s": "Search",
+    "search_s": "Search",
     "nested_s": "Nested searches",
     "refit_s": "Training on all folds, and scores",
 }
@@ -199,13 +199,15 @@ def importance(result: SweepResult) -> tuple[list[tuple[str, float]], list[str]]
 def costs(result: SweepResult) -> list[tuple[str, str]]:
     """(name, value) pairs; what is not known is left out."""
     timing, (trained, possible) = result.timing, folds_trained(result)
-    spent, slots, busy = timing.get("train_s", 0.0), timing.get("slots", 0), timing.get("busy_s", 0.0)
+    spent, slots, busy = timing.get("search_s", 0.0), timing.get("slots", 0), timing.get("busy_s", 0.0)
+    # Of a search that was gone on with, the seconds of earlier commands too, which the total of the last one has not.
+    total = timing.get("total_s", 0.0) + max(0.0, spent - timing.get("train_s", spent))
     share = busy / (slots * spent) if slots and spent else math.inf
     pairs = [(name, seconds(timing[key]) if timing.get(key) else "") for key, name in STAGES.items()]
     return [
         (name, value)
         for name, value in [
-            ("Wall time", seconds(timing["total_s"]) if timing.get("total_s") else ""),
+            ("Wall time", seconds(total) if total else ""),
             *pairs,
             ("Folds trained", f"{count(trained)} of {count(possible)}"),
             ("Training them took, one by one", seconds(busy) if busy else ""),

@@ -252,9 +252,19 @@ class SweepFolder:
         return FoldFolder(self.path / "folds" / f"trial-{trial:04d}" / f"fold-{fold}")
 
     @property
+    def precision(self) -> Path:
+        """The precision in which all folds are computed, where train.precision is auto."""
+        return self.path / "precision"
+
+    @property
     def states(self) -> Path:
         """What frozen layers give for each row, computed once; gone when the sweep is complete."""
         return self.path / "states"
+
+    @property
+    def aside(self) -> Path:
+        """The result of a search that is being continued; gone when the sweep is complete."""
+        return self.path / "result.before.json"
 
     @property
     def predictions(self) -> Path:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from raysft.capacity import grows, wait_for_room
-from raysft.errors import Kept, RaysftError, TrainingFailed
+from raysft.errors import Kept, NoRoom, RaysftError, TrainingFailed
 from raysft.events import Listener
 from raysft.session import Resources
 from raysft.storage.commit import read_json, writing
@@ -34,14 +34,17 @@ Worker = Callable[[Task], Any]
 COLLECTIVE_S = 600  # a rank that waits longer for the others gives up; Ray's default is 1800
 
 
-def launch(task: Task, resources: Resources, listener: Listener, worker: Worker | None = None) -> Any:
+def launch(
+    task: Task, resources: Resources, listener: Listener, worker: Worker | None = None, until: float | None = None
+) -> Any:
     """Train on Ray Train workers; returns the outcome when the artifact is written. Needs a running Ray.
 
-    worker: what each of them does, instead of run_worker; what the first one's returns is returned.
+    worker: what each of them does, instead of run_worker; what the first one's returns is returned. until: when to give
+    up waiting for room, in seconds since 1970; None: never, where nodes may come.
 
     At the first KeyboardInterrupt the ranks save the step at hand and end; a second one goes through at once. Where a
     node is about to be taken away they save too, and start again elsewhere. Raises whatever the workers report for
-    people (Kept among it), or TrainingFailed when they were lost.
+    people (Kept among it), TrainingFailed when they were lost, or NoRoom where they found no place.
     """
     stop = Stop(task.run, listener)
     with _Watcher(task.run, listener), stop:
@@ -60,7 +63,7 @@ def launch(task: Task, resources: Resources, listener: Listener, worker: Worker 
                     return stop.after(outcome)
                 listener.note(outcome.message)
             stop.go_on_or_raise()
-            wait_for_room(resources.fewest or resources.workers, resources.bundle(), listener)
+            wait_for_room(resources.fewest or resources.workers, resources.bundle(), listener, until)
 
 
 def _trainer(task: Task, resources: Resources, worker: Worker, key: bytes) -> Any:
@@ -202,6 +205,11 @@ def chain(error: Exception) -> str:
 
 def _explain(error: Exception) -> RaysftError:
     """The innermost cause, in one line."""
+    if NO_ROOM in chain(error):
+        return NoRoom(
+            "the workers found no place on the cluster: others hold its nodes, or some are gone",
+            "The same command goes on from the newest checkpoint; `ray status` says what is free.",
+        )
     failures = getattr(error, "worker_failures", None) or {}
     cause: BaseException = next(iter(failures.values()), error)
     while cause.__cause__ is not None:

@@ -20,6 +20,7 @@ from torch import nn
 from raysft.corpus.tokens import TokenizedRows
 from raysft.errors import UsageError
 from raysft.model.classifier import head_of
+from raysft.training import ranks
 from raysft.training.forward import evaluating
 from raysft.training.objective import Objective
 from raysft.training.parallel import is_sharded
@@ -33,7 +34,8 @@ NEAREST = 0.1  # of their length, as which texts count that lie closer together:
 
 
 def start_at_means(model: nn.Module, objective: Objective, rows: TokenizedRows, precision: Precision) -> None:
-    """Set the last matrix of the head. Every rank computes the same from the same rows.
+    """Set the last matrix of the head. Every rank computes the same from the same rows, and takes what the first one
+    found: on another kind of machine the last bits are others.
 
     Raises UsageError where the head is shared out among workers, or is given more than one vector a text.
     """
@@ -43,8 +45,11 @@ def start_at_means(model: nn.Module, objective: Objective, rows: TokenizedRows, 
             "model.head_start: means needs a whole head, and train.strategy fsdp shares it out among the workers",
             "Use --set train.strategy=ddp, or --set model.head_start=random.",
         )
-    seen, targets = _features(model, head, objective, _some_of_each(rows.label), precision)
-    weight, bias = _towards_means(seen, nn.functional.one_hot(targets, head.out_features).float())
+    some = _some_of_each(rows.label)
+    alike = some[np.argsort(rows.lengths[some], kind="stable")]  # of like lengths, so that little is padding
+    seen, targets = _features(model, head, objective, alike, precision)
+    own = _towards_means(seen, nn.functional.one_hot(targets, head.out_features).float())
+    weight, bias = ranks.on_first_rank(lambda: tuple(each.cpu() for each in own))
     with torch.no_grad():
         head.weight.copy_(weight)
         if head.bias is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
@@ -15,7 +16,7 @@ import torch
 from torch import nn
 
 from raysft.config import JobConfig
-from raysft.errors import RaysftError, TrainingFailed
+from raysft.errors import NotFound, RaysftError, UnlikeNode, UsageError
 from raysft.model.language import compile_loss, sums_its_loss
 from raysft.model.padding import pad_id
 from raysft.plan.plan import choose_micro_tokens
@@ -105,13 +106,16 @@ def use_threads(threads: int) -> None:
 
 
 def find_base(task: Task) -> Base:
-    """The base as this node holds it. Raises TrainingFailed where that is another than the driver's."""
+    """The base as this node holds it. Raises UnlikeNode where that is another than the driver's."""
     # A folder as the driver found it: here a job file's own output would be looked for somewhere else.
     name = str(task.base.folder) if task.base.revision == LOCAL else task.config.model.base
-    base = resolve_base(name, task.config.model.revision, task.job_folder)
+    try:
+        base = resolve_base(name, task.config.model.revision, task.job_folder)
+    except (NotFound, UsageError) as error:  # the driver found it
+        raise UnlikeNode(f"on {socket.gethostname()}: {error.message}", error.next_step) from None
     if base.weights_sha256 != task.base.weights_sha256:
-        raise TrainingFailed(
-            f"model.base: this node holds other weights ({base.weights_sha256[:12]}) than the driver "
+        raise UnlikeNode(
+            f"model.base: {socket.gethostname()} holds other weights ({base.weights_sha256[:12]}) than the driver "
             f"({task.base.weights_sha256[:12]})",
             "Pin model.revision, or put the same folder on every node.",
         )

@@ -68,6 +68,12 @@ class Orders(Protocol):
     def stop(self, why: str) -> None:
         """Train nothing more: what is being trained ends with its epoch."""
 
+    def is_over(self) -> bool:
+        """Whether nothing more is to be trained, such as where the budget is spent."""
+
+    def say(self, news: str) -> None:
+        """Tell people."""
+
 
 @dataclass
 class Errand:
@@ -105,6 +111,12 @@ class Errand:
 
     def stop(self, why: str) -> None:
         self.jobs.clear()
+
+    def is_over(self) -> bool:
+        return False
+
+    def say(self, news: str) -> None:
+        self.told(news)
 
 
 @dataclass
@@ -144,6 +156,12 @@ class Together:
     def stop(self, why: str) -> None:
         for each in self.searches.values():
             each.stop(why)
+
+    def is_over(self) -> bool:
+        return all(each.is_over() for each in self.searches.values())
+
+    def say(self, news: str) -> None:
+        next(iter(self.searches.values())).say(news)
 
     def _of(self, job: FoldJob) -> Director:
         assert job.fold.without is not None
@@ -302,6 +320,13 @@ class Director:
 
     def stop(self, why: str) -> None:
         self.ended = self.ended or why
+
+    def is_over(self) -> bool:
+        self._check_budget()
+        return bool(self.ended)
+
+    def say(self, news: str) -> None:
+        self.told(news)
 
     def left_s(self) -> float | None:
         """Seconds until all folds of all configurations in the race are done, if none is stopped; None: not known."""

@@ -11,6 +11,7 @@ import errno
 import os
 import pickle
 import shutil
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import redirect_stdout
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from raysft.capacity import grows
+from raysft.errors import NoRoom
 from raysft.metrics.judged import Judged
 from raysft.storage.commit import writing
 from raysft.storage.lease import lease
@@ -78,6 +80,7 @@ def run_search(work: Work, director: Orders, slots: Slots) -> None:
         run_config=tune.RunConfig(
             name=name,
             storage_path=str(folder),
+            stop=_stopper(name),
             failure_config=tune.FailureConfig(max_failures=RETRIES),
             verbose=0,
         ),
@@ -161,8 +164,14 @@ def _trainable(several_workers: bool) -> type:
             from raysft.tuning.spread import LEFT, FoldWorker
 
             task = self._work.task(self._job.trial, self._job.settings, self._job.fold)
-            worker = FoldWorker(self._work.measures, self._job.deadline)
-            ended = launch(task, self._slots.resources, Silent(), worker)
+            deadline = self._job.deadline
+            worker = FoldWorker(self._work.measures, self._work.folder.precision, deadline)
+            try:
+                ended = launch(task, self._slots.resources, Silent(), worker, deadline)
+            except NoRoom:
+                if deadline is None or time.time() < deadline:
+                    raise
+                ended = LEFT
             shutil.rmtree(task.run.ray, ignore_errors=True)
             if ended == LEFT:
                 return ("left",)
@@ -207,6 +216,12 @@ def _scheduler(name: str) -> Any:
             stops = _search(name).stops(trial.config["job"], result["found"])
             return str(TrialScheduler.STOP if stops else TrialScheduler.CONTINUE)
 
+        def choose_trial_to_run(self, tune_controller: Any) -> Any:
+            live = [trial for trial in tune_controller.get_live_trials() if trial.status != Trial.ERROR]
+            if live and all(trial.status == Trial.PENDING for trial in live):
+                _search(name).waiting([trial.config["job"] for trial in live])
+            return super().choose_trial_to_run(tune_controller)
+
         def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
             """The process died. Of those deaths that Tune recovers from it tells too, once the trial has its state of
             an error; of others while it still runs, or waits. (How often it may be recovered does not tell them apart:
@@ -217,6 +232,20 @@ def _scheduler(name: str) -> Any:
             _search(name).died(trial.config["job"], _cause_of(trial.pickled_error_file), waited)
 
     return Told()
+
+
+def _stopper(name: str) -> Any:
+    """Ends Tune where folds wait for room that does not come in time."""
+    from ray.tune import Stopper
+
+    class GivenUp(Stopper):  # type: ignore[misc]
+        def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+            return False
+
+        def stop_all(self) -> bool:
+            return _search(name).given_up
+
+    return GivenUp()
 
 
 def _cause_of(file: str | None) -> str:

@@ -17,14 +17,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 
-from raysft.errors import TrainingFailed
+from raysft.errors import TrainingFailed, UnlikeNode, UsageError
 from raysft.metrics.judged import Judged
+from raysft.model.groups import tensors_of
 from raysft.storage.commit import read_json, write_bytes, write_json
 from raysft.storage.layout import FoldFolder
+from raysft.storage.lease import lease
 from raysft.training import ranks
 from raysft.training.loop import Loop
+from raysft.training.precision import Precision, choose
 from raysft.tuning.objectives import TIME
 
 Array = np.ndarray[Any, Any]
@@ -40,7 +44,7 @@ class FoldRecord:
 
     scores: list[dict[str, float]]
     train_loss: list[float]  # mean of the steps of each epoch, with dropout, before the update
-    seconds: float  # of training and evaluation
+    seconds: float  # of training and evaluation, without what was waited for between epochs
     train_s: float
     eval_s: float
     examples: int
@@ -71,16 +75,43 @@ def train_fold(loop: Loop, folder: FoldFolder, measures: Sequence[str]) -> Itera
     this together, and the first one writes. Raises TrainingFailed where a score is no finite number, TornFold where
     what is there at the end is not one run.
     """
-    started, found = time.perf_counter(), None
+    started, elsewhere = time.perf_counter(), 0.0
     with loop.precision.training():
         for found in loop.epochs():
             epoch = round(loop.sampler.epochs_done(loop.progress.step))
             judged = found
             _require_finite(judged.scores, epoch)
             ranks.on_first_rank(lambda: _write_epoch(folder.epoch(epoch), judged, measures))  # noqa: B023
+            left = time.perf_counter()
             yield found
+            elsewhere += time.perf_counter() - left
     loop.tracking.close()
-    ranks.on_first_rank(lambda: _finish(loop, folder, time.perf_counter() - started))
+    ranks.on_first_rank(lambda: _finish(loop, folder, time.perf_counter() - started - elsewhere))
+
+
+def precision_on(file: Path, asked: str, device: torch.device) -> Precision:
+    """The precision of a fold; all ranks ask together. file: where a sweep keeps that of its first one.
+
+    With `auto` all folds are computed as the first one was, wherever they are trained: between configurations that were
+    not, some of the difference would be that of their machines. Raises UsageError, or UnlikeNode where this machine
+    cannot.
+    """
+    if asked != "auto":
+        return choose(asked, device)
+    own = choose(asked, device).name
+    begun = ranks.on_first_rank(lambda: _of_first_fold(file, own))
+    try:
+        return choose(asked, device, begun)
+    except UsageError as error:
+        raise UnlikeNode(error.message, error.next_step) from None
+
+
+def _of_first_fold(file: Path, own: str) -> str:
+    """What the file says; where there is none yet this fold is the first one."""
+    with lease(file.with_name(f".{file.name}.lock"), "the precision of the sweep", wait_s=60):
+        if not file.exists():
+            write_bytes(file, own.encode())
+        return file.read_text(encoding="utf-8").strip()
 
 
 def _require_finite(scores: dict[str, float], epoch: int) -> None:
@@ -98,7 +129,9 @@ def read_record(folder: FoldFolder) -> FoldRecord:
 
 
 def busy_s(folder: FoldFolder) -> float:
-    """Seconds of training and evaluation that the journal of a fold tells of, also of one left off; 0 where none is."""
+    """Seconds of training and evaluation; of a fold that was left off as far as its journal tells, 0 where none is."""
+    if folder.done.exists():
+        return read_record(folder).seconds
     lines = []
     for text in folder.metrics.read_text(encoding="utf-8").splitlines() if folder.metrics.exists() else []:
         with suppress(ValueError):  # the last line of a process that was killed
@@ -162,10 +195,15 @@ def _finish(loop: Loop, folder: FoldFolder, seconds: float) -> None:
 
 
 def _sizes(model: nn.Module) -> tuple[int, int]:
-    """(parameters, those that train), also of the tokens that were left out because no row has them: configurations are
-    compared by them, and not of all is anything left out (tuning/work.py)."""
-    weights = list(model.parameters())
-    found = [sum(each.numel() for each in weights), sum(each.numel() for each in weights if each.requires_grad)]
+    """(parameters of the artifact, those that train). Adapters are merged in it, and 4 bits unpacked. Also of the
+    tokens that were left out because no row has them: configurations are compared by them, and not of all is anything
+    left out (tuning/work.py)."""
+    tensors = tensors_of(model)
+    beside = (".lora_", ".original_module.")  # what peft adds, and what a copy of it stands for
+    found = [
+        sum(math.prod(each.shape) for each in tensors if not any(mark in each.name for mark in beside)),
+        sum(math.prod(each.shape) for each in tensors if each.trains),
+    ]
     find: Any = getattr(model, "get_input_embeddings", None)
     embedding = None if find is None else find()
     if isinstance(embedding, nn.Embedding):

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from raysft.config import Job
+from raysft.corpus.tokens import read_shards
 from raysft.folds.assign import GIVEN
 from raysft.preparation.prepared import Prepared
 from raysft.storage.pretrained import Base
@@ -81,6 +82,27 @@ def refuse_other_tokens(job: Job, bases: list[Base]) -> None:
             "a loss per token says nothing between bases with different tokenizers; search bases that share one, or "
             "run a sweep for each",
         )
+
+
+def refuse_other_targets(job: Job, prepared: list[Prepared]) -> None:
+    """Raise JobFileError where some settings learn, and score, other tokens of the same answers than the rest."""
+    if job.config.task != "generation":
+        return
+    first = _learnt(prepared[0])
+    if all(np.array_equal(first, _learnt(each)) for each in prepared[1:]):
+        return
+    raise job.problem(
+        "tune.search",
+        "the configurations do not score the same tokens, so that their losses cannot be compared: of conversations "
+        "that are too long some learn fewer answers; set generation.long_prompts: reject, or search no max_length",
+    )
+
+
+def _learnt(prepared: Prepared) -> np.ndarray[Any, Any]:
+    """How many tokens of each row are learnt, in the order of their numbers."""
+    rows = read_shards(prepared.folder.tokens(sealed=False))
+    _, place = np.unique(rows.row_id, return_inverse=True)
+    return np.bincount(place, weights=[rows.targets(position).sum() for position in range(len(rows))])
 
 
 def _row_ids(prepared: Prepared) -> np.ndarray[Any, Any]:

@@ -7,26 +7,36 @@ ever: the first error is kept here, everything ends, and run_search raises it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from raysft.errors import NotAllowed, NotFound, OutputError, RaysftError
+from raysft.errors import NoRoom, NotAllowed, NotFound, OutputError, RaysftError, UnlikeNode
+from raysft.storage.pretrained import BaseCorrupt
 from raysft.tuning.director import FoldJob, Orders
 
 T = TypeVar("T")
-Found = tuple[Any, ...]  # ("epoch", ...) | ("done",) | ("left",) | ("failed", why) | ("unwritable", message, next step)
+Found = tuple[
+    Any, ...
+]  # ("epoch", ...) | ("done",) | ("left",) | ("failed", why) | ("no room", error) | ("ends", error)
+OF_ALL = (
+    OutputError,
+    UnlikeNode,
+    BaseCorrupt,
+)  # no other configuration would fare better, and the same command goes on
 OF_THE_MACHINE = (NotAllowed, NotFound)  # no fault of a configuration, and perhaps gone with another process
 RETRIES = 2  # of a fold whose actor or node died, each in another process
 
 
 @dataclass
 class Relay:
-    """One search. slots: most folds that train at a time. error: the first one that was raised in a hook."""
+    """One search. slots: most folds that train at a time; fewer once there was no room for so many. error: the first
+    one that was raised in a hook. given_up: whether its folds wait for room, and its budget is spent."""
 
     orders: Orders
     slots: int
     error: Exception | None = None
+    given_up: bool = False
     _lost: list[FoldJob] = field(default_factory=list)  # to be begun once more
     _losses: Counter[FoldJob] = field(default_factory=Counter)
 
@@ -47,15 +57,25 @@ class Relay:
         waited for its first step in a process that had trained others."""
         self._safely(lambda: self._died(job, why, waited), otherwise=None)
 
+    def waiting(self, jobs: Sequence[FoldJob]) -> None:
+        """All folds that were begun wait for room, and none is trained: no epoch will tell that the budget is spent."""
+        self._safely(lambda: self._give_up(jobs), otherwise=None)
+
+    def _give_up(self, jobs: Sequence[FoldJob]) -> None:
+        if not self.given_up and self.orders.is_over():
+            for job in jobs:
+                self.orders.left(job)
+            self.given_up = True
+
     def _next(self) -> FoldJob | None:
-        if self._lost:
-            return self._lost.pop(0)
-        return self.orders.next() if self.orders.running < self.slots else None
+        if self.orders.running - len(self._lost) >= self.slots:  # to its search a lost fold is still being trained
+            return None
+        return self._lost.pop(0) if self._lost else self.orders.next()
 
     def _died(self, job: FoldJob, why: str, waited: bool) -> None:
         if waited and self._losses[job] < RETRIES:
             self._losses[job] += 1
-            self._lost.append(job)  # to its search it is still being trained
+            self._lost.append(job)
         else:
             self.orders.failed(job, why)
 
@@ -63,8 +83,11 @@ class Relay:
         kind, *facts = found
         if kind == "epoch":
             return self.orders.epoch(job, *facts)
-        if kind == "unwritable":
-            raise OutputError(*facts)
+        if kind == "ends":
+            raise facts[0]
+        if kind == "no room":
+            self._no_room(job, facts[0])
+            return True
         if kind == "done":
             self.orders.done(job)
         elif kind == "left":
@@ -72,6 +95,15 @@ class Relay:
         else:
             self.orders.failed(job, facts[0])
         return True
+
+    def _no_room(self, job: FoldJob, error: NoRoom) -> None:
+        """The fold is begun once more when another one ends. Raises the error where none is being trained."""
+        others = self.orders.running - len(self._lost) - 1
+        if not others:
+            raise error
+        self.slots = others
+        self._lost.append(job)
+        self.orders.say(f"trial {job.trial}, fold {job.fold}: {error.message}; {others} at a time from now on")
 
     def _safely(self, action: Callable[[], T], otherwise: T) -> T:
         if self.error is not None:
@@ -87,8 +119,10 @@ class Relay:
 def answer_to(error: Exception) -> Found:
     """What a step that raised this tells. Raises the error itself where another process may do better: one in which
     CUDA failed once fails from then on, whatever it trains."""
-    if isinstance(error, OutputError):
-        return "unwritable", error.message, error.next_step
+    if isinstance(error, NoRoom):
+        return "no room", error
+    if isinstance(error, OF_ALL):
+        return "ends", error
     if isinstance(error, RaysftError) and not isinstance(error, OF_THE_MACHINE):
         return "failed", words(error)
     raise error

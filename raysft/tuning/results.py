@@ -200,16 +200,20 @@ def between_epochs(trial: Trial, measure: str, first: int, second: int) -> Diffe
 
 
 def cautious(found: Difference) -> Difference | None:
-    """With the larger of two errors, that of the rows and that of the folds: the latter also has in it what another
-    training set does to a configuration, where there are folds enough to tell. Where a fold is a single unit its rows
-    have no error, and that of the folds stands alone, of which few tell little; None: neither is known."""
-    count, known = len(found.gaps), math.isfinite(found.error)
-    if count < (ENOUGH_FOLDS if known else 2):
-        return found if known else None
-    of_folds = float(np.std(found.gaps, ddof=1)) / math.sqrt(count)
-    if known:
-        return replace(found, error=max(found.error, of_folds))
-    return replace(found, error=of_folds, freedom=count - 1) if of_folds else None
+    """The less certain of two views, that of the rows and that of the folds: what folds differ by also has in it what
+    another training set does to a configuration, where there are folds enough to tell. Where a fold is a single unit
+    its rows have no error, and the folds stand alone, of which few tell little; None: neither is known.
+
+    Training sets of k folds share most of their rows, so that the variance of the mean is not that of k independent
+    ones, 1/k, but 1/k + 1/(k - 1) (Nadeau, Bengio 2003, Machine Learning 52:239, section 5.1).
+    """
+    views = [found] if math.isfinite(found.error) else []
+    count = len(found.gaps)
+    if count >= (ENOUGH_FOLDS if views else 2):
+        of_folds = float(np.std(found.gaps, ddof=1)) * math.sqrt(1 / count + 1 / (count - 1))
+        if of_folds:
+            views.append(replace(found, error=of_folds, freedom=count - 1))
+    return max(views, key=lambda view: view.interval()[1], default=None)
 
 
 def variance_of(first: Array, second: Array) -> float:

@@ -17,7 +17,7 @@ from raysft.config.section import section_in
 from raysft.errors import Problem
 from raysft.tuning.parameter import EntryError, Parameter, parameter, shown
 
-SEARCHED = ("model", "train", "generation")
+SEARCHED = ("model", "train")
 # Settings of `train` that change how fast or where a run goes, not what it learns: nothing to compare.
 SAME_RESULT = (
     *("workers", "micro_batch", "save_every", "track", "strategy", "offload", "activation_checkpointing"),
@@ -26,7 +26,7 @@ SAME_RESULT = (
 # Settings that choose among the epochs of a run. All folds of a search are trained to their end: Trial.epoch.
 OF_ONE_RUN = ("select", "stop_after")
 # What prepared data depends on, sections included.
-PREPARED = ("model.base", "model.revision", "model.init", "model.labels", "model.max_length", "generation")
+PREPARED = ("model.base", "model.revision", "model.init", "model.labels", "model.max_length")
 
 
 def changes_data(key: str) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from raysft.capacity import find_capacity, wait_for_room
 from raysft.config.sections import TrainSection
@@ -45,7 +45,7 @@ def find_slots(
     capacity = find_capacity()
     nodes = capacity.pairs
     if several:
-        found = hold(find_resources(train), train, listener)
+        found = hold(_shared_out(find_resources(train), nodes), train, listener)
         fitting = _times(found, nodes)
         return Slots(max(1, min(most, fitting)), found.cpus, found.cuda, 1.0, found.workers, found)
     gpus = sum(int(gpu) for _, gpu in nodes) if Resources(1, 1, True).cuda else 0
@@ -88,6 +88,12 @@ def _slots_on_gpus(nodes: list[tuple[float, float]], fitting: int, most: int) ->
     several = max(1, min(MOST_ON_A_GPU, fitting or 1, a_gpu, wanted))
     room = sum(min(int(cpu), int(gpu) * several) for cpu, gpu in nodes)
     return Slots(max(1, min(most, room)), max(1, a_gpu // several), gpu=True, share=1 / several)
+
+
+def _shared_out(found: Resources, nodes: list[tuple[float, float]]) -> Resources:
+    """With no more CPUs for a worker than its GPU's share of a node, so that each GPU of it can have one."""
+    shares = [int(cpu // gpu) for cpu, gpu in nodes if gpu >= 1]
+    return replace(found, cpus=max(1, min([found.cpus, *shares]))) if found.gpu else found
 
 
 def _times(found: Resources, nodes: list[tuple[float, float]]) -> int:

@@ -6,16 +6,15 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 
 from raysft.errors import RaysftError
 from raysft.storage.commit import writing
 from raysft.storage.layout import FoldFolder
 from raysft.training import ranks
-from raysft.training.checkpoint import precision_of
-from raysft.training.precision import choose
 from raysft.training.worker import Task, device_of, prepare_loop
 from raysft.tuning.director import NEARLY
-from raysft.tuning.fold import train_fold
+from raysft.tuning.fold import precision_on, train_fold
 
 LEFT = "left off"
 
@@ -24,10 +23,12 @@ LEFT = "left off"
 class FoldWorker:
     """Train the fold of a task, as one of the ranks; checkpoints are kept until it is done, so that it can go on.
 
-    deadline: in seconds since 1970, after which they leave off with the epoch, unless the fold is nearly done.
+    precision: where the sweep keeps it. deadline: in seconds since 1970, after which they leave off with the epoch,
+    unless the fold is nearly done.
     """
 
     measures: Sequence[str]
+    precision: Path
     deadline: float | None = None
 
     def __call__(self, task: Task) -> str | RaysftError:
@@ -35,8 +36,7 @@ class FoldWorker:
         folder = FoldFolder(task.run.path)
         try:
             with writing(task.run.path), ExitStack() as held:
-                begun = ranks.on_first_rank(lambda: precision_of(task.run.checkpoints))
-                precision = choose(task.config.train.precision, device_of(task), begun)
+                precision = precision_on(self.precision, task.config.train.precision, device_of(task))
                 make_loop, _ = ranks.all_or_none(lambda: prepare_loop(task, held, precision))
                 loop, settings = make_loop(), task.config.train
                 epochs = min(settings.epochs, settings.stop_at or settings.epochs)

@@ -58,6 +58,7 @@ def summarise(
             "runner_up": choice.runner_up,
             "ahead": None if choice.ahead is None else _difference(choice.ahead),
             "out_of_fold": _plain(scores[taken.number]),
+            "threshold_fitted": _fits_threshold(work, taken),
             "edges": edges(taken.settings, space.parameters),
         },
         front=choice.front,
@@ -87,6 +88,12 @@ def _out_of_fold(
             scores[trial.number] = found
     pq.write_table(pa.concat_tables(tables, promote_options="default"), work.folder.predictions)
     return scores
+
+
+def _fits_threshold(work: Work, taken: Trial) -> bool:
+    """Whether rows have several labels from a threshold that was chosen on each fold itself."""
+    config = work.space.applied(taken.settings).config
+    return config.data.multi_label and config.train.threshold is None
 
 
 def _plain(scores: Mapping[str, Estimate]) -> dict[str, Any]:

@@ -25,10 +25,10 @@ from raysft.storage.layout import FoldFolder, SweepFolder
 from raysft.storage.pretrained import Base
 from raysft.training.frozen import Shelf
 from raysft.training.loop import Loop
-from raysft.training.precision import choose
 from raysft.training.tasks import build_model
 from raysft.training.vocabulary import leave_out_unused
 from raysft.training.worker import Task, device_of, find_base, loop_maker, use_threads
+from raysft.tuning.fold import precision_on
 from raysft.tuning.parameter import Settings, canonical
 from raysft.tuning.search import changes_data
 from raysft.tuning.space import Space
@@ -115,7 +115,7 @@ class Workbench:
     def loop(self, task: Task) -> Loop:
         """A fresh model of the task, ready to be trained; no checkpoints are kept."""
         use_threads(task.threads)
-        precision = choose(task.config.train.precision, device_of(task), "")
+        precision = precision_on(self.work.folder.precision, task.config.train.precision, device_of(task))
         base = self._base(task)
         task.run.path.mkdir(parents=True, exist_ok=True)
         model = self._model(task, base)

@@ -52,7 +52,7 @@ def without_spot(cluster: Autoscaled) -> dict[str, Any]:
     with two_gpus() as waited_s:
         seen: dict[str, Any] = {"waited_s": waited_s, "pools": cluster.nodes(), "markets": markets()}
         # A simulated cloud answers when its nodes have started, which may be after work has begun on them.
-        seen["closed_s"] = wait_until(lambda: not launches(cluster), 20, lambda: f"{launches(cluster)}")
+        seen["closed_s"] = wait_until(lambda: not launches(cluster), LIMIT_S, lambda: f"{launches(cluster)}")
         told = fetch()
         seen["words"] = capacity_words(told, time.time())
         seen["told_to_jobs"] = [line.line() for line in told]
@@ -70,7 +70,7 @@ def with_some_spot(cluster: Autoscaled) -> dict[str, Any]:
     before = len(cluster.record())
     with two_gpus() as waited_s:
         seen = {"waited_s": waited_s, "pools": cluster.nodes(), "markets": markets(), "drained": drain_the_spot_node()}
-        wait_until(lambda: not launches(cluster), 20, lambda: f"{launches(cluster)}")
+        wait_until(lambda: not launches(cluster), LIMIT_S, lambda: f"{launches(cluster)}")
         seen["asked"] = [[line.pool, line.asked, line.got] for line in cluster.record()[before:]]
     return seen | {"to_zero_s": cluster.wait_for({}, LIMIT_S)}
 

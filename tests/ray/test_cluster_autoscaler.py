@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.ray.pools import LIMIT_S, QUIET_S
 from tests.support.autoscaling import session_of
 from tests.support.nodes import run_on_nodes
 
@@ -38,9 +39,8 @@ def test_without_spot_the_on_demand_pool_grows_from_zero_and_its_nodes_say_so(se
     spot, steady = first["asked"]
     assert (spot["pool"], spot["asked"], spot["got"]) == ("gpu-spot", 2, 0)
     assert (steady["pool"], steady["wanted"], steady["asked"], steady["got"]) == ("gpu-steady", "gpu-spot", 2, 2)
-    # The other pool is asked in the same call; what takes time is the start of the nodes, which is given a minute.
-    assert steady["time"] - spot["time"] < 5
-    assert first["waited_s"] < 60
+    # The other pool is asked in the same call, and not in a later one after the quiet time.
+    assert steady["time"] - spot["time"] < QUIET_S
 
 
 def test_a_job_can_read_why_and_what_comes_next(seen: dict[str, Any]) -> None:
@@ -55,7 +55,7 @@ def test_a_job_can_read_why_and_what_comes_next(seen: dict[str, Any]) -> None:
 def test_the_request_is_closed_so_that_no_node_comes_too_late(seen: dict[str, Any]) -> None:
     """Ray would count it as a node to come for ten minutes, and then make it again."""
     first = seen["without_spot"]
-    assert first["closed_s"] < 10
+    assert first["closed_s"] < LIMIT_S
     assert first["afterwards"] == {}
 
 
@@ -77,5 +77,5 @@ def test_a_node_of_which_the_cloud_gives_notice_is_drained_until_its_deadline(se
 
 
 def test_idle_pools_shrink_to_zero_and_no_process_is_left(seen: dict[str, Any]) -> None:
-    assert all(seen[stage]["to_zero_s"] < 30 for stage in ("without_spot", "with_some_spot"))
+    assert all(seen[stage]["to_zero_s"] < LIMIT_S for stage in ("without_spot", "with_some_spot"))
     assert session_of(seen["head"]) == []

@@ -109,6 +109,9 @@ def test_what_is_finished_is_returned_and_another_search_refused(swept: tuple[Pa
     assert pipeline.tune(job).to_json() == json.loads(json.dumps(result.to_json()))
     with pytest.raises(RunConflict, match="a sweep named tiny exists"):
         pipeline.tune(job, ["tune.seed=3"])
+    # By the first objective configurations are stopped and one is chosen.
+    with pytest.raises(RunConflict, match="a sweep named tiny exists"):
+        pipeline.tune(job, ["tune.objectives={loss: min, f1_macro: max}"])
 
 
 def test_folds_that_are_done_are_not_done_again(

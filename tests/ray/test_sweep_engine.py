@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from raysft.errors import NotAllowed, OutputError, TrainingFailed
+from raysft.errors import NotAllowed, OutputError, TrainingFailed, UnlikeNode
 from raysft.storage.layout import SweepFolder
 from raysft.storage.lease import lease
 from raysft.tuning import engine
@@ -60,6 +61,48 @@ def test_a_full_disk_ends_the_search_and_no_configuration_is_blamed(cluster: Non
     with pytest.raises(OutputError, match="No space left"):
         searched(tmp_path, OSError(errno.ENOSPC, "No space left on device"), folds=2)
     assert len((tmp_path / "pids").read_text().split()) == 1
+
+
+def test_a_node_that_lacks_the_base_ends_the_search_and_no_configuration_is_blamed(
+    cluster: None, tmp_path: Path
+) -> None:
+    with pytest.raises(UnlikeNode, match="no such folder") as ended:
+        searched(tmp_path, UnlikeNode("on far: no such folder", "Put it there."), folds=2)
+    assert ended.value.next_step == "Put it there." and len((tmp_path / "pids").read_text().split()) == 1
+
+
+@dataclass
+class Spent(Errand):
+    """Whose budget is over after a while."""
+
+    until: float = 0.0
+    given_up: list[FoldJob] = field(default_factory=list)
+
+    def nothing_left(self) -> bool:
+        return bool(self.given_up) or super().nothing_left()
+
+    def is_over(self) -> bool:
+        return time.monotonic() > self.until
+
+    def left(self, job: FoldJob) -> None:
+        self.given_up.append(job)
+
+
+def test_folds_for_which_no_room_comes_are_given_up_with_the_budget(cluster: None, tmp_path: Path) -> None:
+    """As where all nodes were taken away: no epoch tells that the hours are over."""
+    import ray
+    from ray.util.placement_group import placement_group, remove_placement_group
+
+    cpus = int(ray.cluster_resources()["CPU"])
+    held = placement_group([{"CPU": 1}] * cpus)
+    ray.get(held.ready(), timeout=60)
+    try:
+        work: Any = Cursed(SweepFolder(tmp_path / "sweep"), TrainingFailed("it was trained"))
+        errand = Spent([FoldJob(1, {}, FoldId(place)) for place in range(3)], until=time.monotonic() + 3)
+        run_search(work, errand, Slots(2, 1, gpu=False))
+    finally:
+        remove_placement_group(held)
+    assert len(errand.given_up) == 1 and errand.failures == {}  # others were not asked for yet
 
 
 def burst(spent: str) -> str:

@@ -15,7 +15,8 @@ import pytest
 
 from raysft import pipeline
 from raysft.cli.main import VERBS, cli, run
-from raysft.config.reference import json_schema
+from raysft.config import ClusterConfig
+from raysft.config.reference import json_schema, markdown
 from raysft.errors import Interrupted, NoCapacity, NotAllowed, RaysftError, TrainingFailed
 from raysft.version import VERSION
 from tests.support.jobs import corpus_rows, write_csv, write_job
@@ -180,8 +181,10 @@ def test_check_says_in_words_why_rows_are_rejected(tmp_path: Path, base_folder: 
 def test_schema_prints_the_schema_and_the_reference(capsys: Capture) -> None:
     assert run(["schema"]) == 0
     assert json.loads(capsys.readouterr().out) == json_schema()
+    assert run(["schema", "--cluster"]) == 0
+    assert json.loads(capsys.readouterr().out) == json_schema(ClusterConfig)
     assert run(["schema", "--markdown"]) == 0
-    assert capsys.readouterr().out.startswith("# Job file reference")
+    assert capsys.readouterr().out == markdown()
 
 
 def test_init_tells_what_it_took_the_columns_for(

@@ -160,9 +160,78 @@ def test_down_and_status_are_for_what_was_brought_up_here(home: Path, rays: Path
     assert run(["cluster", "status", "demo-gcp"]) == 0 and run(["cluster", "down", "demo-gcp"]) == 0
     assert told(rays)[1:] == [
         ["exec", str(folder / "ray.yaml"), "ray status"],
+        ["get-head-ip", str(folder / "ray.yaml")],
         ["down", "--yes", str(folder / "ray.yaml")],
     ]
     assert not folder.exists()
+
+
+def test_down_with_the_credentials_of_another_account_forgets_nothing(
+    home: Path, tmp_path: Path, rays: Path, capsys: Capture
+) -> None:
+    """Ray then says that nothing is left, and ends with 0."""
+    assert run(["cluster", "up", cluster_file("aws")]) == 0
+    program(tmp_path / "ray", answers={"get-head-ip": NO_HEAD})
+    before = {path: path.read_bytes() for path in home.rglob("*") if path.is_file()}
+    capsys.readouterr()
+    assert run(["cluster", "down", "demo-aws"]) == 3
+    assert "no head of demo-aws was found with these credentials" in " ".join(capsys.readouterr().err.split())
+    assert {path: path.read_bytes() for path in home.rglob("*") if path.is_file()} == before
+    # A cloud that does not tell has one, as far as anybody knows.
+    program(tmp_path / "ray", answers={"get-head-ip": (1, "throttled")})
+    assert run(["cluster", "down", "demo-aws"]) == 0 and not (home / "clusters" / "demo-aws").exists()
+
+
+PLACES = [
+    ("aws", "region: eu-west-1", "region: us-east-1"),
+    ("gcp", "zone: europe-west4-a", "zone: europe-west4-b"),
+    ("azure", "resource_group: ", "resource_group: other-"),
+    ("kubernetes", "namespace: ", "namespace: other-"),
+]
+
+
+@pytest.mark.parametrize(("kind", "before", "after"), PLACES)
+def test_a_cluster_in_another_place_does_not_make_the_first_one_forgotten(
+    home: Path,
+    tmp_path: Path,
+    rays: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Capture,
+    kind: str,
+    before: str,
+    after: str,
+) -> None:
+    program(tmp_path / "kubectl")
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    path = tmp_path / "cluster.yaml"
+    path.write_text(Path(cluster_file(kind)).read_text(encoding="utf-8"), encoding="utf-8")
+    assert run(["cluster", "up", str(path)]) == 0
+    kept = {each: each.read_bytes() for each in home.rglob("*") if each.is_file()}
+    rays.unlink()
+    text = path.read_text(encoding="utf-8")
+    assert before in text
+    name = find_cluster(str(path)).config.name
+    local = f"name: {name}\nlocal: {{}}\n"
+    for other in (text.replace(before, after), local):
+        path.write_text(other, encoding="utf-8")
+        assert run(["cluster", "up", str(path)]) == 4
+        assert f"First `raysft cluster down {name}`" in " ".join(capsys.readouterr().err.split())
+    assert run(["cluster", "down", str(path)]) == 4  # of the one on this machine
+    assert calls_in(rays) == [] and {each: each.read_bytes() for each in home.rglob("*") if each.is_file()} == kept
+
+
+def test_the_token_of_installed_hosts_is_not_that_of_a_cluster_on_this_machine(
+    home: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    token = home / "clusters" / "lab" / "token"
+    token.parent.mkdir(parents=True)
+    token.write_text("t", encoding="utf-8")
+    path = tmp_path / "lab.yaml"
+    path.write_text("name: lab\nlocal: {}\n", encoding="utf-8")
+    for verb in ("up", "down"):
+        assert run(["cluster", verb, str(path)]) == 4
+        assert "holds the token of another cluster named lab" in " ".join(capsys.readouterr().err.split())
+    assert token.read_text(encoding="utf-8") == "t"
 
 
 def test_a_cloud_that_refuses_is_one_message_and_the_way_on(
@@ -280,7 +349,7 @@ def test_kubernetes_gets_the_cluster_last_and_keeps_its_claim(
     calls = program(tmp_path / "kubectl")
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     assert run(["cluster", "up", cluster_file("kubernetes")]) == 0, capsys.readouterr().err
-    made = calls_in(calls)
+    made = [each for each in calls_in(calls) if each[0] != "config"]
     assert made[0][:2] == ["get", "secret"] and made[1][:3] == ["create", "secret", "generic"]
     files = [name for name in render(find_cluster(cluster_file("kubernetes"))) if name.endswith(".yaml")]
     applied = [Path(each[2]).name for each in made[2:]]
@@ -291,6 +360,27 @@ def test_kubernetes_gets_the_cluster_last_and_keeps_its_claim(
     deleted = [Path(each[-1]).name for each in calls_in(calls)]
     assert deleted[0] == "raycluster.yaml" and "pvc.yaml" not in deleted
     assert set(files) - set(deleted) == {"pvc.yaml"}
+
+
+def test_kubernetes_is_spoken_to_in_the_context_by_which_a_cluster_was_brought_up(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    """In another one `kubectl delete --ignore-not-found` finds nothing, and says that all is well."""
+    calls = program(tmp_path / "kubectl", answers={"current-context": (0, "prod of mine\n")})
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    file = cluster_file("kubernetes")
+    name = find_cluster(file).config.name
+    assert run(["cluster", "up", file]) == 0
+    program(tmp_path / "kubectl", answers={"current-context": (0, "dev\n")})
+    capsys.readouterr()
+    assert run(["cluster", "up", file]) == 4
+    err = " ".join(capsys.readouterr().err.split())
+    assert "context prod of mine, which is dev by now" in err and "use-context 'prod of mine'" in err
+    assert run(["cluster", "status", name]) == 0 and run(["cluster", "down", name]) == 0
+    spoken = [each for each in calls_in(calls) if each[0] != "config"]
+    assert {each[0] for each in spoken} == {"get", "create", "apply", "delete"}
+    assert all(each[-2:] == ["--context", "prod of mine"] for each in spoken)
+    assert not (home / "clusters" / name).exists()
 
 
 def secret(token: str | None) -> tuple[int, str]:
@@ -341,7 +431,7 @@ def test_a_secret_that_is_not_as_it_was_named_is_not_passed_over(
     path.write_text(f"token_file: {tmp_path}/named\n{text}", encoding="utf-8")
     assert run(["cluster", "up", str(path)]) == code
     assert said in " ".join(capsys.readouterr().err.split())
-    assert [each[0] for each in calls_in(calls)] == ["get"] and not list((home / "clusters").glob("*/token"))
+    assert [each[0] for each in calls_in(calls)] == ["config", "get"] and not list((home / "clusters").glob("*/token"))
 
 
 def test_without_kubectl_it_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Capture) -> None:

@@ -516,6 +516,11 @@ def test_a_job_is_stopped(api: JobApi, monkeypatch: pytest.MonkeyPatch, capsys: 
     assert run(["jobs", "stop", "other-1", "--save", "--cluster", "far", "--json"]) == 100
     out, err = capsys.readouterr()
     assert out == "" and "did not say that it saved a checkpoint" in err
+    # A training that is over is saved, though nobody was told to save it.
+    scored = [event("stage", name="evaluate"), event("error", text="interrupted", exit_code=130)]
+    api.add("scored-1", log="".join(scored))
+    assert run(["jobs", "stop", "scored-1", "--save", "--cluster", "far"]) == 0
+    capsys.readouterr()
     done = api.add("done-1")
     api.before = lambda path: done.update(status="SUCCEEDED") if path.endswith("/done-1") else None
     assert run(["jobs", "stop", "done-1", "--save", "--cluster", "far"]) == 0

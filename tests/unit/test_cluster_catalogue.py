@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from raysft.cluster.pools.catalogue import Pool, machines, pools_of
+from raysft.cluster.pools.catalogue import Pool, machines, pools_of, pools_on
 from raysft.config import load_cluster
 from raysft.errors import JobFileError
 
@@ -97,6 +97,19 @@ def test_a_pool_is_filled_in_from_its_machine(tmp_path: Path) -> None:
     assert behind.price == 0.8048 and behind.priced == "list price, us-east-1, 2025-06"
     assert spot.priced == "estimated spot price, us-east-1, 2025-06"
     assert spot.spot and not behind.spot
+
+
+def test_on_kubernetes_a_node_of_ray_is_a_pod_which_takes_less_than_its_machine(tmp_path: Path) -> None:
+    pool = "  - {name: l4, machine: g6.xlarge}\n  - {name: told, machine: g6.xlarge, cpus: 2, memory: 10}\n"
+    path = tmp_path / "cluster.yaml"
+    path.write_text(AWS + pool, encoding="utf-8")
+    assert pools_on(load_cluster(path)) == pools(tmp_path, pool)
+    head = "name: k\nstorage: /mnt/x\nimage: x/y:1\nkubernetes: {namespace: n, claim: c}\npools:\n"
+    path.write_text(head + pool, encoding="utf-8")
+    assert [(each.cpus, each.memory_gib, each.gpus) for each in pools_on(load_cluster(path))] == [
+        (3, 13, 1),
+        (2, 10, 1),
+    ]
 
 
 def test_what_a_pool_tells_goes_before_the_catalogue(tmp_path: Path) -> None:

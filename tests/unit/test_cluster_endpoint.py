@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from raysft.cluster.endpoint import Endpoint, endpoint_at, endpoint_of
 from raysft.cluster.named import state_folder
 from raysft.config import Cluster, load_cluster
-from raysft.errors import NotAllowed, RaysftError, UsageError
+from raysft.errors import NotAllowed, NotFound, RaysftError, UsageError
 
 TOKEN = "a-token-that-nobody-may-see"  # noqa: S105  # of no cluster
 
@@ -163,15 +163,24 @@ def test_over_http_a_token_leaves_this_machine_in_no_way(rest: str, scheme: str)
 
 
 def test_the_token_is_that_of_the_file_then_of_the_cluster_that_is_up_then_rays(home: Path) -> None:
-    assert endpoint_of(cluster(home)) == Endpoint("http://127.0.0.1:8265", None)
+    write(state_folder("far") / "address", "http://127.0.0.1:9999\n")
+    assert endpoint_of(cluster(home)) == Endpoint("http://127.0.0.1:9999", None)
     write(home / ".ray/auth_token", f" {TOKEN}-of-ray\n")
     assert endpoint_of(cluster(home)).token == f"{TOKEN}-of-ray" == endpoint_at("http://localhost").token
     write(state_folder("far") / "token", f"{TOKEN}-kept")
-    write(state_folder("far") / "address", "http://127.0.0.1:9999\n")
     assert endpoint_of(cluster(home)) == Endpoint("http://127.0.0.1:9999", f"{TOKEN}-kept")
     write(home / "named", f"{TOKEN}-named\n")
     found = endpoint_of(cluster(home, "token_file: ~/named", "address: https://ray.example.org/x/"))
     assert found == Endpoint("https://ray.example.org/x", f"{TOKEN}-named")
+
+
+def test_a_cluster_of_this_machine_that_is_not_up_is_no_other_one(home: Path) -> None:
+    """Whatever answers at the usual address, such as another cluster at the end of a tunnel, with Ray's own token."""
+    write(home / ".ray/auth_token", TOKEN)
+    with pytest.raises(NotFound, match="cluster far is not up on this machine") as down:
+        endpoint_of(cluster(home))
+    assert "raysft cluster up" in down.value.next_step and "far.yaml" in down.value.next_step
+    assert endpoint_of(cluster(home), up=False) == Endpoint("http://127.0.0.1:8265", None)  # where nothing is sent
 
 
 STATIC = "name: far\nstorage: /mnt/raysft\nstatic: {head: 10.0.0.1}\n"
@@ -193,6 +202,11 @@ def test_a_cluster_that_was_brought_up_or_installed_from_here_is_spoken_to_with_
     write(state_folder("far") / "token", f"{TOKEN}-of-far")
     found = endpoint_of(load_cluster(write(home / "far.yaml", STATIC)))
     assert found == Endpoint("http://127.0.0.1:8265", f"{TOKEN}-of-far")
+    # The script that installs it keeps no other token where one is named.
+    write(home / "lab", f"{TOKEN}-of-lab")
+    (state_folder("far") / "token").unlink()
+    found = endpoint_of(load_cluster(write(home / "far.yaml", STATIC + "token_file: ~/lab\n")))
+    assert found == Endpoint("http://127.0.0.1:8265", f"{TOKEN}-of-lab")
 
 
 @pytest.mark.parametrize("text", [None, "", " \n"])
@@ -201,7 +215,7 @@ def test_a_token_file_without_one_is_refused_with_its_line(text: str | None, hom
     if text is not None:
         write(home / "named", text)
     with pytest.raises(NotAllowed, match=r"far\.yaml:3: token_file: there is no token in ~/named"):
-        endpoint_of(cluster(home, "token_file: ~/named"))
+        endpoint_of(cluster(home, "token_file: ~/named", "address: https://ray.example.org"))
 
 
 @pytest.mark.parametrize(

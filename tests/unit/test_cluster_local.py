@@ -27,6 +27,7 @@ from raysft.errors import NoCapacity, NotAllowed, NotFound
 from raysft.events import Silent
 from raysft.session import ENVIRONMENT
 from raysft.storage.commit import write_json
+from tests.support.predicting import Heard
 
 # A child that outlives it unless it is ended, too; then whatever is asked, then it waits.
 KEEPER = """
@@ -113,6 +114,21 @@ def test_up_status_up_again_and_down(
     started[0].wait(5)
     assert not is_running(child) and not folder.exists() and not temp.exists()
     assert local.down(cluster) is False and known_clusters() == {"local"}
+
+
+def test_a_file_that_was_edited_since_is_told_of(
+    cluster: Cluster, started: list[subprocess.Popen[bytes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stands_in(started, monkeypatch)
+    local.up(cluster, Silent())
+    for same in (cluster, find_cluster("mine")):
+        local.up(same, heard := Heard())
+        assert heard.warnings == [] and len(heard.notes) == 1
+    cluster.path.write_text(cluster.path.read_text(encoding="utf-8").replace("most: 2", "most: 3"), encoding="utf-8")
+    assert local.up(load_cluster(cluster.path), heard := Heard()).pid == started[0].pid
+    assert heard.warnings == [
+        f"{cluster.path} says something else than when it came up; `raysft cluster down mine` and `up` apply it"
+    ]
 
 
 @pytest.mark.parametrize(

@@ -13,22 +13,31 @@ from jsonschema import Draft202012Validator
 from pydantic import BaseModel
 from ruamel.yaml import YAML
 
-from raysft.config import JobConfig, load_job
+from raysft.config import ClusterConfig, JobConfig, load_cluster, load_job
 from raysft.config.reference import json_schema, markdown
 
 ROOT = Path(__file__).parents[2]
 JOBS = sorted((ROOT / "jobs").glob("*.yaml"))
-SCHEMA = Draft202012Validator(json_schema())
+CLUSTERS = sorted((ROOT / "cluster").glob("*/cluster.yaml"))
+SCHEMA, OF_CLUSTERS = (Draft202012Validator(json_schema(config)) for config in (JobConfig, ClusterConfig))
 SMALL: dict[str, Any] = {"name": "tiny", "data": {"train": "rows.csv"}}
 
 
-def test_there_are_jobs_to_look_at() -> None:
-    assert JOBS
+def test_there_are_jobs_and_clusters_to_look_at() -> None:
+    assert JOBS and len(CLUSTERS) >= 6
 
 
-def test_the_schema_is_a_schema() -> None:
-    Draft202012Validator.check_schema(json_schema())
-    assert json_schema()["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+@pytest.mark.parametrize(("config", "title"), [(JobConfig, "raysft job file"), (ClusterConfig, "raysft cluster file")])
+def test_the_schema_is_a_schema(config: type[BaseModel], title: str) -> None:
+    found = json_schema(config)
+    Draft202012Validator.check_schema(found)
+    assert (found["$schema"], found["title"]) == ("https://json-schema.org/draft/2020-12/schema", title)
+
+
+@pytest.mark.parametrize("path", CLUSTERS, ids=lambda path: path.parent.name)
+def test_every_shipped_cluster_loads_and_satisfies_the_schema(path: Path) -> None:
+    OF_CLUSTERS.validate(YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8")))
+    OF_CLUSTERS.validate(load_cluster(path).config.model_dump(mode="json"))
 
 
 @pytest.mark.parametrize("path", JOBS, ids=lambda path: path.stem)
@@ -97,7 +106,7 @@ def test_what_the_schema_accepts_the_loader_accepts(key: tuple[str, ...], value:
 def test_the_reference_page_has_a_row_with_a_meaning_for_every_key() -> None:
     rows = [line for line in markdown().splitlines() if line.startswith("| `")]
     keys = [row.split("`")[1] for row in rows]
-    assert keys == list(_leaves(JobConfig))
+    assert keys == [*_leaves(JobConfig), *_leaves(ClusterConfig)]
     for row in rows:
         assert row.count(" | ") >= 3 and len(row.rsplit(" | ", 1)[1]) > 10, row
     assert "| `folds.test` | `15%` |" in markdown()

@@ -21,7 +21,9 @@ CODES = {
     "NotFound": 3,
     "NotAllowed": 4,
     "NoCapacity": 5,
+    "NoRoom": 5,
     "TrainingFailed": 100,
+    "UnlikeNode": 100,
     "Interrupted": 130,
     "Kept": 130,
 }

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from raysft.cluster.endpoint import Endpoint
-from raysft.errors import NotAllowed, NotFound, RaysftError, UsageError
+from raysft.errors import Interrupted, NotAllowed, NotFound, RaysftError, UsageError
 from raysft.jobs.client import Client, Failing, Job, LogGone, Unreachable
 from raysft.jobs.package import Package, package_name
 from raysft.jobs.request import Request
@@ -351,6 +351,52 @@ def test_an_answer_that_is_lost_sends_no_job_twice(api: JobApi, client: Client) 
         with pytest.raises(Unreachable, match=f"whether it has taken job {RUN}-2 is not known"):
             submit(client, request())
     assert list(api.jobs) == [f"{RUN}-1"]
+
+
+def test_what_a_proxy_says_of_a_job_is_no_answer(api: JobApi, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = client._ask
+
+    def behind_a_proxy(method: str, path: str, **more: Any) -> Any:
+        answer = real(method, path, **more)
+        if method == "POST":
+            answer.status_code = 504
+        return answer
+
+    monkeypatch.setattr(client, "_ask", behind_a_proxy)
+    assert submit(client, request()).id == f"{RUN}-1" in api.jobs
+
+
+def test_a_job_that_the_cluster_has_not_after_an_error_was_refused(
+    api: JobApi, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = client._ask
+
+    def fails(method: str, path: str, **more: Any) -> Any:
+        if method != "POST":
+            return real(method, path, **more)
+        answer = real("GET", "/api/version")
+        answer.status_code = 500
+        return answer
+
+    monkeypatch.setattr(client, "_ask", fails)
+    with pytest.raises(Failing):
+        submit(client, request())
+
+
+def test_ctrl_c_while_a_job_is_sent_tells_how_to_find_it(
+    client: Client, api: JobApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = client._ask
+
+    def interrupted(method: str, path: str, **more: Any) -> Any:
+        if method == "POST":
+            raise KeyboardInterrupt
+        return real(method, path, **more)
+
+    monkeypatch.setattr(client, "_ask", interrupted)
+    with pytest.raises(Interrupted, match=f"whether the cluster has taken job {RUN}-1 is not known") as told:
+        submit(client, request())
+    assert f"raysft jobs stop {RUN}-1" in told.value.next_step
 
 
 def test_runs_with_longer_names_are_others(api: JobApi, client: Client) -> None:

@@ -47,7 +47,7 @@ def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[JobApi]:
 def write(folder: Path, address: str, kind: str = "static: {head: 10.0.0.1, workers: [10.0.0.2]}") -> None:
     (folder / "far.yaml").write_text(
         f"name: far\naddress: {address}\ntoken_file: {folder}/token\nstorage: /mnt/raysft\nimage: x/raysft:1\n"
-        f"pools: [{{name: cpu, cpus: 4}}]\n{kind}\n",
+        f"pools: [{{name: cpu, cpus: 4, memory: 8}}]\n{kind}\n",
         encoding="utf-8",
     )
 

@@ -22,7 +22,7 @@ from raysft.config.cluster import LocalSection, StaticSection
 from raysft.errors import JobFileError, NotAllowed, UsageError
 from raysft.jobs.client import OURS
 from raysft.jobs.driver import refuse_other_versions
-from raysft.jobs.request import PINNED, Request, make_request, pins, run_id
+from raysft.jobs.request import PINNED, Request, make_request, pins, run_id, with_settings_first
 from raysft.jobs.verbs import VERBS
 from raysft.version import VERSION
 
@@ -142,7 +142,7 @@ def test_on_this_machine_the_command_is_ours_and_runs_where_it_is_typed(job: Pat
     folder, _, command = request.entrypoint.partition(" && exec ")
     assert folder == f"cd {job.parent}"
     assert shlex.split(command) == [
-        *(sys.executable, "-m", "raysft", "predict", str(job), "--set", f"output={job.parent}/results"),
+        *(sys.executable, "-P", "-m", "raysft", "predict", str(job), "--set", f"output={job.parent}/results"),
         *("rows.csv", "--output", "here.csv"),
     ]
     assert request.package is None and "working_dir" not in request.to_json(1)["runtime_env"]
@@ -179,6 +179,18 @@ def test_files_that_arguments_name_are_called_as_they_lie_in_the_package(job: Pa
     assert words_of(request)[-1] == "texts.csv" and words_of(request)[1] == "here/job.yaml"
 
 
+def test_settings_behind_the_dashes_count_as_those_in_front_of_them(job: Path) -> None:
+    """Behind ours on the command line of the cluster they would send results elsewhere, unseen by any check."""
+    words = ("--text", "a", "--set", "name=other", "--set=output=res", "--format", "csv")
+    overrides, arguments = with_settings_first(("train.epochs=2",), words)
+    assert overrides == ("train.epochs=2", "name=other", "output=res")
+    assert arguments == ("--text", "a", "--format", "csv")
+    found = ask(job, None, *overrides, verb="predict", arguments=arguments)
+    assert found.run.startswith("other-predict-")
+    assert json.loads(found.metadata[OURS])["output"] == "/mnt/raysft/res"
+    assert with_settings_first((), ("--set",)) == (("",), ())
+
+
 # --- outputs
 
 
@@ -199,6 +211,14 @@ def test_outputs_elsewhere_are_refused(output: str, job: Path) -> None:
     with pytest.raises(UsageError, match="storage of the cluster") as refused:
         ask(job, None, f"output={output}")
     assert refused.value.message.startswith(f"--set output={output}: output: ")
+
+
+@pytest.mark.parametrize("cluster", [None, remote(), local()], ids=["address", "far", "local"])
+def test_an_output_in_an_object_store_is_refused_and_no_folder_of_its_name_is_made(
+    cluster: Cluster | None, job: Path
+) -> None:
+    with pytest.raises(UsageError, match="output: s3://bucket/x is a remote URI"):
+        make_request("train", job, cluster, ("output=s3://bucket/x",), environment={})
 
 
 def test_an_address_alone_does_not_tell_where_files_are_kept(job: Path) -> None:

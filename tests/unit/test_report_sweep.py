@@ -138,7 +138,15 @@ def sweep_of(
             "findings": [f"{first} is 0.020 ± 0.004 worse after the last epoch than after epoch 3"],
             "advice": ["train.epochs: 3 instead of 4, whose rates fall sooner", "more labelled rows"],
         },
-        timing={"data_s": 1.0, "train_s": 400.0, "busy_s": 700.0, "slots": 2, "refit_s": 60.0, "total_s": 480.0},
+        timing={
+            "data_s": 1.0,
+            "train_s": 400.0,
+            "search_s": 400.0,
+            "busy_s": 700.0,
+            "slots": 2,
+            "refit_s": 60.0,
+            "total_s": 480.0,
+        },
         rows={"read": 400, "kept": 385, "rejected": {}, "quarantined": {}},
         report="results/sweeps/x/report.html",
         predictions="results/sweeps/x/predictions.parquet",
@@ -260,6 +268,11 @@ def test_cross_validation_shows_only_what_makes_sense() -> None:
 def test_the_last_epoch_needs_no_excuse() -> None:
     chosen = cv_of().chosen
     assert "a little too good" in sweep_verdict.caveat(cv_of())
+    many = cv_of()
+    many.chosen["threshold_fitted"] = True
+    assert sweep_verdict.caveat(many).startswith(
+        "The epoch and the threshold of each fold were chosen on the same rows"
+    )
     for epochs, said in ((3, "count after the last epoch."), (1, "count after the only epoch.")):
         last = cv_of(epochs=epochs, chosen=chosen | {"epoch": epochs})
         assert sweep_verdict.caveat(last) == "" and sweep_verdict.headline(last).endswith(said)
@@ -383,9 +396,13 @@ def test_fold_by_fold_tells_whether_one_fold_decides() -> None:
 def test_what_it_cost() -> None:
     found = dict(sweep_view.costs(sweep_of(3)))
     assert found["Busy share of the slots"] == "87.5%" and found["Folds trained"] == "15 of 15"
-    resumed = replace(sweep_of(3), timing={"train_s": 0.0, "busy_s": 308.4, "slots": 2, "total_s": 9.3})
-    assert "Busy share of the slots" not in dict(sweep_view.costs(resumed))
-    assert "Search" not in dict(sweep_view.costs(resumed))
+    timing = {"train_s": 60.0, "search_s": 360.0, "busy_s": 180.0, "slots": 2, "total_s": 65.0}
+    resumed = dict(sweep_view.costs(replace(sweep_of(3), timing=timing)))
+    assert (resumed["Wall time"], resumed["Search"], resumed["Busy share of the slots"]) == (
+        "6 min 5 s",
+        "6 min 0 s",
+        "25.0%",
+    )
 
 
 def test_nothing_of_the_person_is_markup() -> None:

@@ -18,10 +18,12 @@ from raysft.pipeline import _each_fold_in_turn, cv
 from raysft.run import Clock
 from raysft.storage.commit import ASIDE, read_json, write_json
 from raysft.storage.layout import RunFolder, SweepFolder
-from raysft.sweep import Refit, Sweep, corners, refit_job, remove, tidy
+from raysft.sweep import Refit, Sweep, corners, refit_job, remove, result_before, set_aside, tidy
 from raysft.tuning.results import Trial
 from raysft.tuning.space import Space
+from tests.support.predicting import Heard
 from tests.support.sweeps import trial
+from tests.unit.test_report_sweep import sweep_of
 from tests.unit.test_tuning_space import load, of
 
 MINE, OTHER = {"settings": {"train": {"epochs": 3}}}, {"settings": {"train": {"epochs": 2}}}
@@ -138,14 +140,6 @@ def test_an_earlier_choice_in_best_is_told_of_where_this_one_is_not_trained(
     assert bool(said.warnings) is not taken and all("earlier choice" in each for each in said.warnings)
 
 
-class Heard(Silent):
-    def __init__(self) -> None:
-        self.warnings: list[str] = []
-
-    def warn(self, text: str) -> None:
-        self.warnings.append(text)
-
-
 # --- what is left at the end
 
 
@@ -158,8 +152,25 @@ def test_of_a_fold_that_was_not_trained_to_its_end_nothing_large_stays(tmp_path:
     kept = [left.metrics, done.held_out, done.done]
     for file in (left.epoch(1), left.epoch(12), left.checkpoints / "step-000010" / "model", folder.states / "x", *kept):
         file.write_bytes(b"")
-    tidy(folder)
+    tidy(folder, through=False)  # a larger budget goes on with what is left of folds
+    assert (
+        left.epoch(12).exists() and (left.checkpoints / "step-000010" / "model").exists() and not folder.states.exists()
+    )
+    tidy(folder, through=True)
     assert sorted(path for path in tmp_path.rglob("*") if path.is_file()) == sorted(kept)
+
+
+def test_a_search_for_more_that_is_broken_off_still_knows_what_was_found(tmp_path: Path) -> None:
+    """Such as the nested estimate, where the second command does not ask for it again."""
+    folder, first, second = SweepFolder(tmp_path), sweep_of(4), sweep_of(5)
+    assert result_before(folder) is None
+    set_aside(folder)
+    write_json(folder.result, first.to_json())
+    for _ in range(2):  # broken off twice
+        set_aside(folder)
+        assert not folder.result.exists() and result_before(folder) == first
+    write_json(folder.result, second.to_json())
+    assert result_before(folder) == second
 
 
 # --- the job that is searched

@@ -135,7 +135,7 @@ def test_a_slow_tool_delays_nothing_and_gets_everything_in_order() -> None:
     for step in range(1, 51):
         line["step"] = step
         tracking.write([line])  # the journal may go on writing into its own line
-    assert time.perf_counter() - started < 1 and tool.got == []
+    assert time.perf_counter() - started < 5 and tool.got == []  # one write that waits takes 10
     gate.set()
     tracking.close()
     assert [each["step"] for each in tool.got] == list(range(1, 51)) and tool.closed

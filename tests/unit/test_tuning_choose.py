@@ -65,7 +65,7 @@ def test_where_a_fold_is_one_group_the_folds_tell_how_far_it_is_ahead() -> None:
             each.add(place, fold(0.5 + gap * (place + 1), number=each.number, rows=1))
     found = choose(trials, one_standard_error=False)
     assert found.trial == 2 and found.ahead is not None
-    assert found.ahead.value == pytest.approx(0.2) and found.ahead.error == pytest.approx(0.1 / 3**0.5)
+    assert found.ahead.value == pytest.approx(0.2) and found.ahead.error == pytest.approx(0.1 * (1 / 3 + 1 / 2) ** 0.5)
     alone = choose([each.on([0]) for each in trials], one_standard_error=False)
     assert (alone.trial, alone.runner_up, alone.ahead) == (2, 1, None)
 
@@ -78,7 +78,7 @@ def test_of_a_single_fold_the_error_is_that_of_its_rows() -> None:
 def test_how_sure_it_is_that_the_runner_up_is_worse_has_the_error_of_the_folds_in_it() -> None:
     """It is better by 0, 0.1 and 0.2; by the rows of three folds the error would be 0.008."""
     found = taken(({0: 0.7, 1: 0.8, 2: 0.9}, (100, 1)), ({0: 0.7, 1: 0.7, 2: 0.7}, (100, 1)))
-    assert found.ahead is not None and found.ahead.error == pytest.approx(0.1 / 3**0.5)
+    assert found.ahead is not None and found.ahead.error == pytest.approx(0.1 * (1 / 3 + 1 / 2) ** 0.5)
 
 
 def test_a_loss_is_chosen_where_it_is_lowest() -> None:

@@ -10,12 +10,21 @@ import pyarrow.parquet as pq
 import pytest
 
 from raysft.config import Job, JobConfig
+from raysft.corpus.tokens import TOKENS, shard_name, write_shard
 from raysft.errors import JobFileError
 from raysft.folds.assign import GIVEN
 from raysft.preparation.prepared import Prepared
 from raysft.storage.commit import write_json
 from raysft.storage.layout import DataFolder
-from raysft.tuning.folds import OWN, cv_folds, refuse_nested, refuse_other_rows, refuse_small_classes, units_of
+from raysft.tuning.folds import (
+    OWN,
+    cv_folds,
+    refuse_nested,
+    refuse_other_rows,
+    refuse_other_targets,
+    refuse_small_classes,
+    units_of,
+)
 
 
 def job(**values: Any) -> Job:
@@ -106,6 +115,31 @@ def test_settings_that_leave_out_other_rows_than_the_rest_have_no_common_folds(t
     refuse_other_rows(job(), same[:1])
     with pytest.raises(JobFileError, match="do not have the same rows"):
         refuse_other_rows(job(), [*same, prepared(tmp_path / "fewer", folds=(0, 1, 2))])
+
+
+def test_answers_of_which_other_tokens_are_learnt_have_losses_that_cannot_be_compared(tmp_path: Path) -> None:
+    def answers(name: str, learnt: list[tuple[int, int]]) -> Prepared:
+        """learnt: number of a row and learnt tokens of each of its pieces."""
+        found = prepared(tmp_path / name)
+        targets = [[0] * (9 - tokens) + [1] * tokens for _, tokens in learnt]
+        rows = pa.table(
+            {
+                "row_id": [row for row, _ in learnt],
+                "label": [-1] * len(learnt),
+                "input_ids": targets,
+                "targets": targets,
+            }
+        )
+        found.folder.tokens(sealed=False).mkdir(parents=True)
+        write_shard(found.folder.tokens(sealed=False) / shard_name(0), rows.cast(TOKENS))
+        return found
+
+    first, pieces = answers("first", [(0, 5), (1, 4)]), answers("pieces", [(1, 1), (0, 5), (1, 3)])
+    refuse_other_targets(job(task="generation"), [first, pieces])
+    cut = answers("cut", [(0, 5), (1, 3)])
+    with pytest.raises(JobFileError, match="do not score the same tokens"):
+        refuse_other_targets(job(task="generation"), [first, cut])
+    refuse_other_targets(job(), [first, cut])
 
 
 def test_rows_of_one_unit_belong_together(tmp_path: Path) -> None:

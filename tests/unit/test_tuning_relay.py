@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -11,13 +12,16 @@ from raysft.errors import (
     DataError,
     JobFileError,
     NoCapacity,
+    NoRoom,
     NotAllowed,
     NotFound,
     OutputError,
     Problem,
     RaysftError,
     TrainingFailed,
+    UnlikeNode,
 )
+from raysft.storage.pretrained import BaseCorrupt
 from raysft.tuning.director import Errand, FoldJob
 from raysft.tuning.relay import RETRIES, Relay, answer_to, words
 from raysft.tuning.work import FoldId
@@ -67,6 +71,49 @@ def test_a_fold_whose_process_died_before_its_first_step_is_begun_again_a_few_ti
     assert isinstance(of.orders, Errand) and of.orders.failures == {JOBS[0]: "its node is gone"}
 
 
+def test_where_there_is_no_room_for_so_many_folds_fewer_train_at_a_time() -> None:
+    """As where a node of a cluster that does not grow is gone, or another job has it."""
+    of = relay(slots=3)
+    told: list[str] = []
+    assert isinstance(of.orders, Errand)
+    of.orders.told = told.append
+    assert [of.next() for _ in range(3)] == JOBS
+    assert of.stops(JOBS[2], answer_to(NoRoom("the workers found no place"))) and of.slots == 2
+    assert told == ["trial 1, fold 2: the workers found no place; 2 at a time from now on"]
+    assert of.next() is None and not of.over()
+    assert of.stops(JOBS[0], ("done",)) and of.next() == JOBS[2] and of.next() is None
+    assert of.stops(JOBS[1], ("done",)) and of.next() is None
+    # Without another fold whose end would make room the search ends, and the configuration has not failed.
+    assert of.stops(JOBS[2], answer_to(NoRoom("the workers found no place")))
+    assert isinstance(of.error, NoRoom) and of.over() and of.orders.failures == {}
+
+
+@dataclass
+class Spent(Errand):
+    """Whose budget is spent."""
+
+    given_up: list[FoldJob] = field(default_factory=list)
+
+    def is_over(self) -> bool:
+        return True
+
+    def left(self, job: FoldJob) -> None:
+        self.given_up.append(job)
+
+
+def test_folds_that_wait_for_room_are_given_up_once_the_budget_is_spent() -> None:
+    of = relay()
+    assert of.next() is not None
+    of.waiting(JOBS[:1])
+    assert not of.given_up
+    spent = relay(Spent)
+    assert spent.next() is not None and spent.next() is not None
+    for _ in range(2):
+        spent.waiting(JOBS[:2])
+    assert spent.given_up and spent.error is None
+    assert isinstance(spent.orders, Spent) and spent.orders.given_up == JOBS[:2]
+
+
 def test_an_error_of_ours_is_kept_and_ends_the_search() -> None:
     """Else Tune would raise one of its own, or wait for ever for what nobody stops."""
     of = relay(Full)
@@ -79,11 +126,14 @@ def test_an_error_of_ours_is_kept_and_ends_the_search() -> None:
     assert isinstance(of.orders, Errand) and of.orders.failures == {} and of.orders.jobs == []
 
 
-def test_a_fold_that_cannot_be_written_ends_the_search() -> None:
+@pytest.mark.parametrize("kind", [OutputError, UnlikeNode, BaseCorrupt])
+def test_what_is_wrong_for_every_configuration_ends_the_search(kind: type[RaysftError]) -> None:
+    """The same command goes on with this fold: none is told to have failed."""
     of = relay()
     of.next()
-    assert of.stops(JOBS[0], answer_to(OutputError("cannot write here", "Free some space.")))
-    assert isinstance(of.error, OutputError) and of.error.next_step == "Free some space." and of.over()
+    assert of.stops(JOBS[0], answer_to(kind("cannot write here", "Free some space.")))
+    assert isinstance(of.error, kind) and of.error.next_step == "Free some space." and of.over()
+    assert isinstance(of.orders, Errand) and of.orders.failures == {}
 
 
 @pytest.mark.parametrize(

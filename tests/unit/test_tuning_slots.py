@@ -155,3 +155,23 @@ def test_what_ray_is_asked_for() -> None:
     cpus: dict[str, Any] = Slots(3, 2, gpu=False).bundle()
     assert cpus == {"cpu": 2}
     assert replace(Slots(3, 2, gpu=True), share=0.5).bundle() == {"cpu": 2, "gpu": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("nodes", "found", "count", "cpus"),
+    [
+        # As many CPUs as fit for two workers alone would leave six GPUs without one.
+        ([{"CPU": 96.0, "GPU": 8.0}], Resources(2, 48, True), 4, 12),
+        ([{"CPU": 96.0, "GPU": 8.0}] * 2, Resources(2, 96, True), 8, 12),
+        ([{"CPU": 8.0}, {"CPU": 32.0, "GPU": 4.0}], Resources(2, 16, True), 2, 8),
+        ([{"CPU": 8.0}], Resources(2, 4, False), 1, 4),
+    ],
+)
+def test_workers_that_share_a_fold_leave_each_gpu_its_share_of_the_cpus(
+    monkeypatch: pytest.MonkeyPatch, nodes: list[dict[str, float]], found: Resources, count: int, cpus: int
+) -> None:
+    cluster(monkeypatch, *nodes)
+    monkeypatch.setattr(slots, "find_resources", lambda _: found)
+    monkeypatch.setattr(slots, "hold", lambda found, *_: found)
+    several = find_slots(TrainSection(workers=2), 0, 100, several=True)
+    assert (several.count, several.cpus, several.resources.cpus) == (count, cpus, cpus)

@@ -44,7 +44,7 @@ def problems(folder: Path, text: str) -> list[Problem]:
 WRONG = [
     ("no such key", "train.learnin_rate: [1]", "train.learnin_rate", ["no such key", "`train.learning_rate`"]),
     ("key without its section", "learning_rate: [1]", "learning_rate", ["did you mean `train.learning_rate`?"]),
-    ("key like no other", "zzz: [1]", "zzz", ["no such key; allowed: model, train, generation"]),
+    ("key like no other", "zzz: [1]", "zzz", ["no such key; allowed: model, train"]),
     ("key within a list", "train.rates.pattern: [a]", "train.rates.pattern", ["no such key"]),
     ("key of the folds", "folds.k: [3, 5]", "folds.k", ["cannot be searched", "on the same rows"]),
     ("key of the data", "data.text: [a]", "data.text", ["cannot be searched"]),
@@ -86,7 +86,7 @@ WRONG = [
     ("null for a number", "train.epochs: [null, 1]", "train.epochs", ["integer, found null"]),
     ("base beside init", "model.init: [null, {layers: 1}]", "model.init", ["remove one of the two"]),
     ("range of prepared data", "model.max_length: {int: [32, 64]}", "model.max_length", ["prepared", "write a list"]),
-    ("range of answers", "generation.temperature: {uniform: [0, 1]}", "generation.temperature", ["write a list"]),
+    ("how to answer", "generation.temperature: [0.1, 0.7]", "generation.temperature", ["only keys of model, train"]),
     ("when is no mapping", "train.epochs: {choices: [1], when: x}", "train.epochs", ["must be {KEY: VALUE}"]),
     ("when elsewhere", "train.epochs: {choices: [1], when: {train.seed: 1}}", "train.epochs", ["names train.seed"]),
     ("when itself", "train.epochs: {choices: [1], when: {train.epochs: 1}}", "train.epochs", ["no other key"]),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import shutil
+import socket
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -18,9 +19,11 @@ from torch import nn
 
 from raysft.config import Job, JobConfig, load_job
 from raysft.corpus.tokens import read_shards
+from raysft.errors import UnlikeNode
 from raysft.preparation.prepared import Prepared
 from raysft.storage.layout import DataFolder, SweepFolder
 from raysft.storage.pretrained import Base, resolve_base
+from raysft.training import precision
 from raysft.training.forward import predict_logits
 from raysft.training.precision import Precision
 from raysft.training.tasks import build_model
@@ -165,18 +168,18 @@ def test_workers_leave_off_at_their_deadline_and_go_on_later(work: Work, hours: 
     """They train a whole fold before anyone hears of it. The epoch at which they left off is trained again."""
     trial = 30 + epochs
     task = work.task(trial, {**FIRST, "train.epochs": 3}, FoldId(0))
-    said = FoldWorker(work.measures, time.time() + 3600 * hours)(task)
+    said = FoldWorker(work.measures, work.folder.precision, time.time() + 3600 * hours)(task)
     assert said == (LEFT if epochs < 3 else "done") and task.run.path.joinpath("fold.json").exists() == (epochs == 3)
     lines = [json.loads(text) for text in task.run.metrics.read_text().splitlines()]
     assert len([line for line in lines if "validation_loss" in line]) == epochs
-    assert FoldWorker(work.measures)(task) == "done"
+    assert FoldWorker(work.measures, work.folder.precision)(task) == "done"
     assert len(read_record(work.fold_folder(trial, FoldId(0))).scores) == 3
 
 
 @pytest.mark.parametrize("epochs", [{"train.epochs": 1}, {"train.epochs": 4, "train.stop_at": 1}])
 def test_workers_do_not_leave_off_what_is_nearly_done(work: Work, epochs: dict[str, Any]) -> None:
     task = work.task(40 + len(epochs), {**FIRST, **epochs}, FoldId(0))
-    assert FoldWorker(work.measures, 0.0)(task) == "done"
+    assert FoldWorker(work.measures, work.folder.precision, 0.0)(task) == "done"
 
 
 def test_no_checkpoints_are_kept_and_no_trackers_told(work: Work) -> None:
@@ -269,3 +272,42 @@ def test_a_language_model_is_built_anew_for_each_fold(tmp_path: Path, built: lis
     for place in (0, 1):
         train(bench, made.task(1, FIRST, FoldId(place)))
     assert len(built) == 2 and bench._models == {}
+
+
+def test_a_node_with_other_weights_trains_nothing(work: Work) -> None:
+    task = work.task(14, FIRST, FoldId(0))
+    with pytest.raises(UnlikeNode, match=r"holds other weights \(.{12}\) than the driver \(000000000000\)"):
+        Workbench(work).loop(replace(task, base=replace(task.base, weights_sha256="0" * 64)))
+
+
+def test_a_node_without_the_base_is_unlike_the_driver_and_no_configuration_is_blamed(
+    work: Work, tmp_path: Path
+) -> None:
+    task = work.task(15, FIRST, FoldId(0))
+    half = tmp_path / "half copied"
+    half.mkdir()
+    for folder in (tmp_path / "nothing here", half):
+        elsewhere = replace(task, base=replace(task.base, folder=folder))
+        with pytest.raises(UnlikeNode, match=f"on {socket.gethostname()}: "):
+            Workbench(work).loop(elsewhere)
+
+
+def test_all_folds_are_computed_in_the_precision_of_the_first_one(work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever they are trained: of two kinds of machine one has bf16, and the other would choose fp32."""
+    made = replace(work, folder=SweepFolder(work.folder.path / "unlike machines"))
+    asked = made.task(1, FIRST, FoldId(0))
+    task = replace(asked, config=changed(asked.config, train={"precision": "auto"}))
+    names = []
+    for best in ("bf16", "fp32"):
+        monkeypatch.setattr(precision, "_best", lambda _device, best=best: best)
+        names.append(Workbench(made).loop(task).precision.name)
+    assert names == ["bf16", "bf16"]
+    assert Workbench(made).loop(asked).precision.name == "fp32"
+    monkeypatch.setattr(precision, "_no_effect", lambda *_: "bf16 needs another processor; or so")
+    with pytest.raises(UnlikeNode, match="was begun in bf16, but bf16 needs another processor"):
+        Workbench(made).loop(task)
+
+
+def changed(config: JobConfig, **sections: dict[str, Any]) -> JobConfig:
+    found = {name: getattr(config, name).model_copy(update=values) for name, values in sections.items()}
+    return config.model_copy(update=found)

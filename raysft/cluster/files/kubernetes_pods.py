@@ -6,13 +6,11 @@ Kubernetes. Only the container of the autoscaler, where no code of jobs runs, ha
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from raysft.capacity import POOLS, pools_text
-from raysft.cluster.pools.catalogue import Pool, pools_of
+from raysft.cluster.pools.catalogue import Pool, as_pods, pod_size, pools_of
 from raysft.config import Cluster
 from raysft.config.cluster import KubernetesSection
 from raysft.config.labels import MARKET, POOL
@@ -28,8 +26,6 @@ API = "/var/run/secrets/kubernetes.io/serviceaccount"
 GRACE_S = 120
 # Of the head: it holds the dashboard, the autoscaler's view and the drivers of jobs, which read and audit corpora.
 HEAD_CPUS, HEAD_GIB = 4, 16
-# Where a pool says only its machine: what of it a pod may ask for, beside the system's own pods.
-POD_SHARE, SYSTEM_CPUS = 0.85, 1
 SHM_SHARE = 0.4  # of the memory: Ray's object store takes 30%, loaders of data and NCCL what is above
 
 # Runs before a worker's container is ended: Ray is told, training saves and moves, and the work here comes to its end.
@@ -64,7 +60,7 @@ def head_template(cluster: Cluster, growing: Sequence[Pool]) -> dict[str, Any]:
     spec = _pod(cluster, container, HEAD_GIB)
     spec["volumes"] += [{"name": "ray-logs", "emptyDir": {}}]
     if growing:
-        container["env"] += [{"name": POOLS, "value": pools_text(_as_pods(cluster, pool) for pool in growing)}]
+        container["env"] += [{"name": POOLS, "value": pools_text(as_pods(cluster, pool) for pool in growing)}]
         # KubeRay makes an account for this pod and gives it the right to scale. Its token goes to one container alone.
         spec["volumes"] += [API_ACCESS]
     else:
@@ -125,25 +121,6 @@ def autoscaler_options(cluster: Cluster) -> dict[str, Any]:
             {"name": "api-access", "mountPath": API, "readOnly": True},
         ],
     }
-
-
-def pod_size(cluster: Cluster, pool: Pool) -> tuple[int, float]:
-    """CPUs and GiB of a pod: as the cluster file says, else what a node of that machine can spare.
-
-    Raises JobFileError where the memory is neither told nor known.
-    """
-    index = [each.name for each in cluster.config.pools].index(pool.name)
-    told = cluster.config.pools[index]
-    if not pool.memory_gib:
-        where = cluster.where("pools", str(index), "memory")
-        raise JobFileError([Problem(where, f"pools.{index}.memory", "must be given: GiB that a pod of it may take")])
-    cpus = told.cpus or max(1, pool.cpus - SYSTEM_CPUS)
-    return cpus, told.memory or math.floor(pool.memory_gib * POD_SHARE)
-
-
-def _as_pods(cluster: Cluster, pool: Pool) -> Pool:
-    cpus, gib = pod_size(cluster, pool)
-    return replace(pool, cpus=cpus, memory_gib=gib)
 
 
 def taints(cluster: Cluster, pool: Pool) -> list[dict[str, str]]:

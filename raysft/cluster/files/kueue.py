@@ -6,9 +6,9 @@ import math
 from typing import Any
 
 from raysft.cluster.files.kubernetes_access import metadata
-from raysft.cluster.files.kubernetes_pods import CLUSTER, GPU, HEAD_CPUS, HEAD_GIB, pod_size, taints
+from raysft.cluster.files.kubernetes_pods import CLUSTER, GPU, HEAD_CPUS, HEAD_GIB, taints
 from raysft.cluster.files.manifest import Manifest
-from raysft.cluster.pools.catalogue import Pool, pools_of
+from raysft.cluster.pools.catalogue import Pool, pod_size, pools_of
 from raysft.config import Cluster
 
 API = "kueue.x-k8s.io/v1beta2"

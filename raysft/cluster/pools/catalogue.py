@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import csv
 import difflib
+import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
 
@@ -19,6 +20,8 @@ from raysft.config.cluster import CLOUDS, PoolSection
 from raysft.errors import JobFileError, Problem
 
 SPOT = "spot"
+# On Kubernetes, where a pool says only its machine: what of it a pod may ask for, beside the system's own pods.
+POD_SHARE, SYSTEM_CPUS = 0.85, 1
 # Kinds that Ray's names tell apart where its own detection does not, and GiB from which on an A100 is the larger one.
 LARGER = {"A100-40G": ("A100", 0.0), "A100-80G": ("A100", 60.0)}
 
@@ -104,6 +107,34 @@ def pools_of(cluster: Cluster) -> tuple[Pool, ...]:
     if problems := [each for index, pool in enumerate(sections) for each in _problems(cluster, index, pool, known)]:
         raise JobFileError(problems)
     return tuple(_pool(section, known.get(section.machine or "")) for section in sections)
+
+
+def pools_on(cluster: Cluster) -> tuple[Pool, ...]:
+    """The pools as Ray knows their nodes: on Kubernetes a node of Ray is a pod, which takes less than its machine.
+
+    Raises JobFileError as `pools_of` and `pod_size` do.
+    """
+    pools = pools_of(cluster)
+    return tuple(as_pods(cluster, pool) for pool in pools) if cluster.config.kind == "kubernetes" else pools
+
+
+def as_pods(cluster: Cluster, pool: Pool) -> Pool:
+    cpus, gib = pod_size(cluster, pool)
+    return replace(pool, cpus=cpus, memory_gib=gib)
+
+
+def pod_size(cluster: Cluster, pool: Pool) -> tuple[int, float]:
+    """CPUs and GiB of a pod: as the cluster file says, else what a node of that machine can spare.
+
+    Raises JobFileError where the memory is neither told nor known.
+    """
+    index = [each.name for each in cluster.config.pools].index(pool.name)
+    told = cluster.config.pools[index]
+    if not pool.memory_gib:
+        where = cluster.where("pools", str(index), "memory")
+        raise JobFileError([Problem(where, f"pools.{index}.memory", "must be given: GiB that a pod of it may take")])
+    cpus = told.cpus or max(1, pool.cpus - SYSTEM_CPUS)
+    return cpus, told.memory or math.floor(pool.memory_gib * POD_SHARE)
 
 
 def _machines_of(kind: str) -> dict[str, Machine]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from raysft.cluster.pools.capacity import Fit, fit, require_room
-from raysft.cluster.pools.catalogue import Pool, pools_of
+from raysft.cluster.pools.catalogue import Pool, pools_on
 from raysft.cluster.pools.forecast import assumed
 from raysft.cluster.pools.need import Need, need_of
 from raysft.cluster.pools.room import slots_by_count
@@ -52,7 +52,7 @@ def check_on_cluster(path: Path, cluster: Cluster, overrides: Sequence[str] = ()
     Raises what raysft.check raises about job and data, JobFileError about the cluster's pools, and NoCapacity where
     none of them can ever hold the job.
     """
-    pools = pools_of(cluster)
+    pools = pools_on(cluster)
     job = load_job(path, overrides)
     if job.config.tune is not None:
         Space.of(job)  # for what it refuses
