@@ -80,7 +80,8 @@ class Trial:
     failed: str = ""  # why it could not be trained
 
     def add(self, fold: int, scores: FoldScores) -> None:
-        self.folds[fold] = scores
+        """In the order of their numbers, whichever was done first: sums in another order differ in their last bits."""
+        self.folds = dict(sorted({**self.folds, fold: scores}.items()))
         self.__dict__.pop("epoch", None)
 
     def on(self, folds: Collection[int]) -> Trial:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import replace
@@ -35,6 +36,18 @@ def test_one_epoch_is_taken_for_all_folds_the_best_by_their_mean() -> None:
     assert found.epoch == 2
     assert found.mean("f1_macro") == pytest.approx(0.65) and found.value("f1_macro", 1) == 0.5
     assert found.curve("f1_macro") == pytest.approx([0.5, 0.65, 0.4])
+
+
+def test_in_whatever_order_folds_are_done_the_numbers_are_the_same_to_the_bit() -> None:
+    """As those of a search that was interrupted."""
+    values = {0: [1.3864275646869813], 1: [1.3901386636214206], 2: [1.386693340414659]}
+    found = set()
+    for order in itertools.permutations(values):
+        whole, one = trial(1, values), trial(1, {})
+        for each in order:
+            one.add(each, whole.folds[each])
+        found.add((one.mean("f1_macro"), one.error("f1_macro"), tuple(one.folds)))
+    assert len(found) == 1
 
 
 def test_of_equal_epochs_the_last_is_taken_whatever_the_loss() -> None:
