@@ -25,6 +25,7 @@ RAYS = [sys.executable, "-P", "-m", "ray.scripts.scripts"]  # `ray` of this very
 DASHBOARD = f"http://127.0.0.1:{PORT_DASHBOARD}"
 JOBS = f"ray job list --address {DASHBOARD}"
 NO_HEAD = re.compile(r"Head node of cluster .* not found")
+ENDED = re.compile(r"Requested .*\d.* nodes to shut down")  # `ray down` of Ray 2.60, where there was one; in colours
 STDERR = 2
 RUNS = re.compile(r"<JobStatus\.(RUNNING|PENDING)\b")
 ID = re.compile(r"\b(?:submission_id|job_id)='([^']+)'")
@@ -80,15 +81,6 @@ def _find_head(text: str) -> Head | None:
     return Head(None if answer.returncode else _running_in(said), last)
 
 
-def _has_head(file: Path) -> bool:
-    """Whether the cloud has one, or does not tell."""
-    command = [*RAYS, "get-head-ip", str(file)]
-    answer = subprocess.run(  # noqa: S603
-        command, check=False, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
-    return not (answer.returncode and NO_HEAD.search(answer.stdout.decode("utf-8", errors="replace")))
-
-
 def _running_in(said: str) -> tuple[str, ...]:
     """Ids of jobs that run, in what `ray job list` of Ray 2.60 prints."""
     running = [part for part in said.split("JobDetails(") if RUNS.search(part)]
@@ -134,16 +126,14 @@ def _anew(cluster: Cluster) -> str:
 def down(cluster: Cluster, listener: Listener) -> None:
     """Ends the head and all workers.
 
-    Raises RaysftError where Ray's command fails, NotAllowed, NotFound: also where there was no head, as with the
+    Raises RaysftError where Ray's command fails, NotAllowed, NotFound: also where there was nothing to end, as with the
     credentials of another account, whose cluster would go on. Files and token stay then.
     """
     folder, name = kept_folder(cluster), cluster.config.name
     with alone(name):
-        there = _has_head(folder / RAY)
-        _ray(["down", "--yes", str(folder / RAY)], "Look in the cloud's console for what is left; it costs money.")
-        if not there:
+        if not _end_nodes(["down", "--yes", str(folder / RAY)]):
             raise NotFound(
-                f"no head of {name} was found with these credentials, and nothing is forgotten: its files and its "
+                f"no node of {name} was found with these credentials, and nothing is forgotten: its files and its "
                 f"token stay in {folder}",
                 "Use the account that it was brought up with; where it is gone for certain, remove that folder.",
             )
@@ -173,6 +163,21 @@ def _ray(arguments: Sequence[str], next_step: str) -> None:
     """With what it says on stderr, since it is no answer."""
     if ended := subprocess.run([*RAYS, *arguments], check=False, stdout=STDERR).returncode:  # noqa: S603
         raise _failed(arguments, ended, next_step)
+
+
+def _end_nodes(arguments: Sequence[str]) -> bool:
+    """Calls Ray's command as `_ray` does; whether there was a node to end, of which its code says nothing."""
+    ended = False
+    with subprocess.Popen(  # noqa: S603
+        [*RAYS, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            sys.stderr.write(line)
+            ended = ended or ENDED.search(line) is not None
+    if process.returncode:
+        raise _failed(arguments, process.returncode, "Look in the cloud's console for what is left; it costs money.")
+    return ended
 
 
 def _failed(arguments: Sequence[str], code: int, next_step: str) -> RaysftError:
