@@ -16,14 +16,10 @@ from raysft.storage.pretrained import BaseCorrupt
 from raysft.tuning.director import FoldJob, Orders
 
 T = TypeVar("T")
-Found = tuple[
-    Any, ...
-]  # ("epoch", ...) | ("done",) | ("left",) | ("failed", why) | ("no room", error) | ("ends", error)
-OF_ALL = (
-    OutputError,
-    UnlikeNode,
-    BaseCorrupt,
-)  # no other configuration would fare better, and the same command goes on
+# ("epoch", ...) | ("done",) | ("left",) | ("failed", why) | ("no room", error) | ("ends", error)
+Found = tuple[Any, ...]
+# No other configuration would fare better, and the same command goes on.
+OF_ALL = (OutputError, UnlikeNode, BaseCorrupt)
 OF_THE_MACHINE = (NotAllowed, NotFound)  # no fault of a configuration, and perhaps gone with another process
 RETRIES = 2  # of a fold whose actor or node died, each in another process
 
